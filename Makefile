@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo`, `make test`, `make check`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# dvc runs `dff`, so both must come from the virtual environment
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check format clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	dff run
+	dff show
+
+test: $(READY)
+	pytest
+
+check: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+
+clean:
+	rm -rf $(VENV) artifacts *.egg-info .mypy_cache .ruff_cache .hypothesis

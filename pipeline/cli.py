@@ -1,0 +1,191 @@
+"""The `dff` command: one command per stage, plus run, status, init and show-model."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.dvc import DvcError, ensure_repository, repro
+from pipeline.init import PRESETS, write_params
+from pipeline.params import ParamsError, read_params
+from pipeline.registry import STAGES
+from pipeline.resources import ResourceError, make_resources
+from pipeline.status import stage_states
+from pipeline.summary import print_summary
+from stages.algorithms.backbone import BackboneError, describe_layers
+from stages.datasets import DatasetError
+from stages.stage import Stage, StageError, execute
+from store import StoreError
+
+# What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
+USER_ERRORS = (
+    BackboneError,
+    DatasetError,
+    DvcError,
+    ParamsError,
+    ResourceError,
+    StageError,
+    StoreError,
+)
+
+app = typer.Typer(
+    name="dff",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Deep Feature Factorization: find the concepts that images share.\n\n"
+        "Start with `dff init PHOTOGRAPHS`, look through params.yaml, then `dff run`. The report is "
+        "artifacts/report/index.html. Stages run one by one with the commands named after them, in "
+        "this order: " + ", ".join(stage.name for stage in STAGES) + "."
+    ),
+)
+
+Project = Annotated[
+    Path, typer.Option("--project", "-C", help="Folder with params.yaml.", show_default="here")
+]
+Device = Annotated[str, typer.Option(envvar="DFF_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[
+    int, typer.Option(envvar="DFF_WORKERS", min=0, help="Threads or processes; 0: one per core.")
+]
+Memory = Annotated[
+    str, typer.Option(envvar="DFF_MEMORY", help="Budget such as 8GiB; auto: half of what is free.")
+]
+Cluster = Annotated[
+    str, typer.Option(envvar="DFF_CLUSTER", help="Address of a dask scheduler (densecrf).")
+]
+
+
+def _stage_command(stage: Stage[Any]) -> None:
+    reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
+    help = (
+        f"{stage.summary}\n\n"
+        f"Reads {reads}; writes {stage.writes}. Its params are the section `{stage.name}` of "
+        "params.yaml. Run again after an interruption, it goes on where it stopped."
+    )
+
+    @app.command(stage.name, help=help, rich_help_panel="Stages")
+    def command(
+        project: Project = Path(),
+        device: Device = "auto",
+        workers: Workers = 0,
+        memory: Memory = "auto",
+        cluster: Cluster = "",
+    ) -> None:
+        params = read_params(project)[stage.name]
+        resources = make_resources(device, workers, memory, cluster)
+        out = execute(stage, params, project, resources)
+        print(out)
+
+
+for _stage in STAGES:
+    _stage_command(_stage)
+
+
+@app.command(rich_help_panel="Pipeline")
+def run(
+    project: Project = Path(),
+    device: Device = "auto",
+    workers: Workers = 0,
+    memory: Memory = "auto",
+    cluster: Cluster = "",
+    force: Annotated[bool, typer.Option(help="Run every stage again, fresh or not.")] = False,
+) -> None:
+    """Run every stage that is not up to date, through DVC, and print the scores.
+
+    The same as `dvc repro`, after checking params.yaml and with the resources given here. A run
+    that was interrupted goes on where it stopped.
+    """
+    read_params(project)
+    make_resources(device, workers, memory, cluster)  # refuse bad ones before the first stage
+    ensure_repository(project)
+    resources = {
+        "DFF_DEVICE": device,
+        "DFF_WORKERS": str(workers),
+        "DFF_MEMORY": memory,
+        "DFF_CLUSTER": cluster,
+    }
+    repro(project, resources, force=force)
+    print_summary(project)
+
+
+@app.command(rich_help_panel="Pipeline")
+def show(project: Project = Path()) -> None:
+    """Print where the report is, and the scores."""
+    print_summary(project)
+
+
+@app.command(rich_help_panel="Pipeline")
+def status(project: Project = Path()) -> None:
+    """Say of each stage whether its artifact is fresh, stale, partial or absent, and its size.
+
+    A partial stage goes on from there when it is run again.
+    """
+    table = Table("stage", "state", "size", "detail", box=None, pad_edge=False)
+    for state in stage_states(project):
+        table.add_row(state.name, state.state, state.size, state.detail)
+    Console().print(table)
+
+
+@app.command("show-model", rich_help_panel="Setting up")
+def show_model(
+    name: Annotated[
+        str, typer.Argument(help="demo, vgg19, or a torchvision classification model.")
+    ],
+) -> None:
+    """List the layers of a network that can be tapped.
+
+    Name one in `extract.layers`, by alias or node name. Factorization needs values >= 0: choose
+    layers marked yes.
+    """
+    table = Table("alias", "node", "channels", "stride", ">= 0", box=None, pad_edge=False)
+    for layer in describe_layers(name):
+        sign = "yes" if layer.non_negative else "no"
+        stride = f"{layer.stride:g}"
+        table.add_row(layer.alias or "", layer.node, str(layer.channels), stride, sign)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command(rich_help_panel="Setting up")
+def init(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of photographs, or a preset followed by its folder: "
+            + ", ".join(PRESETS)
+            + "."
+        ),
+    ],
+    root: Annotated[Path | None, typer.Argument(help="Folder of the preset's data set.")] = None,
+    project: Project = Path(),
+    backbone: Annotated[str, typer.Option(help="Network; see show-model.")] = "",
+    weights: Annotated[str, typer.Option(help="DEFAULT, or a weights file.")] = "",
+    layer: Annotated[list[str] | None, typer.Option(help="Layer to tap; repeatable.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace an existing params.yaml.")] = False,
+) -> None:
+    """Write a params.yaml.
+
+    `dff init PHOTOGRAPHS` is for a folder with one folder of photographs per image set (or just
+    photographs: one set). `dff init demo` is the embedded default; the other presets are for data
+    sets that were downloaded. Nothing is copied or changed but params.yaml.
+    """
+    path = write_params(
+        project, what, root, backbone=backbone, weights=weights, layers=layer or [], force=force
+    )
+    print(f"wrote {path}; look through it, then: dff run")
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one line."""
+    try:
+        app()
+    except USER_ERRORS as error:
+        # one line, whatever a library put into its message
+        print(f"dff: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
+        sys.exit(130)

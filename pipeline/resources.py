@@ -1,0 +1,55 @@
+"""What a run may use, from flags or environment."""
+
+import os
+import re
+
+import psutil
+import torch
+
+from stages.stage import Resources
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class ResourceError(Exception):
+    """A resource flag cannot be met."""
+
+
+def make_resources(device: str, workers: int, memory: str, cluster: str) -> Resources:
+    """Resolve ``auto`` and check what was asked for.
+
+    Raises
+    ------
+    ResourceError
+        For a device that is not there or a size that cannot be read.
+    """
+    return Resources(
+        device=_device(device),
+        workers=workers or len(os.sched_getaffinity(0)),
+        memory=_memory(memory),
+        cluster=cluster or None,
+    )
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return device
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ResourceError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
+    number = int(device.partition(":")[2] or 0)
+    if number >= torch.cuda.device_count():
+        raise ResourceError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _memory(memory: str) -> int:
+    if memory == "auto":
+        return int(psutil.virtual_memory().available) // 2
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", memory.strip(), re.IGNORECASE)
+    if not match:
+        raise ResourceError(f"--memory {memory}: write a size such as 8GiB or 512MiB")
+    return int(float(match[1]) * UNITS[match[2].upper()])

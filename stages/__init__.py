@@ -1,0 +1,1 @@
+"""The stages of the pipeline, the algorithms they call and the datasets they read."""

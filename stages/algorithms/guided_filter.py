@@ -1,0 +1,229 @@
+"""The colour guided filter: edge-aware smoothing in time linear in the pixels.
+
+K. He, J. Sun, X. Tang, "Guided Image Filtering", IEEE TPAMI 35(6), 2013. Equation numbers below are
+of that paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_CHANNELS = 3
+
+
+def box_mean(values: Tensor, radius: int) -> Tensor:
+    """Mean over the square window of side ``2 radius + 1`` around every pixel.
+
+    Windows are cut at the border and divided by the number of pixels left, so a constant stays
+    constant. The cost does not depend on the radius, which may exceed the image.
+
+    Parameters
+    ----------
+    values : Tensor [..., h, w], floating point
+        Running sums lose digits with the length of a line: pass float64 where these matter.
+    radius : int
+        In pixels, >= 0.
+
+    Returns
+    -------
+    Tensor [..., h, w], dtype and device of `values`
+
+    Raises
+    ------
+    ValueError
+        If `values` has no pixels or `radius` is negative.
+    """
+    if values.ndim < 2 or values.shape[-1] == 0 or values.shape[-2] == 0:
+        raise ValueError(f"values must be [..., h, w] with h, w >= 1, got {tuple(values.shape)}")
+    if radius < 0:
+        raise ValueError(f"radius must be >= 0, got {radius}")
+    running = torch.empty_like(values)
+    means = torch.empty_like(values)
+    _line_mean(values, radius, -1, running, means)
+    _line_mean(means, radius, -2, running, means)
+    return means
+
+
+def _line_mean(values: Tensor, radius: int, dim: int, running: Tensor, out: Tensor) -> None:
+    """Windowed mean along one axis into `out`, which may be `values`; `running` is scratch.
+
+    One axis at a time keeps the running sums, and with them the cancellation in their differences,
+    a line long instead of an image long as in a 2-D integral image.
+    """
+    length = values.shape[dim]
+    r = min(radius, length - 1)
+    torch.cumsum(values, dim, out=running)
+    out.narrow(dim, 0, length - r).copy_(running.narrow(dim, r, length - r))
+    if r > 0:
+        out.narrow(dim, length - r, r).copy_(running.narrow(dim, length - 1, 1))
+    if r + 1 < length:
+        out.narrow(dim, r + 1, length - r - 1).sub_(running.narrow(dim, 0, length - r - 1))
+    at = torch.arange(length, device=values.device)
+    size = (at + r).clamp(max=length - 1) - (at - r).clamp(min=0) + 1
+    out.div_(size.to(out.dtype).view(-1, *[1] * (-dim - 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """What the filter needs to know of a guide image, computed once for any number of signals.
+
+    Build it with `Guide.of`. All tensors are float64: the covariances are differences of nearly
+    equal numbers, then divided by an eps as small as 1e-4, which float32 does not survive.
+
+    Attributes
+    ----------
+    image : Tensor [..., 3, h, w]
+    mean : Tensor [..., 3, h, w]
+        Window means of the guide, mu_k.
+    inverse : Tensor [..., 3, 3, h, w]
+        (Sigma_k + eps I)^-1, symmetric in its two channel axes.
+    radius : int
+        Window radius in pixels.
+    """
+
+    image: Tensor
+    mean: Tensor
+    inverse: Tensor
+    radius: int
+
+    @classmethod
+    def of(cls, image: Tensor, radius: int, eps: float) -> Guide:
+        """Statistics of a colour guide.
+
+        Parameters
+        ----------
+        image : Tensor [..., 3, h, w], floating point, values in [0, 1]
+        radius : int
+            Window radius in pixels, >= 0; may exceed the image.
+        eps : float
+            Regularisation in squared units of the guide, > 0. A window whose variance is well
+            below eps is averaged, one well above keeps its edges.
+
+        Raises
+        ------
+        ValueError
+            If the image is not floating point or not [..., 3, h, w], or radius or eps is out of
+            range.
+        """
+        if image.ndim < 3 or image.shape[-3] != _CHANNELS:
+            raise ValueError(f"guide must be [..., 3, h, w], got {tuple(image.shape)}")
+        if not image.is_floating_point():
+            raise ValueError(f"guide must be floating point in [0, 1], got {image.dtype}")
+        if not eps > 0:
+            raise ValueError(f"eps must be > 0, got {eps}")
+        guide = image.to(torch.float64)
+        mean = box_mean(guide, radius)
+        products = torch.stack([guide[..., i, :, :] * guide[..., j, :, :] for i, j in _UPPER], -3)
+        covariance = box_mean(products, radius)
+        for at, (i, j) in enumerate(_UPPER):
+            covariance[..., at, :, :] -= mean[..., i, :, :] * mean[..., j, :, :]
+            if i == j:
+                covariance[..., at, :, :] += eps
+        return cls(guide, mean, _symmetric_inverse(covariance), radius)
+
+    def filter(self, signal: Tensor) -> Tensor:
+        """Filter every channel of a signal on its own (eqs. 19-21).
+
+        Parameters
+        ----------
+        signal : Tensor [..., n, h, w], floating point
+            Leading dimensions, h and w as the guide's.
+
+        Returns
+        -------
+        Tensor [..., n, h, w], dtype of `signal`
+            Linear in the signal. A constant comes back unchanged; elsewhere values may leave the
+            signal's range a little, as a local linear fit does.
+
+        Raises
+        ------
+        ValueError
+            If the shapes disagree or the signal is not floating point.
+        """
+        expected = (*self.image.shape[:-3], "n", *self.image.shape[-2:])
+        same_lead = signal.ndim >= 3 and signal.shape[:-3] == self.image.shape[:-3]
+        if not same_lead or signal.shape[-2:] != self.image.shape[-2:]:
+            raise ValueError(
+                f"signal {tuple(signal.shape)} does not fit guide {tuple(self.image.shape)}: "
+                f"expected {expected}"
+            )
+        if not signal.is_floating_point():
+            raise ValueError(f"signal must be floating point, got {signal.dtype}")
+        # Channels are independent. On a CPU one at a time is twice as fast as all at once, because
+        # the temporaries of one stay in the cache; a GPU wants few large kernels.
+        at_once = 1 if signal.device.type == "cpu" else max(1, signal.shape[-3])
+        parts = torch.split(signal, at_once, dim=-3)
+        return torch.cat([self._filter(part) for part in parts], dim=-3)
+
+    def _filter(self, signal: Tensor) -> Tensor:
+        p = signal.to(torch.float64).unsqueeze(-4)  # [..., 1, n, h, w]
+        image, mean = self.image.unsqueeze(-3), self.mean.unsqueeze(-3)  # [..., 3, 1, h, w]
+        means = box_mean(torch.cat([p, image * p], dim=-4), self.radius)  # [..., 4, n, h, w]
+        mean_p, covariance = means.narrow(-4, 0, 1), means.narrow(-4, 1, _CHANNELS)
+        covariance -= mean * mean_p
+        slope = _apply(self.inverse, covariance)  # a_k, eq. 19
+        offset = mean_p - (slope * mean).sum(-4, keepdim=True)  # b_k, eq. 20
+        fit = box_mean(torch.cat([slope, offset], dim=-4), self.radius)
+        slope, offset = fit.narrow(-4, 0, _CHANNELS), fit.narrow(-4, _CHANNELS, 1)
+        return ((slope * image).sum(-4) + offset.squeeze(-4)).to(signal.dtype)  # eq. 21
+
+
+# Upper triangle of a symmetric 3 x 3 matrix, in storage order.
+_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+def _symmetric_inverse(matrix: Tensor) -> Tensor:
+    """Inverse of symmetric 3 x 3 matrices by cofactors: upper triangle [..., 6, h, w] in,
+    full matrices [..., 3, 3, h, w] out. With eps on the diagonal the determinant is >= eps^3."""
+    rr, rg, rb, gg, gb, bb = matrix.unbind(-3)
+    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c_gg, c_gb, c_bb = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+    determinant = rr * c_rr + rg * c_rg + rb * c_rb
+    rows = (c_rr, c_rg, c_rb), (c_rg, c_gg, c_gb), (c_rb, c_gb, c_bb)
+    cofactors = torch.stack([torch.stack(row, dim=-3) for row in rows], dim=-4)
+    return cofactors / determinant[..., None, None, :, :]
+
+
+def _apply(inverse: Tensor, vectors: Tensor) -> Tensor:
+    """Matrix times vector at every pixel: [..., 3, 3, h, w], [..., 3, n, h, w] -> vectors' shape.
+    Written out row by row: einsum would copy both operands into matrix-product layout."""
+    rows = []
+    for i in range(_CHANNELS):
+        row = inverse[..., i, 0, :, :].unsqueeze(-3) * vectors[..., 0, :, :, :]
+        for j in range(1, _CHANNELS):
+            row.addcmul_(inverse[..., i, j, :, :].unsqueeze(-3), vectors[..., j, :, :, :])
+        rows.append(row)
+    return torch.stack(rows, dim=-4)
+
+
+def guided_filter(guide: Tensor, signal: Tensor, radius: int, eps: float) -> Tensor:
+    """Smooth a signal without crossing the edges of a colour image (He et al., eqs. 19-21).
+
+    Parameters
+    ----------
+    guide : Tensor [..., 3, h, w], floating point, values in [0, 1]
+    signal : Tensor [..., n, h, w], floating point
+        Same leading dimensions, h and w as the guide; each channel is filtered on its own.
+    radius : int
+        Window radius in pixels, >= 0; may exceed the image. The cost does not depend on it.
+    eps : float
+        Regularisation in squared units of the guide, > 0.
+
+    Returns
+    -------
+    Tensor [..., n, h, w], dtype of `signal`
+        Accurate to the signal's dtype: the arithmetic is float64.
+
+    Raises
+    ------
+    ValueError
+        If shapes, dtypes, radius or eps do not fit (the message names them).
+
+    See Also
+    --------
+    Guide : to filter several signals with one guide.
+    """
+    return Guide.of(guide, radius, eps).filter(signal)

@@ -1,0 +1,250 @@
+"""factorize: activations -> factors W and coefficients H, per image set, k and seed.
+
+Writes ``factors.zarr``. Per layer, all factorizations of a set lie side by side as columns, in the
+order of the attribute ``columns`` (a list of [k, seed, factor]):
+
+- ``maps``: ragged coefficients float32, one entry per (set, image), ``[h, w, columns]``;
+- ``factors`` float32 ``[sets, columns, channels]``; ``energy`` float64 ``[sets, columns]``;
+- ``loss`` float64 ``[sets, problems, updates]``, padded with NaN; ``norm`` float64 ``[sets]``
+  (``||A||_F^2``); ``passes``, ``converged``, ``reseeded`` int64 ``[sets, problems]``,
+  where a problem is one (k, seed) of the attribute ``problems``.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from stages.algorithms.nmf import INITS, SOLVERS, Factorization, Sweep
+from stages.algorithms.rows import ResidentRows, RowBlocks
+from stages.progress import track
+from stages.stage import Inputs, Resources, Stage, StageError, param
+from store import (
+    Artifact,
+    RaggedWriter,
+    SetRows,
+    Staging,
+    create_artifact,
+    open_artifact,
+    write_array,
+    write_atomically,
+)
+from store.artifact import layer_key
+
+
+@dataclass(frozen=True)
+class FactorizeParams:
+    """How many concepts to look for, and how."""
+
+    k: tuple[int, ...] = param((1, 2, 3, 4), "numbers of factors; all share the passes")
+    seeds: tuple[int, ...] = param((0,), "one factorization per k and seed")
+    solver: str = param("hals", "hals, or mu: the paper's multiplicative updates")
+    init: str = param("sample", "sample (warm start), random (the paper's) or nndsvd")
+    tol: float = param(1e-5, "stop when an update lowers the loss by less than this share")
+    max_passes: int = param(100, "at most so many updates")
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1:
+            raise ValueError(f"k: {list(self.k)} must be one or more numbers of at least 1")
+        if len(set(self.k)) != len(self.k):
+            raise ValueError(f"k: {list(self.k)} has a number twice")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds: {list(self.seeds)} must be different numbers from 0 up")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver: {self.solver!r} is unknown, choose {' or '.join(SOLVERS)}")
+        if self.init not in INITS:
+            raise ValueError(f"init: {self.init!r} is unknown, choose one of {', '.join(INITS)}")
+        if self.tol < 0 or self.max_passes < 1:
+            raise ValueError("tol must be at least 0 and max_passes at least 1")
+
+    @property
+    def problems(self) -> list[tuple[int, int]]:
+        """Every (k, seed), in the order of the results."""
+        return [(k, seed) for k in self.k for seed in self.seeds]
+
+    @property
+    def columns(self) -> list[tuple[int, int, int]]:
+        """Every (k, seed, factor), in the order of the coefficients' columns."""
+        return [(k, seed, factor) for k, seed in self.problems for factor in range(k)]
+
+
+def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    """See `stages.stage.Stage.run`."""
+    activations = open_artifact(inputs["extract"])
+    sets = activations.sets
+    positions, entries = _members(sets)
+    group = create_artifact(
+        work.path,
+        stage="factorize",
+        fingerprint=work.fingerprint,
+        layers=activations.layers,
+        images=activations.images,
+        sets=positions,
+        problems=params.problems,
+        columns=params.columns,
+        solver=params.solver,
+    )
+    total = len(activations.layers) * len(sets)
+    with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
+        for number, layer in enumerate(activations.layers):
+            _factorize_layer(
+                params, activations, layer, entries, group, work, resources, number, advance
+            )
+
+
+def _members(
+    sets: dict[str, NDArray[np.int64]],
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """Positions of each set's (set, image) pairs, and the activation entry of every pair."""
+    positions, entries = {}, []
+    count = 0
+    for name, members in sets.items():
+        positions[name] = np.arange(count, count + len(members))
+        entries.append(members)
+        count += len(members)
+    return positions, np.concatenate(entries)
+
+
+def _factorize_layer(
+    params: FactorizeParams,
+    activations: Artifact,
+    layer: str,
+    entries: NDArray[np.int64],
+    group: zarr.Group,
+    work: Staging,
+    resources: Resources,
+    number: int,
+    advance: Callable[[int], None],
+) -> None:
+    ragged = activations.ragged(layer)
+    if max(params.k) > ragged.channels:
+        raise StageError(
+            f"params.yaml: factorize.k: {max(params.k)} is more than the {ragged.channels} "
+            f"channels of {layer}"
+        )
+    sets = activations.sets
+    layer_group = group.require_group(layer_key(layer))
+    writer = RaggedWriter(
+        layer_group.require_group("maps"),
+        ragged.grid_hw[entries],
+        ragged.image_ids[entries],
+        len(params.columns),
+        np.float32,
+        resume_row=int(work.progress.get(f"rows {number}", 0)),
+        on_flush=lambda rows: work.checkpoint(**{f"rows {number}": rows}),
+    )
+    results: list[list[Factorization]] = []
+    first_row = 0
+    for rank, (name, members) in enumerate(sets.items()):
+        rows = ragged.select(members)
+        results.append(
+            _factorize_set(
+                params, rows, first_row, writer, work, resources, f"{number}-{rank}", name
+            )
+        )
+        first_row += rows.shape[0]
+        done = number * len(sets) + rank + 1
+        if done > int(work.progress.get("done", 0)):
+            work.checkpoint(done=done, total=len(activations.layers) * len(sets), unit="sets")
+            advance(1)
+    writer.close()
+    _write_results(layer_group, results)
+
+
+def _factorize_set(
+    params: FactorizeParams,
+    rows: SetRows,
+    first_row: int,
+    writer: RaggedWriter,
+    work: Staging,
+    resources: Resources,
+    key: str,
+    name: str,
+) -> list[Factorization]:
+    """All factorizations of one set, checkpointed after each pass.
+
+    A set that was finished before a crash is not solved again: its last state is there, and one
+    pass gives the coefficients that were not on disk yet.
+    """
+    saved = work.scratch / f"{key}.npz"
+    try:
+        sweep = Sweep(
+            _within_budget(rows, params, resources.memory),
+            params.k,
+            params.seeds,
+            solver=params.solver,
+            init=params.init,
+            tol=params.tol,
+            max_passes=params.max_passes,
+            device=resources.device,
+            resume=_load_state(saved),
+        )
+        while not sweep.done:
+            sweep.step()
+            _save_state(saved, sweep.state())
+        return sweep.finish(lambda row, block: writer.append(first_row + row, block))
+    except ValueError as error:
+        raise StageError(f"image set {name!r}: {error}") from error
+
+
+def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> RowBlocks:
+    """The rows kept in memory where they fit half the budget, streamed from disk otherwise."""
+    total, channels = rows.shape
+    stored = total * channels * rows.dtype.itemsize
+    columns = len(params.columns)
+    kept = total * columns * 4 if params.solver == "mu" else 0
+    # one block in work as float32 with its products, one being read, and the row sample
+    needed = 6 * 32 * 2**20 + kept + 8 * 32 * 2**20 * columns // channels + 60_000 * channels * 4
+    if needed > budget:
+        raise StageError(
+            f"{total} rows with {columns} factors need at least {needed / 2**20:.0f} MiB, the "
+            f"budget is {budget / 2**20:.0f} MiB: raise --memory or ask for fewer k and seeds"
+        )
+    return ResidentRows.of(rows) if stored <= (budget - needed) / 2 else rows
+
+
+def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **state)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as saved:
+        return dict(saved)
+
+
+def _write_results(group: zarr.Group, results: list[list[Factorization]]) -> None:
+    updates = max(len(one.loss) for per_set in results for one in per_set)
+    padded = [
+        [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in per_set]
+        for per_set in results
+    ]
+    write_array(group, "loss", np.array(padded))
+    write_array(
+        group, "factors", np.array([np.concatenate([f.factors for f in s]) for s in results])
+    )
+    write_array(group, "energy", np.array([np.concatenate([f.energy for f in s]) for s in results]))
+    write_array(group, "norm", np.array([s[0].norm for s in results]))
+    for name in ("passes", "converged", "reseeded"):
+        counts = [[int(getattr(one, name)) for one in per_set] for per_set in results]
+        write_array(group, name, np.array(counts, dtype=np.int64))
+
+
+FACTORIZE: Stage[FactorizeParams] = Stage(
+    name="factorize",
+    version=1,
+    params=FactorizeParams,
+    reads={"extract": Path("artifacts/activations.zarr")},
+    writes=Path("artifacts/factors.zarr"),
+    run=run,
+    summary="Factorize the activations of each image set, for every k and seed.",
+    code=("stages/factorize.py", "stages/algorithms/nmf", "stages/algorithms/rows.py", "store"),
+)

@@ -1,0 +1,130 @@
+"""heatmaps: coefficients -> heat maps in image space, and the masks' thresholds.
+
+Writes ``heatmaps.zarr`` (see `stages.concept_maps`). Values are ``round(65535 h / scale)`` with one
+scale per factor and image set, its largest coefficient (``scale`` float64 ``[sets, columns]``):
+never per image, which would paint a concept onto images that do not have it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stages.algorithms.heatmap import quantise, upsample
+from stages.concept_maps import Values, entry_sets, inherited_attrs, write_maps
+from stages.image_index import ImageIndex
+from stages.parallel import ordered_map
+from stages.progress import track
+from stages.stage import Inputs, Resources, Stage, param
+from store import Ragged, Staging, create_artifact, open_artifact, write_array
+from store.artifact import layer_key
+
+
+@dataclass(frozen=True)
+class HeatmapsParams:
+    """How heat maps are brought to image space, and where masks begin."""
+
+    long_side: int = param(224, "pixels of the maps' long side; 0: the image's own size")
+    percentile: float = param(75.0, "masks begin at this percentile of the set's entries")
+
+    def __post_init__(self) -> None:
+        if self.long_side < 0:
+            raise ValueError(f"long_side: {self.long_side} must be at least 0")
+        if not 0 <= self.percentile <= 100:
+            raise ValueError(f"percentile: {self.percentile} is not between 0 and 100")
+
+
+def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Size of an image's maps: its own, or scaled to a long side (never below one pixel)."""
+    if not long_side:
+        return height, width
+    scale = long_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    """See `stages.stage.Stage.run`."""
+    factors = open_artifact(inputs["factorize"])
+    index = ImageIndex.open(inputs["index"], inputs.project)
+    group = create_artifact(
+        work.path,
+        stage="heatmaps",
+        fingerprint=work.fingerprint,
+        **inherited_attrs(factors),
+        percentile=params.percentile,
+        long_side=params.long_side,
+    )
+    sets = entry_sets(factors)
+    set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
+    total = len(set_of) * len(factors.layers)
+    with track("heatmaps", total, "maps") as advance:
+        for layer in factors.layers:
+            coefficients = factors.ragged(layer)
+            scale = np.array([_largest(coefficients, entries) for entries in sets])
+            layer_group = group.require_group(layer_key(layer))
+            write_array(layer_group, "scale", scale)
+            sizes = [
+                map_size(*index.size(int(i)), params.long_side) for i in coefficients.image_ids
+            ]
+            one = partial(_heat_map, coefficients, sizes, scale, set_of)
+
+            def compute(entries: Sequence[int], one: partial[Values] = one) -> Iterator[Values]:
+                return ordered_map(one, entries, workers=resources.workers)
+
+            write_maps(
+                layer_group,
+                sizes,
+                coefficients.image_ids.tolist(),
+                sets,
+                coefficients.channels,
+                compute,
+                lambda histogram: histogram.percentile(params.percentile),
+                work,
+                f"rows {layer}",
+                advance,
+            )
+
+
+def _largest(coefficients: Ragged, entries: Sequence[int]) -> NDArray[np.float64]:
+    """The largest coefficient of each column over a set; interpolation never exceeds it."""
+    largest = np.zeros(coefficients.channels)
+    for block in coefficients.select(entries).blocks():
+        np.maximum(largest, block.max(axis=0), out=largest)
+    return largest
+
+
+def _heat_map(
+    coefficients: Ragged,
+    sizes: Sequence[tuple[int, int]],
+    scale: NDArray[np.float64],
+    set_of: Sequence[int],
+    entry: int,
+) -> Values:
+    """One entry's heat maps, uint16 ``[H * W, columns]``."""
+    grid = coefficients.map(entry)
+    h, w, columns = grid.shape
+    maps = upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), sizes[entry])
+    rows = maps.numpy().reshape(columns, -1).T
+    return np.ascontiguousarray(quantise(rows, scale[set_of[entry]], axis=1))
+
+
+HEATMAPS: Stage[HeatmapsParams] = Stage(
+    name="heatmaps",
+    version=1,
+    params=HeatmapsParams,
+    reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
+    writes=Path("artifacts/heatmaps.zarr"),
+    run=run,
+    summary="Bring the coefficients to image space and find where masks begin.",
+    code=(
+        "stages/heatmaps.py",
+        "stages/concept_maps.py",
+        "stages/algorithms/heatmap.py",
+        "stages/algorithms/masks.py",
+        "store",
+    ),
+)

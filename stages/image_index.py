@@ -1,0 +1,103 @@
+"""Reading the index artifact: which images there are, in which sets, and their bytes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.datasets import Dataset, open_dataset
+from stages.stage import StageError
+from store.artifact import read_attrs
+from store.errors import ArtifactMissing
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """The published result of the index stage.
+
+    Attributes
+    ----------
+    images : DataFrame
+        Indexed by image id: name, height, width, bytes, sha256, annotation_sha256.
+    sets : dict of set name to list of image ids
+    failures : DataFrame
+        name and reason of each file that could not be used.
+    dataset : Dataset
+        Where the image files and their annotations are.
+    """
+
+    images: pd.DataFrame
+    sets: dict[str, list[int]]
+    failures: pd.DataFrame
+    dataset: Dataset
+    attrs: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, project: Path) -> "ImageIndex":
+        """Open the index artifact at `path` of the project in folder `project`."""
+        attrs = read_attrs(path)
+        if attrs is None:
+            raise ArtifactMissing(f"{path}: not there yet; run `dff index`")
+        members = pd.read_parquet(path / "sets.parquet")
+        base = path if attrs["inside"] else project
+        return cls(
+            images=pd.read_parquet(path / "images.parquet"),
+            sets={
+                str(name): [int(i) for i in members.loc[members["set"] == name, "image_id"]]
+                for name in attrs["sets"]
+            },
+            failures=pd.read_parquet(path / "failures.parquet"),
+            dataset=open_dataset(attrs["reader"], base / attrs["root"], attrs["options"]),
+            attrs=attrs,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Image names by image id."""
+        return [str(name) for name in self.images["name"]]
+
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(height, width) in pixels, as a person sees the image."""
+        row = self.images.iloc[image_id]
+        return int(row["height"]), int(row["width"])
+
+    def read(self, image_id: int) -> bytes:
+        """An image file's bytes.
+
+        Raises
+        ------
+        StageError
+            When the file is gone or no longer what was indexed.
+        """
+        row = self.images.iloc[image_id]
+        path = self.dataset.image_path(str(row["name"]))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StageError(
+                f"{path}: cannot be read ({error.strerror}); it was there when the index was made: "
+                "put it back or run `dff index` again"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != row["sha256"]:
+            raise StageError(f"{path}: has changed since the index was made; run `dff index` again")
+        return content
+
+    def members(self) -> tuple[list[int], dict[str, list[int]]]:
+        """Every (set, image) pair in order: the image ids, and each set's positions among them."""
+        ids: list[int] = []
+        positions: dict[str, list[int]] = {}
+        for name, image_ids in self.sets.items():
+            positions[name] = list(range(len(ids), len(ids) + len(image_ids)))
+            ids.extend(image_ids)
+        return ids, positions
+
+
+def listing_digest(files: Sequence[tuple[str, str]]) -> str:
+    """SHA-256 over (name, content hash) pairs."""
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(f"{name}\0{content}\n".encode())
+    return digest.hexdigest()

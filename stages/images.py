@@ -1,0 +1,295 @@
+"""Image files to RGB arrays; what cannot be read becomes an error with a short reason."""
+
+import contextlib
+import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+
+MAX_PIXELS = 500_000_000
+MIN_SIDE = 32
+Resize = Literal["squash", "long_side"]
+
+# Pillow's own limit would warn about large panoramas; `_opened` refuses above this one.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+# Photographs and drawings; not EPS and the like, for which Pillow would run another program.
+_FORMATS = frozenset(
+    "AVIF BMP DIB GIF JPEG JPEG2000 MPO PCX PNG PPM TGA TIFF WEBP".split()  # noqa: SIM905
+)
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is a short reason such as `truncated`."""
+
+
+def read_header(data: bytes | Path) -> tuple[int, int]:
+    """Height and width of an image after EXIF orientation, without decoding its pixels.
+
+    Raises
+    ------
+    ImageError
+        No image, or more than `MAX_PIXELS` pixels.
+    """
+    with _opened(data) as (image, stream):
+        return _oriented_size(image, stream)
+
+
+def verify(data: bytes) -> tuple[int, int]:
+    """Height and width, as `read_header`, of an image that is checked to decode to its end.
+
+    A JPEG is decoded at an eighth of its size: the whole stream is still read, which is where
+    damage shows, at a fraction of the arithmetic.
+
+    Raises
+    ------
+    ImageError
+        As `decode_rgb`.
+    """
+    with _opened(data) as (image, stream):
+        size = _oriented_size(image, stream)
+        image.draft(None, (1, 1))
+        image.load()
+    return size
+
+
+def decode_rgb(data: bytes) -> NDArray[np.uint8]:
+    """Decode one image file.
+
+    EXIF orientation is applied. Transparency goes over white. Grey, CMYK, palette and 1-bit images
+    become RGB; of an animation the first frame is taken. Integers of 16 and more bits are scaled
+    from 0..65535 to 0..255 (from 0..maximum when they go beyond), floats likewise from 0..1,
+    0..255 or 0..65535, whichever is the first to hold the maximum.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+
+    Returns
+    -------
+    ndarray
+        uint8 `[h, w, 3]`, C-contiguous, with the size that `read_header` gives.
+
+    Raises
+    ------
+    ImageError
+        Not an image, truncated, damaged, or more than `MAX_PIXELS` pixels.
+    """
+    with _opened(data) as (image, stream):
+        # Pillow itself turns a TIFF, and only that, while it loads the pixels
+        upright = image.format == "TIFF"
+        method = None if upright else _TRANSPOSES.get(_orientation(image, stream))
+        image.load()
+        rgb = _to_rgb(image)
+        if method is not None:
+            rgb = rgb.transpose(method)
+        return np.array(rgb, dtype=np.uint8)  # a copy: PIL's own buffer is read-only
+
+
+def target_shape(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
+    """Height and width that an image is resized to before the network sees it.
+
+    Parameters
+    ----------
+    height, width
+        Of the image.
+    resize
+        `squash` to `size` x `size`, or `long_side` to `size` with the aspect ratio kept (to
+        rounding, and except that no side goes below `MIN_SIDE`).
+    size
+        In pixels.
+
+    Raises
+    ------
+    ValueError
+        An unknown `resize`, or a size that is not positive.
+    """
+    if min(height, width, size) < 1:
+        raise ValueError(f"sizes must be positive, got an image of {height}x{width} and {size=}")
+    if resize == "squash":
+        sides = (size, size)
+    elif resize == "long_side":
+        long = max(height, width)
+        # rounded half up, in integers: the same on every machine
+        sides = ((2 * height * size + long) // (2 * long), (2 * width * size + long) // (2 * long))
+    else:
+        raise ValueError(f"resize must be 'squash' or 'long_side', got {resize!r}")
+    return max(sides[0], MIN_SIDE), max(sides[1], MIN_SIDE)
+
+
+def resize_rgb(rgb: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize uint8 `[h, w, 3]` to (height, width), bilinear and antialiased."""
+    if rgb.shape[:2] == shape:
+        return rgb
+    height, width = shape
+    resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized, dtype=np.uint8)
+
+
+def normalise(
+    batch: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """(batch / 255 - mean) / std, channels first.
+
+    Parameters
+    ----------
+    batch
+        uint8 `[n, h, w, 3]`.
+    mean, std
+        Of red, green, blue, for values in 0 to 1.
+
+    Returns
+    -------
+    ndarray
+        float32 `[n, 3, h, w]`, C-contiguous.
+
+    Raises
+    ------
+    ValueError
+        Another shape or dtype.
+    """
+    if batch.ndim != 4 or batch.shape[3] != 3 or batch.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 [n, h, w, 3], got {batch.dtype} {batch.shape}")
+    n, height, width, _ = batch.shape
+    planes = np.empty((n, 3, height, width), dtype=np.float32)
+    for channel in range(3):
+        plane = planes[:, channel]
+        np.multiply(batch[..., channel], np.float32(1 / (255 * std[channel])), out=plane)
+        plane -= np.float32(mean[channel] / std[channel])
+    return planes
+
+
+@contextlib.contextmanager
+def _opened(data: bytes | Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
+    """An image with its header read, and its file; whatever goes wrong is an `ImageError`."""
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_QuietPillow())
+            stream: BinaryIO = (
+                stack.enter_context(data.open("rb")) if isinstance(data, Path) else io.BytesIO(data)
+            )
+            if not stream.read(1):
+                raise ImageError("0 bytes")
+            stream.seek(0)
+            Image.init()
+            formats = [name for name in Image.ID if name in _FORMATS]  # those this build has
+            image = stack.enter_context(Image.open(stream, formats=formats))
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+            yield image, stream
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("not an image") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # decoders of damaged files raise anything
+        raise ImageError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return (error.strerror or type(error).__name__).lower()
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, EOFError) or re.search("truncated|unexpected end|end of file", text, re.I):
+        return "truncated"
+    return f"damaged ({text[:120]})"
+
+
+class _QuietPillow:
+    """No warnings from Pillow, in any number of threads at once.
+
+    `warnings.catch_warnings` alone replaces the filters of the whole process, so that two threads
+    leaving it in the wrong order would leave them replaced.
+    """
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _inside: ClassVar[int] = 0
+    _filters: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if _QuietPillow._inside == 0:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            _QuietPillow._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            _QuietPillow._inside -= 1
+            if _QuietPillow._inside == 0:
+                self._filters.close()
+
+
+def _oriented_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # its `size` before loading is turned already or not, depending on Pillow's version
+        width, height = image.tag_v2[256], image.tag_v2[257]
+    turned = _orientation(image, stream) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+def _orientation(image: Image.Image, stream: BinaryIO) -> int:
+    """EXIF orientation, 1 to 8; 1 when there is none or the EXIF data is damaged."""
+    try:
+        if image.format == "PNG" and "exif" not in image.info and (late := _late_exif(stream)):
+            image.info["exif"] = late
+        # the base class's method, as a PNG's own would decode the pixels to get at a late chunk
+        exif = Image.Image.getexif(image)
+        value = exif.get(ExifTags.Base.Orientation, 1)
+    except Exception:  # an image whose EXIF data is damaged is still an image
+        return 1
+    return value if value in _TRANSPOSES else 1
+
+
+def _late_exif(stream: BinaryIO) -> bytes | None:
+    """The eXIf chunk of a PNG file, wherever it is; the stream's position is kept."""
+    before = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"eXIf":
+                return stream.read(length)
+            stream.seek(length + 4, io.SEEK_CUR)  # and the checksum
+        return None
+    finally:
+        stream.seek(before)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode in ("La", "RGBa"):  # premultiplied
+        image = image.convert(image.mode.upper())
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _to_8_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale grey values of any number type to uint8, as `decode_rgb` says."""
+    values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    top = values.max()
+    limits = (1.0, 255.0, 65535.0) if grey.dtype.kind == "f" else (65535.0,)
+    limit = next((limit for limit in limits if top <= limit), top)
+    return np.rint(values.clip(0) * (255 / limit)).astype(np.uint8)

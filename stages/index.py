@@ -1,0 +1,177 @@
+"""index: find the images, check that each decodes, give them ids and sets.
+
+Writes ``images.parquet`` (by image id: name, height, width, bytes, sha256, annotation_sha256),
+``sets.parquet`` (set, image_id), ``failures.parquet`` (name, reason) and ``artifact.json``. For the
+demo the scenes themselves are drawn into the artifact.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from stages.datasets import DatasetError, FolderDataset, FoundImage
+from stages.datasets.demo.scenes import write_demo
+from stages.image_index import listing_digest
+from stages.images import ImageError, verify
+from stages.parallel import ordered_map
+from stages.progress import track
+from stages.stage import Inputs, Resources, Stage, param
+from store import Staging
+from store.artifact import write_record
+
+DEMO_IMAGES_PER_SET = 24
+DEMO_SEED = 7
+IMAGE_COLUMNS = ["name", "height", "width", "bytes", "sha256", "annotation_sha256"]
+
+
+@dataclass(frozen=True)
+class IndexParams:
+    """Which images there are, and what is annotated on them."""
+
+    dataset: str = param("demo", "demo (drawn by the project) or folder (your photographs)")
+    root: str = param("stages/datasets/demo", "folder of photographs; for the demo: its code")
+    masks: str = param("masks", "folder below root with object masks, if there are any")
+    parts: str = param("parts", "folder below root with part masks or polygons, if there are any")
+    whole: str = param("", "name of the part that is the whole object, if one is")
+    max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
+
+    def __post_init__(self) -> None:
+        if self.dataset not in ("demo", "folder"):
+            raise ValueError(f"dataset: {self.dataset!r} is unknown, choose demo or folder")
+        if not 0 <= self.max_failed <= 1:
+            raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """One image file after the check: its facts, or the reason it cannot be used."""
+
+    found: FoundImage
+    reason: str = ""
+    height: int = 0
+    width: int = 0
+    size: int = 0
+    sha256: str = ""
+    annotation_sha256: str = ""
+
+
+def _photographs(params: IndexParams, project: Path) -> FolderDataset:
+    return FolderDataset(project / params.root, params.masks, params.parts, params.whole)
+
+
+def sources(params: IndexParams, project: Path) -> str:
+    """Digest of the names and contents of all image and annotation files."""
+    if params.dataset == "demo":
+        return f"demo {DEMO_IMAGES_PER_SET} {DEMO_SEED}"
+    dataset = _photographs(params, project)
+    files = []
+    for found in dataset.images():
+        for path in [dataset.image_path(found.name), *dataset.annotation_files(found.name)]:
+            files.append((path.relative_to(dataset.root).as_posix(), _file_digest(path)))
+    return listing_digest(files)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    """See `stages.stage.Stage.run`."""
+    inside = params.dataset == "demo"
+    if inside:
+        # Drawing again over what a killed run left gives the same files.
+        write_demo(work.path / "scenes", DEMO_IMAGES_PER_SET, DEMO_SEED)
+        dataset = FolderDataset(work.path / "scenes")
+    else:
+        dataset = _photographs(params, inputs.project)
+    found = list(dataset.images())
+    checked: list[_Checked] = []
+    with track("index", len(found), "images") as advance:
+        check = partial(_check, dataset)
+        for result in ordered_map(check, found, workers=resources.workers):
+            checked.append(result)
+            advance(1)
+    good = [one for one in checked if not one.reason]
+    failed = [one for one in checked if one.reason]
+    _refuse_too_many(failed, len(checked), params.max_failed)
+    sets = _write_tables(work.path, good, failed)
+    write_record(
+        work.path,
+        stage="index",
+        fingerprint=work.fingerprint,
+        reader="folder",
+        root="scenes" if inside else params.root,
+        inside=inside,
+        options=dataset.options,
+        dataset=params.dataset,
+        sets=sets,
+        images=len(good),
+        failed=len(failed),
+        annotated=sum(bool(one.annotation_sha256) for one in good),
+    )
+
+
+def _check(dataset: FolderDataset, found: FoundImage) -> _Checked:
+    """Read, hash and decode one image file; anything wrong becomes a reason."""
+    try:
+        content = dataset.image_path(found.name).read_bytes()
+        height, width = verify(content)
+    except OSError as error:
+        return _Checked(found, reason=error.strerror or str(error))
+    except ImageError as error:
+        return _Checked(found, reason=str(error))
+    annotations = dataset.annotation_files(found.name)
+    return _Checked(
+        found,
+        height=height,
+        width=width,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        annotation_sha256=listing_digest([(p.name, _file_digest(p)) for p in annotations])
+        if annotations
+        else "",
+    )
+
+
+def _refuse_too_many(failed: list[_Checked], total: int, allowed: float) -> None:
+    if len(failed) <= allowed * total and len(failed) < total:
+        return
+    some = "; ".join(f"{one.found.name}: {one.reason}" for one in failed[:3])
+    raise DatasetError(
+        f"{len(failed)} of {total} image files cannot be used, more than index.max_failed = "
+        f"{allowed:g} allows ({some}{'; ...' if len(failed) > 3 else ''})"
+    )
+
+
+def _write_tables(folder: Path, good: list[_Checked], failed: list[_Checked]) -> list[str]:
+    rows = [
+        (one.found.name, one.height, one.width, one.size, one.sha256, one.annotation_sha256)
+        for one in good
+    ]
+    pd.DataFrame(rows, columns=IMAGE_COLUMNS).to_parquet(folder / "images.parquet")
+    members = [(name, i) for i, one in enumerate(good) for name in one.found.sets]
+    members.sort()
+    pd.DataFrame(members, columns=["set", "image_id"]).to_parquet(folder / "sets.parquet")
+    reasons = [(one.found.name, one.reason) for one in failed]
+    pd.DataFrame(reasons, columns=["name", "reason"]).to_parquet(folder / "failures.parquet")
+    return sorted({name for name, _ in members})
+
+
+INDEX: Stage[IndexParams] = Stage(
+    name="index",
+    version=1,
+    params=IndexParams,
+    reads={},
+    writes=Path("artifacts/index"),
+    run=run,
+    summary="Find the images, check that each decodes, and give them ids and sets.",
+    code=("stages/index.py", "stages/images.py", "stages/datasets"),
+    sources=sources,
+)

@@ -1,0 +1,67 @@
+"""Bounded, ordered maps over local threads, local processes or a dask cluster."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+Kind = Literal["threads", "processes"]
+
+
+def ordered_map(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int = 1,
+    kind: Kind = "threads",
+    cluster: str | None = None,
+    ahead: int = 2,
+) -> Iterator[R]:
+    """Yield ``function(item)`` in the order of the items.
+
+    At most ``ahead * workers`` results are under way or waiting, so memory stays bounded however
+    long the input is. An exception of `function` is raised at its place in the order.
+
+    Parameters
+    ----------
+    function : callable
+        For processes and clusters it must be importable by name.
+    kind : {"threads", "processes"}
+        Threads for work that releases the interpreter lock (decoding), processes for the rest.
+    cluster : str, optional
+        Address of a dask scheduler, used instead of local workers.
+    """
+    with _executor(workers, kind, cluster) as (executor, slots):
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(executor.submit(function, item))
+                if len(waiting) >= max(1, ahead * slots):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[Executor, int]]:
+    if cluster:
+        # Imported here: it takes a second, and only runs on a cluster need it.
+        from distributed import Client
+
+        with Client(cluster) as client:
+            yield client.get_executor(pure=False), max(1, len(client.nthreads()))
+    elif kind == "threads":
+        with ThreadPoolExecutor(workers) as executor:
+            yield executor, workers
+    else:
+        # spawn: a forked child inherits locks that torch's threads may hold
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as executor:
+            yield executor, workers

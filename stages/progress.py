@@ -1,0 +1,78 @@
+"""Progress of long work, on standard error: a bar on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Work per second so far."""
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} {self.unit}/s", style="cyan")
+
+
+@contextmanager
+def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show the progress of `total` units; yields ``advance(n)``.
+
+    `done` units were finished by an earlier run: they count, but not towards the rate.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with _plain_lines(label, total, unit, done) as advance:
+            yield advance
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, total=total, completed=done)
+
+        def advance(n: int = 1) -> None:
+            progress.advance(task, n)
+
+        yield advance
+
+
+@contextmanager
+def _plain_lines(label: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    began = spoke = time.monotonic()
+    count = done
+
+    def advance(n: int = 1) -> None:
+        nonlocal count, spoke
+        count += n
+        now = time.monotonic()
+        if now - spoke >= LINE_EVERY:
+            spoke = now
+            rate = (count - done) / (now - began)
+            left = f", {(total - count) / rate:.0f} s left" if rate > 0 else ""
+            print(f"{label}: {count}/{total} {unit}, {rate:.1f}/s{left}", file=sys.stderr)
+
+    yield advance
+    seconds = time.monotonic() - began
+    resumed = f" ({done} from an earlier run)" if done else ""
+    print(f"{label}: {count} {unit} in {seconds:.1f} s{resumed}", file=sys.stderr, flush=True)

@@ -1,0 +1,134 @@
+"""What a stage is, and how one is run: inputs -> staging folder -> published artifact."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from store import ArtifactMissing, Staging, staging
+from store.artifact import read_attrs
+
+P = TypeVar("P")
+
+
+class StageError(Exception):
+    """A stage cannot go on; one line says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use. Never part of a fingerprint: results do not depend on it.
+
+    Attributes
+    ----------
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    workers : int
+        Threads or processes for decoding and refinement.
+    memory : int
+        Budget in bytes.
+    cluster : str or None
+        Address of a dask scheduler for the work that can be spread.
+    """
+
+    device: str = "cpu"
+    workers: int = 1
+    memory: int = 4 * 2**30
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The artifacts a stage reads, and the folder that params.yaml lies in."""
+
+    project: Path
+    paths: Mapping[str, Path]
+    fingerprints: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Path:
+        return self.paths[name]
+
+
+@dataclass(frozen=True)
+class Stage(Generic[P]):
+    """One step of the pipeline, as data.
+
+    Attributes
+    ----------
+    name : str
+        Params section, DVC stage and CLI command at once.
+    version : int
+        Raised whenever the same params and inputs would give other results.
+    params : type
+        A frozen dataclass, validated in ``__post_init__``.
+    reads : mapping of stage name to path
+        Artifacts, relative to the project folder.
+    writes : Path
+    run : callable
+        ``run(params, inputs, work, resources)`` fills ``work.path``.
+    summary : str
+        One line for the command's help.
+    code : tuple of str
+        Package folders and modules whose change must run the stage again.
+    sources : callable, optional
+        Digest of what is read besides artifacts: ``sources(params, project)``.
+    """
+
+    name: str
+    version: int
+    params: type[P]
+    reads: Mapping[str, Path]
+    writes: Path
+    run: Callable[[P, Inputs, Staging, Resources], None]
+    summary: str
+    code: tuple[str, ...] = ()
+    sources: Callable[[P, Path], str] | None = None
+
+
+def param(default: Any, help: str) -> Any:
+    """A field of a params dataclass with the line of help that `dff init` writes beside it."""
+    return field(default=default, metadata={"help": help})
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of JSON-able parts, as hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint(stage: Stage[P], params: P, inputs: Mapping[str, str], sources: str = "") -> str:
+    """What an artifact depends on: stage, version, params, input fingerprints, source files."""
+    values = dataclasses.asdict(params)  # type: ignore[call-overload]
+    return digest(stage.name, stage.version, values, dict(inputs), sources)
+
+
+def gather_inputs(stage: Stage[Any], project: Path) -> Inputs:
+    """Find the artifacts a stage reads.
+
+    Raises
+    ------
+    ArtifactMissing
+        When one is not there; the line names the stage to run first.
+    """
+    paths = {name: project / path for name, path in stage.reads.items()}
+    found = {}
+    for name, path in paths.items():
+        attrs = read_attrs(path)
+        if attrs is None:
+            raise ArtifactMissing(
+                f"{stage.reads[name]}: not there yet; run `dff {name}` first, or `dff run` for all"
+            )
+        found[name] = str(attrs["fingerprint"])
+    return Inputs(project, paths, found)
+
+
+def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> Path:
+    """Run one stage and publish its artifact; goes on where a killed run stopped."""
+    inputs = gather_inputs(stage, project)
+    sources = stage.sources(params, project) if stage.sources else ""
+    out = project / stage.writes
+    with staging(out, fingerprint(stage, params, inputs.fingerprints, sources)) as work:
+        stage.run(params, inputs, work, resources)
+    return out

@@ -1,0 +1,165 @@
+"""Resumable work folders and atomic publication of artifacts.
+
+A stage works in ``.staging/<artifact>/<fingerprint>/`` beside the artifact. A small progress record
+is replaced atomically after each unit of work; on success the folder is renamed onto the artifact.
+A crash at any instant leaves the old artifact as it was and the work so far to go on from.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from store.errors import StagingLocked, StoreError
+
+STAGING = ".staging"
+
+
+def fsync_path(path: Path) -> None:
+    """Force one file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader, or a crash, sees the old bytes or the new, never half."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_path(path.parent)
+
+
+@dataclass
+class Staging:
+    """The work folder of one artifact in the making.
+
+    Attributes
+    ----------
+    path : Path
+        What is put here becomes the artifact.
+    scratch : Path
+        For checkpoints: kept across a crash, never published.
+    progress : dict
+        What `checkpoint` recorded last; empty on a fresh start.
+    fingerprint : str
+        What the artifact is made from.
+    """
+
+    path: Path
+    scratch: Path
+    fingerprint: str
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    def checkpoint(self, **progress: Any) -> None:
+        """Merge into the progress record and put it safely on disk."""
+        self.progress.update(progress)
+        write_atomically(self.scratch / "progress.json", json.dumps(self.progress).encode())
+
+
+def staging_folder(out: Path, fingerprint: str) -> Path:
+    """Where the work for `out` under `fingerprint` lives."""
+    return out.parent / STAGING / out.name / fingerprint[:16]
+
+
+def read_progress(out: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The progress record of unfinished work, or None when there is none."""
+    record = staging_folder(out, fingerprint) / "scratch" / "progress.json"
+    try:
+        content = json.loads(record.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@contextmanager
+def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
+    """Work on artifact `out`; publish it when the block ends without an exception.
+
+    Work left by an earlier run with the same fingerprint is found again in ``path``, ``scratch``
+    and ``progress``; work for other fingerprints is swept once this one is published.
+
+    Raises
+    ------
+    StagingLocked
+        When another process works on the same artifact.
+    StoreError
+        When the folder cannot be written or the disk is full; the work so far is kept.
+    """
+    folder = staging_folder(out, fingerprint)
+    with _disk_errors(out):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StagingLocked(
+                f"{out}: another process is working on it; wait for it or stop it"
+            ) from error
+        try:
+            work = Staging(folder / "artifact", folder / "scratch", fingerprint)
+            work.path.mkdir(parents=True, exist_ok=True)
+            work.scratch.mkdir(exist_ok=True)
+            work.progress.update(read_progress(out, fingerprint) or {})
+            yield work
+            _publish(work.path, out)
+            _sweep(folder.parent)
+        finally:
+            lock.release()
+
+
+def _publish(finished: Path, out: Path) -> None:
+    """Rename `finished` onto `out`, which may exist."""
+    for folder, _, files in os.walk(finished):
+        for name in files:
+            fsync_path(Path(folder) / name)
+        fsync_path(Path(folder))
+    retired = finished.parent / "retired"
+    _remove(retired)  # left there by a crash between the two renames below
+    if out.exists() or out.is_symlink():
+        out.rename(retired)
+    finished.rename(out)
+    fsync_path(out.parent)
+    _remove(retired)
+
+
+def _sweep(folder: Path) -> None:
+    """Drop all work folders of an artifact that has just been published."""
+    for leftover in folder.iterdir():
+        if leftover.is_dir():
+            _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is not None and not _inside(error.filename, out)):
+            raise
+        raise StoreError(
+            f"{out}: cannot be written ({error.strerror}); earlier artifacts are untouched and the "
+            "work so far is kept: free some space or mend the permissions, then run it again"
+        ) from error
+
+
+def _inside(name: object, out: Path) -> bool:
+    return Path(os.fsdecode(str(name))).absolute().is_relative_to(out.parent.absolute())

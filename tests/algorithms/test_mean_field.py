@@ -1,0 +1,154 @@
+"""Mean field against the label-by-label form of Kraehenbuehl and Koltun, and its unary."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.algorithms.guided_filter import guided_filter
+from stages.algorithms.mean_field import mean_field, unary
+
+
+def example(h, w, n=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, h, w, generator=generator), torch.rand(1, n, h, w, generator=generator)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.53, 0.9])
+@pytest.mark.parametrize("weight", [0.0, 1.0, 10.0])
+def test_uniform_image_follows_the_scalar_recursion(p, weight):
+    # A constant comes out of the filter unchanged, so every pixel obeys
+    # q <- 1 / (1 + exp(-(log(p / (1 - p)) + w (2 q - 1)))).
+    q = p
+    for _ in range(3):
+        q = 1 / (1 + math.exp(-(math.log(p / (1 - p)) + weight * (2 * q - 1))))
+    guide, _ = example(5, 6)
+    out = mean_field(guide, torch.full((1, 2, 5, 6), p), 2, weight=weight, iterations=3)
+    torch.testing.assert_close(out, torch.full((1, 2, 5, 6), q), atol=2e-5, rtol=0)
+
+
+def labels_mean_field(guide, unaries, radius, eps, weight, iterations):
+    """Algorithm 1 of the CRF paper over explicit labels: unaries [labels, h, w]. The Potts
+    message to a label is the filtered mass of all the others, which it pays for."""
+    q = unaries / unaries.sum(0)
+    for _ in range(iterations):
+        smooth = guided_filter(guide, torch.from_numpy(q)[None], radius, eps)[0].numpy()
+        energy = np.stack([weight * np.delete(smooth, at, 0).sum(0) for at in range(len(q))])
+        q = unaries * np.exp(-energy)
+        q = q / q.sum(0)
+    return q
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+def test_independent_equals_two_labels_per_factor(iterations):
+    guide, p = example(8, 7, n=3)
+    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations)[0].numpy()
+    for at in range(3):
+        clamped = p[0, at].double().clamp(1e-4, 1 - 1e-4).numpy()
+        two = np.stack([1 - clamped, clamped])
+        expected = labels_mean_field(guide, two, 2, 1e-3, 3.0, iterations)[1]
+        np.testing.assert_allclose(out[at], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 4])
+def test_joint_equals_all_labels_with_background(iterations):
+    guide, p = example(8, 7, n=3)
+    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations, joint=True)[0].numpy()
+    clamped = p[0].double().clamp(1e-4, 1 - 1e-4).numpy()
+    labels = np.concatenate([clamped, 1 - clamped.max(0, keepdims=True)])
+    expected = labels_mean_field(guide, labels, 2, 1e-3, 3.0, iterations)[:3]
+    np.testing.assert_allclose(out, expected, atol=1e-9)
+
+
+def test_one_factor_joint_is_independent():
+    guide, p = example(6, 6)
+    torch.testing.assert_close(
+        mean_field(guide, p.double(), 2, joint=True), mean_field(guide, p.double(), 2)
+    )
+
+
+def test_mask_snaps_to_the_edge_of_the_image():
+    guide = torch.zeros(1, 3, 32, 32)
+    guide[:, :, 8:24, 8:24] = torch.tensor([0.9, 0.6, 0.2])[:, None, None]
+    rows = torch.arange(32.0)
+    blob = torch.exp(-((rows[:, None] - 17) ** 2 + (rows[None] - 14) ** 2) / (2 * 7.0**2))
+    truth = guide[0, 0] > 0
+    before = blob >= 0.5
+    after = mean_field(guide, blob[None, None], 5)[0, 0] >= 0.5
+    wrong_before, wrong_after = (before ^ truth).sum(), (after ^ truth).sum()
+    assert wrong_after < 0.2 * wrong_before
+
+
+@given(
+    h=st.integers(1, 6),
+    w=st.integers(1, 6),
+    n=st.integers(1, 3),
+    joint=st.booleans(),
+    saturated=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_probabilities_stay_probabilities(h, w, n, joint, saturated, seed):
+    guide, p = example(h, w, n, seed)
+    if saturated:
+        guide, p = guide.round(), p.round()  # only 0 and 1
+    out = mean_field(guide, p, 9, joint=joint, iterations=3)
+    assert out.shape == p.shape and out.dtype == p.dtype
+    assert torch.isfinite(out).all() and (out >= 0).all() and (out <= 1).all()
+    if joint:
+        assert (out.sum(1) <= 1 + 1e-5).all()
+
+
+def test_absent_factor_stays_absent():
+    guide, _ = example(6, 6)
+    assert (mean_field(guide, torch.zeros(1, 2, 6, 6), 2) < 1e-4).all()
+
+
+def test_factors_do_not_influence_each_other_unless_joint():
+    guide, p = example(6, 6, n=2)
+    alone = mean_field(guide, p[:, :1], 2)
+    assert torch.equal(mean_field(guide, p, 2)[:, :1], alone)
+    assert not torch.allclose(mean_field(guide, p, 2, joint=True)[:, :1], alone)
+
+
+def test_unary_by_hand():
+    # h / (h + t): 1 / (1 + 3) = 0.25, 3 / 6 = 0.5, 9 / 12 = 0.75; negative h counts as 0.
+    heat = torch.tensor([[[1.0, 3.0, 9.0, 0.0, -3.0]]])
+    expected = torch.tensor([[[0.25, 0.5, 0.75, 0.0, 0.0]]])
+    torch.testing.assert_close(unary(heat, torch.tensor([3.0])), expected)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0])
+def test_threshold_not_above_zero_is_an_absent_factor(threshold):
+    heat = torch.rand(2, 2, 4, 4)
+    p = unary(heat, torch.tensor([threshold, 0.5]))
+    assert (p[:, 0] == 0).all()
+    assert torch.equal(p[:, 1] >= 0.5, heat[:, 1] >= 0.5)
+
+
+def test_unary_of_the_smallest_threshold_is_finite():
+    heat = torch.tensor([[[0.0, 1e-45, 1.0, 3e38]]])
+    p = unary(heat, torch.tensor([1e-45]))
+    assert torch.isfinite(p).all() and p[0, 0, 0] == 0 and p[0, 0, 2] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: unary(torch.rand(2, 3, 3), torch.rand(3)), r"\(2, 3, 3\) and \(3,\)"),
+        (lambda: unary(torch.ones(1, 2, 2, dtype=torch.int32), torch.ones(1)), "int32"),
+        (lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(1, 2, 4, 5), 1), "4, 5"),
+        (lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(2, 4, 4), 1), r"\(2, 4, 4\)"),
+        (lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(1, 0, 4, 4), 1), "n >= 1"),
+        (
+            lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4), 1, iterations=-1),
+            "iterations",
+        ),
+    ],
+)
+def test_refuses_what_does_not_fit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
