@@ -38,9 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=(
         "Deep Feature Factorization: find the concepts that images share.\n\n"
-        "Start with `dff init PHOTOGRAPHS`, look through params.yaml, then `dff run`. The report is "
-        "artifacts/report/index.html. Stages run one by one with the commands named after them, in "
-        "this order: " + ", ".join(stage.name for stage in STAGES) + "."
+        "Start with `dff init PHOTOGRAPHS`, look through params.yaml, then `dff run`. The report "
+        "is artifacts/report/index.html. Stages run one by one with the commands named after "
+        "them, in this order: " + ", ".join(stage.name for stage in STAGES) + "."
     ),
 )
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.params import PARAMS, ParamsError, build, render
 from pipeline.registry import STAGES
 from store import write_atomically
@@ -16,7 +18,7 @@ VGG19 = {"backbone": "vgg19", "weights": "DEFAULT", "layers": ("conv5_4",)}
 PRESETS: dict[str, Sections] = {
     "demo": {},
     "folder": {"index": {"dataset": "folder"}, "extract": VGG19},
-    "icoseg": {"index": {"dataset": "icoseg"}, "extract": VGG19},
+    "icoseg": {"index": {"dataset": "icoseg", "masks": "ground_truth"}, "extract": VGG19},
     "voc2007": {
         "index": {"dataset": "voc"},
         "extract": VGG19,
@@ -53,6 +55,16 @@ def preset(what: str, root: Path | None) -> Sections:
     return sections
 
 
+def _is_someones(path: Path) -> bool:
+    """Whether params.yaml is there and is not the one the project ships with."""
+    return path.exists() and path.read_text(encoding="utf-8") != demo_params()
+
+
+def demo_params() -> str:
+    """The params.yaml of the embedded default."""
+    return render(PRESETS["demo"], "Written by `dff init demo`.")
+
+
 def write_params(
     project: Path,
     what: str,
@@ -80,17 +92,11 @@ def write_params(
         extract["weights"] = weights
     if layers:
         extract["layers"] = tuple(layers)
-    for stage in STAGES:
-        defaults = {f: v for f, v in vars(stage.params()).items()}
-        build(
-            stage,
-            {
-                k: list(v) if isinstance(v, tuple) else v
-                for k, v in (defaults | sections.get(stage.name, {})).items()
-            },
-        )
-    if path.exists() and not force:
-        raise ParamsError(f"{path}: is there already; --force replaces it")
-    heading = f"Written by `dff init {what}`."
-    write_atomically(path, render(sections, heading).encode())
+    if not force and _is_someones(path):
+        raise ParamsError(f"{path}: somebody changed it already; --force replaces it")
+    text = render(sections, f"Written by `dff init {what}`.")
+    content = yaml.safe_load(text)
+    for stage in STAGES:  # what is written must be what `dff run` accepts
+        build(stage, content[stage.name])
+    write_atomically(path, text.encode())
     return path

@@ -57,7 +57,7 @@ class ConceptMaps:
     def masks(
         self, entry: int, set_rank: int, size: tuple[int, int] | None = None
     ) -> NDArray[np.bool_]:
-        """Masks of one entry, bool ``[columns, h, w]``, at the maps' size or interpolated to one."""
+        """Masks of one entry, bool ``[columns, h, w]``, at the maps' own or another size."""
         return binarise(self._sized(entry, size), self.thresholds[set_rank])
 
     def _sized(self, entry: int, size: tuple[int, int] | None) -> NDArray[np.float32]:

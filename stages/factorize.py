@@ -11,7 +11,7 @@ order of the attribute ``columns`` (a list of [k, seed, factor]):
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,28 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         solver=params.solver,
     )
     total = len(activations.layers) * len(sets)
+    job = _Job(params, work, resources)
     with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
+        done = 0
         for number, layer in enumerate(activations.layers):
-            _factorize_layer(
-                params, activations, layer, entries, group, work, resources, number, advance
-            )
+            layer_group = group.require_group(layer_key(layer))
+            results = []
+            for one in _factorize_layer(job, activations, layer, entries, layer_group, number):
+                results.append(one)
+                done += 1
+                if done > int(work.progress.get("done", 0)):
+                    work.checkpoint(done=done, total=total, unit="sets")
+                    advance(1)
+            _write_results(layer_group, results)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every set's factorization needs."""
+
+    params: FactorizeParams
+    work: Staging
+    resources: Resources
 
 
 def _members(
@@ -111,85 +128,65 @@ def _members(
 
 
 def _factorize_layer(
-    params: FactorizeParams,
+    job: _Job,
     activations: Artifact,
     layer: str,
     entries: NDArray[np.int64],
     group: zarr.Group,
-    work: Staging,
-    resources: Resources,
     number: int,
-    advance: Callable[[int], None],
-) -> None:
+) -> Iterator[list[Factorization]]:
+    """All factorizations of each set in turn, the coefficients going to disk."""
     ragged = activations.ragged(layer)
-    if max(params.k) > ragged.channels:
+    if max(job.params.k) > ragged.channels:
         raise StageError(
-            f"params.yaml: factorize.k: {max(params.k)} is more than the {ragged.channels} "
+            f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
-    sets = activations.sets
-    layer_group = group.require_group(layer_key(layer))
     writer = RaggedWriter(
-        layer_group.require_group("maps"),
+        group.require_group("maps"),
         ragged.grid_hw[entries],
         ragged.image_ids[entries],
-        len(params.columns),
+        len(job.params.columns),
         np.float32,
-        resume_row=int(work.progress.get(f"rows {number}", 0)),
-        on_flush=lambda rows: work.checkpoint(**{f"rows {number}": rows}),
+        resume_row=int(job.work.progress.get(f"rows {number}", 0)),
+        on_flush=lambda rows: job.work.checkpoint(**{f"rows {number}": rows}),
     )
-    results: list[list[Factorization]] = []
     first_row = 0
-    for rank, (name, members) in enumerate(sets.items()):
+    for rank, (name, members) in enumerate(activations.sets.items()):
         rows = ragged.select(members)
-        results.append(
-            _factorize_set(
-                params, rows, first_row, writer, work, resources, f"{number}-{rank}", name
-            )
-        )
+        checkpoint = job.work.scratch / f"{number}-{rank}.npz"
+        try:
+            yield _factorize_set(job, rows, first_row, writer, checkpoint)
+        except ValueError as error:
+            raise StageError(f"image set {name!r}: {error}") from error
         first_row += rows.shape[0]
-        done = number * len(sets) + rank + 1
-        if done > int(work.progress.get("done", 0)):
-            work.checkpoint(done=done, total=len(activations.layers) * len(sets), unit="sets")
-            advance(1)
     writer.close()
-    _write_results(layer_group, results)
 
 
 def _factorize_set(
-    params: FactorizeParams,
-    rows: SetRows,
-    first_row: int,
-    writer: RaggedWriter,
-    work: Staging,
-    resources: Resources,
-    key: str,
-    name: str,
+    job: _Job, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
 ) -> list[Factorization]:
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
     pass gives the coefficients that were not on disk yet.
     """
-    saved = work.scratch / f"{key}.npz"
-    try:
-        sweep = Sweep(
-            _within_budget(rows, params, resources.memory),
-            params.k,
-            params.seeds,
-            solver=params.solver,
-            init=params.init,
-            tol=params.tol,
-            max_passes=params.max_passes,
-            device=resources.device,
-            resume=_load_state(saved),
-        )
-        while not sweep.done:
-            sweep.step()
-            _save_state(saved, sweep.state())
-        return sweep.finish(lambda row, block: writer.append(first_row + row, block))
-    except ValueError as error:
-        raise StageError(f"image set {name!r}: {error}") from error
+    params = job.params
+    sweep = Sweep(
+        _within_budget(rows, params, job.resources.memory),
+        params.k,
+        params.seeds,
+        solver=params.solver,
+        init=params.init,
+        tol=params.tol,
+        max_passes=params.max_passes,
+        device=job.resources.device,
+        resume=_load_state(checkpoint),
+    )
+    while not sweep.done:
+        sweep.step()
+        _save_state(checkpoint, sweep.state())
+    return sweep.finish(lambda row, block: writer.append(first_row + row, block))
 
 
 def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> RowBlocks:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.datasets import DatasetError, FolderDataset, FoundImage
+from stages.datasets import (
+    READERS,
+    Dataset,
+    DatasetError,
+    FolderDataset,
+    FoundImage,
+    open_dataset,
+)
 from stages.datasets.demo.scenes import write_demo
 from stages.image_index import listing_digest
 from stages.images import ImageError, verify
@@ -31,16 +38,21 @@ IMAGE_COLUMNS = ["name", "height", "width", "bytes", "sha256", "annotation_sha25
 class IndexParams:
     """Which images there are, and what is annotated on them."""
 
-    dataset: str = param("demo", "demo (drawn by the project) or folder (your photographs)")
+    dataset: str = param("demo", "demo, folder (your photographs), icoseg, voc or pascal_part")
     root: str = param("stages/datasets/demo", "folder of photographs; for the demo: its code")
     masks: str = param("masks", "folder below root with object masks, if there are any")
     parts: str = param("parts", "folder below root with part masks or polygons, if there are any")
     whole: str = param("", "name of the part that is the whole object, if one is")
+    split: str = param("trainval", "voc, pascal_part: which list of images")
+    exclude: str = param(
+        "difficult_or_truncated", "voc, pascal_part: leave out images with only such objects"
+    )
     max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
 
     def __post_init__(self) -> None:
-        if self.dataset not in ("demo", "folder"):
-            raise ValueError(f"dataset: {self.dataset!r} is unknown, choose demo or folder")
+        if self.dataset not in ("demo", *READERS):
+            choices = ", ".join(["demo", *READERS])
+            raise ValueError(f"dataset: {self.dataset!r} is unknown, choose one of {choices}")
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
 
@@ -58,20 +70,28 @@ class _Checked:
     annotation_sha256: str = ""
 
 
-def _photographs(params: IndexParams, project: Path) -> FolderDataset:
-    return FolderDataset(project / params.root, params.masks, params.parts, params.whole)
+def _collection(params: IndexParams, project: Path) -> Dataset:
+    """The reader that the params ask for, on the folder they name."""
+    options: dict[str, str] = {}
+    if params.dataset in ("folder", "icoseg"):
+        options = {"parts": params.parts, "whole": params.whole, "masks": params.masks}
+    elif params.dataset in ("voc", "pascal_part"):
+        options = {"split": params.split, "exclude": params.exclude}
+    return open_dataset(params.dataset, project / params.root, options)
 
 
 def sources(params: IndexParams, project: Path) -> str:
     """Digest of the names and contents of all image and annotation files."""
     if params.dataset == "demo":
         return f"demo {DEMO_IMAGES_PER_SET} {DEMO_SEED}"
-    dataset = _photographs(params, project)
-    files = []
+    dataset = _collection(params, project)
+    paths: list[Path] = []
     for found in dataset.images():
-        for path in [dataset.image_path(found.name), *dataset.annotation_files(found.name)]:
-            files.append((path.relative_to(dataset.root).as_posix(), _file_digest(path)))
-    return listing_digest(files)
+        paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
+    # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
+    digests = ordered_map(_file_digest, paths, workers=8)
+    relative = [path.relative_to(dataset.root).as_posix() for path in paths]
+    return listing_digest(list(zip(relative, digests, strict=True)))
 
 
 def _file_digest(path: Path) -> str:
@@ -88,9 +108,9 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     if inside:
         # Drawing again over what a killed run left gives the same files.
         write_demo(work.path / "scenes", DEMO_IMAGES_PER_SET, DEMO_SEED)
-        dataset = FolderDataset(work.path / "scenes")
+        dataset: Dataset = FolderDataset(work.path / "scenes")
     else:
-        dataset = _photographs(params, inputs.project)
+        dataset = _collection(params, inputs.project)
     found = list(dataset.images())
     checked: list[_Checked] = []
     with track("index", len(found), "images") as advance:
@@ -106,7 +126,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         work.path,
         stage="index",
         fingerprint=work.fingerprint,
-        reader="folder",
+        reader="folder" if inside else params.dataset,
         root="scenes" if inside else params.root,
         inside=inside,
         options=dataset.options,
@@ -118,7 +138,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     )
 
 
-def _check(dataset: FolderDataset, found: FoundImage) -> _Checked:
+def _check(dataset: Dataset, found: FoundImage) -> _Checked:
     """Read, hash and decode one image file; anything wrong becomes a reason."""
     try:
         content = dataset.image_path(found.name).read_bytes()

@@ -1,0 +1,266 @@
+"""Which layers a backbone has, what the paper calls them, and the shapes they give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from types import MappingProxyType
+from typing import TypeGuard
+
+import torch
+import torchvision
+from torch import fx, nn
+from torchvision.models.squeezenet import Fire
+
+from stages.algorithms.backbone.graph import (
+    BackboneError,
+    Traced,
+    build,
+    did_you_mean,
+    first_line,
+    prune,
+    run,
+    skeleton,
+    trace,
+)
+
+# Every classification network takes this size, and some take no other.
+USUAL_SIDE = 224
+TALLER = 256
+Shape = tuple[int, ...] | None
+_FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer that gives feature maps.
+
+    Attributes
+    ----------
+    node
+        torchvision's node name.
+    alias
+        The name the paper or torchvision uses for it (`conv5_4`, `fire9`, `layer4`), or None.
+    channels
+        Length of one row of activations.
+    stride
+        Pixels from one grid cell to the next; 0 when the grid does not depend on the image.
+    non_negative
+        Whether the layer can be factorised, as far as a random trial can tell.
+    """
+
+    node: str
+    alias: str | None
+    channels: int
+    stride: int
+    non_negative: bool
+
+
+@cache
+def aliases(backbone: str) -> Mapping[str, str]:
+    """The paper's layer names of a backbone and the nodes they mean.
+
+    `conv<block>_<i>` of the VGG family is the activation after the ReLU, as in Simonyan and
+    Zisserman (a block ends at a max-pooling); `fire<i>` of SqueezeNet counts from 2, as in
+    Iandola et al.; `layer1` to `layer4` are torchvision's own for ResNets.
+    """
+    network = skeleton(backbone).network
+    if isinstance(network, torchvision.models.VGG):
+        return MappingProxyType(_vgg_aliases(network.features))
+    if isinstance(network, torchvision.models.SqueezeNet):
+        fires = (i for i, m in enumerate(network.features) if isinstance(m, Fire))
+        return MappingProxyType({f"fire{n}": f"features.{i}" for n, i in enumerate(fires, 2)})
+    if isinstance(network, torchvision.models.ResNet):
+        return MappingProxyType({f"layer{n}": f"layer{n}" for n in range(1, 5)})
+    return MappingProxyType({})
+
+
+def _vgg_aliases(features: nn.Sequential) -> dict[str, str]:
+    names: dict[str, str] = {}
+    block, position = 1, 0
+    for index, module in enumerate(features):
+        if isinstance(module, nn.Conv2d):
+            position += 1
+        elif isinstance(module, nn.ReLU):
+            names[f"conv{block}_{position}"] = f"features.{index}"
+        elif isinstance(module, nn.MaxPool2d):
+            block, position = block + 1, 0
+    return names
+
+
+def resolve_layer(backbone: str, layer: str) -> str:
+    """The node name of a layer given by alias or by (possibly truncated) node name.
+
+    Raises
+    ------
+    BackboneError
+        Unknown backbone or layer; the nearest names are suggested.
+    """
+    node = aliases(backbone).get(layer, layer)
+    traced = skeleton(backbone)
+    if layer and traced.find(node) is not None:
+        return node
+    names = dict.fromkeys([*aliases(backbone), *traced.nodes])
+    for name in traced.nodes:
+        parts = name.split(".")
+        names.update(dict.fromkeys(".".join(parts[:depth]) for depth in range(1, len(parts))))
+    hint = did_you_mean(layer, names)
+    raise BackboneError(
+        f"backbone {backbone!r} has no layer {layer!r}"
+        + (hint or f"; `dff show-model {backbone}` lists its layers")
+    )
+
+
+def full_node(backbone: str, layer: str) -> str:
+    """The full name of the node a layer means: `layer4.2.relu_2` for ResNet-50's `layer4`."""
+    node = skeleton(backbone).find(resolve_layer(backbone, layer))
+    assert node is not None  # resolve_layer has found it
+    return node
+
+
+@lru_cache(maxsize=64)
+def _shape_graph(backbone: str, nodes: tuple[str, ...]) -> fx.GraphModule:
+    return prune(skeleton(backbone), nodes)
+
+
+@lru_cache(maxsize=1 << 16)
+def _shapes(backbone: str, nodes: tuple[str, ...], height: int, width: int) -> tuple[Shape, ...]:
+    """Shapes of the nodes' outputs for two images, found on the meta device."""
+    images = torch.empty(2, 3, height, width, device="meta")
+    outputs = run(_shape_graph(backbone, nodes), images)
+    return tuple(
+        tuple(outputs[node].shape) if isinstance(outputs[node], torch.Tensor) else None
+        for node in nodes
+    )
+
+
+def _taller(backbone: str, nodes: tuple[str, ...]) -> tuple[Shape, ...] | None:
+    """Shapes for an image `TALLER` pixels higher; None for a network of one size only."""
+    try:
+        return _shapes(backbone, nodes, USUAL_SIDE + TALLER, USUAL_SIDE)
+    except _FAILURES:
+        return None
+
+
+def _gives_maps(usual: Shape, taller: Shape) -> TypeGuard[tuple[int, int, int, int]]:
+    # Swin keeps its channels last: there, a taller image changes the second dimension.
+    # what does not grow with the batch (a table of positions) is not about the images
+    if usual is None or len(usual) != 4 or usual[0] != 2:
+        return False
+    return taller is None or taller[1] == usual[1]
+
+
+@lru_cache(maxsize=1024)
+def channels(backbone: str, layer: str) -> int:
+    """Number of channels of a layer: the length of one row of its activations.
+
+    Raises
+    ------
+    BackboneError
+        Unknown name, or a layer that does not give feature maps `[n, channels, h, w]`.
+    """
+    node = (full_node(backbone, layer),)
+    (usual,) = _shapes(backbone, node, USUAL_SIDE, USUAL_SIDE)
+    (taller,) = _taller(backbone, node) or (None,)
+    if _gives_maps(usual, taller):
+        return usual[1]
+    given = "no tensor" if usual is None else f"shape {list(usual)} for two images"
+    raise BackboneError(
+        f"layer {layer!r} of {backbone} does not give feature maps [n, channels, h, w] "
+        f"({given}): choose another"
+    )
+
+
+def grid_shape(backbone: str, layer: str, height: int, width: int) -> tuple[int, int]:
+    """Grid (h, w) of a layer for an image of `height` x `width` pixels.
+
+    The pruned network runs on the meta device: exact for any padding or rounding, without
+    arithmetic. Answers are cached.
+
+    Raises
+    ------
+    BackboneError
+        Unknown name, no feature maps, or an image size the network does not take.
+    """
+    channels(backbone, layer)
+    try:
+        (shape,) = _shapes(backbone, (full_node(backbone, layer),), height, width)
+        if shape is None or min(shape) < 1:
+            raise ValueError("nothing is left of it")
+    except _FAILURES as error:
+        small = min(height, width) < USUAL_SIDE
+        raise BackboneError(
+            f"backbone {backbone!r} cannot run to layer {layer!r} on an image of {height}x{width} "
+            f"pixels ({first_line(error)}): "
+            + ("use larger images" if small else f"it may only take {USUAL_SIDE}x{USUAL_SIDE}")
+        ) from error
+    return shape[2], shape[3]
+
+
+def describe_layers(backbone: str) -> list[LayerInfo]:
+    """Every layer of a backbone that gives feature maps, in the order of execution.
+
+    `non_negative` is decided by a trial: two small random images pass through the network with
+    random weights, and the layer is non-negative when no value is below zero. That is a fact about
+    ReLU, ReLU6, sigmoid and what only pools or concatenates them; for anything else it would take
+    luck on every value at once.
+
+    Raises
+    ------
+    BackboneError
+        Unknown backbone, or one that cannot be traced.
+    """
+    traced = skeleton(backbone)
+    nodes = tuple(traced.nodes)
+    usual = _shapes(backbone, nodes, USUAL_SIDE, USUAL_SIDE)
+    taller = _taller(backbone, nodes) or (None,) * len(nodes)
+    maps = {
+        node: (shape[1], _stride(shape, higher))
+        for node, shape, higher in zip(nodes, usual, taller, strict=True)
+        if _gives_maps(shape, higher)
+    }
+    names = {traced.find(node): alias for alias, node in aliases(backbone).items()}
+    lowest = _trial_minima(backbone, list(maps))
+    return [
+        LayerInfo(node, names.get(node), width, stride, non_negative=lowest[node] >= 0)
+        for node, (width, stride) in maps.items()
+    ]
+
+
+def _stride(usual: Shape, taller: Shape) -> int:
+    assert usual is not None
+    if taller is None:
+        return round(USUAL_SIDE / usual[2])
+    # TALLER is a multiple of the stride and so adds a whole number of cells, whatever the padding
+    added = taller[2] - usual[2]
+    return round(TALLER / added) if added > 0 else 0
+
+
+def _trial_minima(backbone: str, layers: list[str]) -> dict[str, float]:
+    """Smallest value of each layer in one random forward pass with random weights."""
+    if not layers:
+        return {}
+    network = prune(trace(backbone, build(backbone, "cpu")), layers)
+    for side in (96, USUAL_SIDE):
+        images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+        try:
+            return {name: maps.amin().item() for name, maps in run(network, images).items()}
+        except _FAILURES:
+            if side == USUAL_SIDE:
+                raise
+    raise AssertionError("unreachable")
+
+
+def nearby_relus(traced: Traced, node: str, count: int = 3) -> list[str]:
+    """The ReLU nodes nearest to a node in the order of execution, nearest first."""
+    order = {name: place for place, name in enumerate(traced.nodes)}
+    relus = [name for name, found in traced.nodes.items() if _is_relu(traced.network, found)]
+    # of two equally near, the one after: a convolution's own ReLU
+    return sorted(relus, key=lambda name: (abs(order[name] - order[node]), -order[name]))[:count]
+
+
+def _is_relu(network: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        # a block that torchvision does not trace into (convolution, norm, ReLU) ends in its ReLU
+        last = list(network.get_submodule(str(node.target)).modules())[-1]
+        return isinstance(last, nn.ReLU | nn.ReLU6)
+    return getattr(node.target, "__name__", str(node.target)) in ("relu", "relu_", "relu6")

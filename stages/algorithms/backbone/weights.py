@@ -1,0 +1,267 @@
+"""Weights: from torchvision, from a file, or random; checked before they are used."""
+
+import contextlib
+import hashlib
+import http.client
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from stages.algorithms.backbone.graph import (
+    DEMO,
+    TRACED_CONSTANT,
+    BackboneError,
+    did_you_mean,
+    first_line,
+)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STALLED_SECONDS = 60.0
+SUFFIXES = (".pth", ".pt", ".safetensors")
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: exactly one of the first three is set.
+
+    Attributes
+    ----------
+    member
+        One of torchvision's weights of this backbone.
+    path
+        A weights file.
+    seed
+        Of a random start.
+    mean, std
+        What images are normalised with: red, green, blue, for values in 0 to 1.
+    """
+
+    member: Any = None
+    path: Path | None = None
+    seed: int | None = None
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+
+
+def parse_weights(backbone: str, weights: str) -> Source:
+    """What a `weights` param means for a backbone; nothing is read or downloaded yet.
+
+    A file gets the mean and std of torchvision's weights of the same file name, else those of the
+    backbone's default weights, else ImageNet's.
+
+    Raises
+    ------
+    BackboneError
+        None of: a name of torchvision's weights, a path, `bundled` (demo), `random:<seed>`.
+    """
+    published = _published(backbone)
+    if weights in published:
+        return _with_mean_std(Source(member=published[weights]), backbone, published[weights])
+    default = published.get("DEFAULT")
+    if random := re.fullmatch(r"random:(\d{1,18})", weights):
+        return _with_mean_std(Source(seed=int(random[1])), backbone, default)
+    if weights == "bundled" and backbone == DEMO:
+        from stages.algorithms.demo_network import WEIGHTS_PATH
+
+        return _with_mean_std(Source(path=Path(WEIGHTS_PATH)), backbone, None)
+    path = Path(weights).expanduser()
+    if path.suffix in SUFFIXES or (weights and path.is_file()):
+        names = {Path(member.url).name: member for member in published.values()}
+        return _with_mean_std(Source(path=path), backbone, names.get(path.name, default))
+    own = ["bundled"] if backbone == DEMO else list(published)
+    hint = did_you_mean(weights, own)
+    raise BackboneError(
+        f"weights {weights!r} of backbone {backbone!r} are none of {', '.join(own)}, the path of "
+        f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, random:<seed>{hint}"
+    )
+
+
+def _published(backbone: str) -> Mapping[str, Any]:
+    if backbone == DEMO:
+        return {}
+    members: Mapping[str, Any] = torchvision.models.get_model_weights(backbone).__members__
+    return members
+
+
+def _with_mean_std(source: Source, backbone: str, member: Any) -> Source:
+    if backbone == DEMO:
+        from stages.algorithms.demo_network import DEMO_MEAN, DEMO_STD
+
+        mean, std = DEMO_MEAN, DEMO_STD
+    elif member is not None:
+        transforms = member.transforms()
+        mean, std = tuple(transforms.mean), tuple(transforms.std)
+    else:
+        return source
+    return Source(source.member, source.path, source.seed, mean, std)
+
+
+def read_tensors(source: Source) -> dict[str, torch.Tensor]:
+    """The tensors of torchvision's weights (downloaded when not cached) or of a weights file.
+
+    Raises
+    ------
+    BackboneError
+        The download fails or is damaged, or the file is missing or holds no state dict.
+    """
+    if source.path is not None:
+        return _state_dict(_read_file(source.path), str(source.path))
+    url: str = source.member.url
+    return _state_dict(_download(url), url)
+
+
+def _read_file(path: Path) -> object:
+    if not path.is_file():
+        raise BackboneError(f"weights file {path} does not exist: correct extract.weights")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle or archive can raise anything
+        raise BackboneError(
+            f"weights file {path} cannot be read as a plain state dict ({first_line(error)}): "
+            "copy it again, or save it anew with torch.save(network.state_dict(), path)"
+        ) from error
+
+
+def _download(url: str) -> object:
+    advice = "or give the path of a weights file in `extract.weights`"
+    try:
+        # torch announces the download on stdout, which belongs to the program's results
+        with _stalling_is_an_error(), contextlib.redirect_stdout(sys.stderr):
+            return torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+    except (OSError, http.client.HTTPException) as error:
+        raise BackboneError(
+            f"the download of {url} failed ({first_line(error)}): "
+            f"try again with a network, {advice}"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a wrong hash, or a damaged pickle or archive
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        raise BackboneError(
+            f"the download of {url} is damaged ({first_line(error)}): delete {cached} if it "
+            f"exists and try again, {advice}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _stalling_is_an_error() -> Iterator[None]:
+    """torch downloads without a time limit: a silent server would hold a run for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before or STALLED_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _state_dict(loaded: object, origin: str) -> dict[str, torch.Tensor]:
+    """Unwrap a training checkpoint and undo the names that wrappers and old versions gave."""
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    entries = loaded.items() if isinstance(loaded, Mapping) else ()
+    tensors = {
+        # torchvision's published DenseNets say `norm.1` where its code has said `norm1` since
+        re.sub(
+            r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name.removeprefix("module.")
+        ): t
+        for name, t in entries
+        if isinstance(name, str) and isinstance(t, torch.Tensor)
+    }
+    if not tensors:
+        raise BackboneError(
+            f"weights file {origin} holds {type(loaded).__name__}, not a state dict of tensors: "
+            "save it anew with torch.save(network.state_dict(), path)"
+        )
+    return tensors
+
+
+def used_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters and buffers that decide a network's output in eval mode, by name."""
+    state = network.state_dict()
+    return {n: state[n] for n in sorted(state) if not n.endswith("num_batches_tracked")}
+
+
+def install(
+    network: nn.Module, tensors: Mapping[str, torch.Tensor], backbone: str, origin: str
+) -> None:
+    """Give every tensor of a pruned network its value, or none of them.
+
+    Parameters
+    ----------
+    network
+        Usually on the meta device; modified in place.
+    tensors
+        May hold more than the network needs; names may lack a leading `features.`, as when only
+        `network.features` was saved. Cast to the network's float32.
+    origin
+        Of the tensors, for messages.
+
+    Raises
+    ------
+    BackboneError
+        A tensor is missing or has another shape: the first five and a count.
+    """
+    used = used_tensors(network)
+    # constants that tracing froze into the graph have their values already
+    wanted = {name: t for name, t in used.items() if not name.startswith(TRACED_CONSTANT)}
+    if not wanted.keys() & tensors.keys():
+        tensors = {f"features.{name}": tensor for name, tensor in tensors.items()}
+    faults = [fault for n, t in wanted.items() if (fault := _fault(n, t, tensors.get(n)))]
+    if faults:
+        rest = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise BackboneError(
+            f"weights {origin} do not fit backbone {backbone!r}, {len(faults)} of the "
+            f"{len(wanted)} tensors it needs: {', '.join(faults[:5])}{rest}; "
+            "is it of another model?"
+        )
+    ready = {name: tensors[name].to(wanted[name].dtype) for name in wanted}
+    for name, tensor in network.state_dict().items():
+        # batch-norm's counter has no effect in eval mode, but must leave the meta device too
+        ready.setdefault(name, torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor)
+    network.load_state_dict(ready, assign=True)
+
+
+def _fault(name: str, wanted: torch.Tensor, given: torch.Tensor | None) -> str | None:
+    if given is None:
+        return f"{name} is missing"
+    if given.shape != wanted.shape:
+        return f"{name} is {list(given.shape)} instead of {list(wanted.shape)}"
+    if given.is_floating_point() != wanted.is_floating_point() or given.is_sparse:
+        return f"{name} is {str(given.dtype).removeprefix('torch.')}"
+    return None
+
+
+def digest(network: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every tensor that decides the output.
+
+    Parameters
+    ----------
+    network
+        Pruned, on the CPU.
+    """
+    total = hashlib.sha256()
+    for name, tensor in used_tensors(network).items():
+        total.update(
+            f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode(errors="backslashreplace")
+        )
+        total.update(tensor.detach().contiguous().numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,119 @@
+"""params.yaml is read strictly, and every mistake is one line that says what to write instead."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tools import ROOT, edit
+
+from pipeline.init import PRESETS, demo_params, write_params
+from pipeline.params import PARAMS, ParamsError, read_params
+from pipeline.registry import STAGES
+
+
+def test_the_shipped_params_are_the_demo_preset() -> None:
+    assert (ROOT / PARAMS).read_text(encoding="utf-8") == demo_params()
+
+
+def test_the_shipped_params_are_the_defaults() -> None:
+    read = read_params(ROOT)
+    assert list(read) == [stage.name for stage in STAGES]
+    for stage in STAGES:
+        assert read[stage.name] == stage.params()
+
+
+@pytest.mark.parametrize("what", PRESETS)
+def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
+    root = None if what == "demo" else tmp_path
+    path = write_params(tmp_path, what, root)
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert read_params(tmp_path)["index"].dataset in (what, "folder", "voc", "pascal_part")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("seeds: [0]", "sede: [0]", "factorize.sede: unknown key, did you mean 'seeds'?"),
+        ("factorize:", "factorise:", "factorise: unknown section, did you mean 'factorize'?"),
+        ("k: [1, 2]", "k: [0]", "factorize.k: [0] must be one or more numbers of at least 1"),
+        ("k: [1, 2]", "k: []", "factorize.k: [] must be one or more numbers"),
+        ("k: [1, 2]", "k: [2, 2]", "factorize.k: [2, 2] has a number twice"),
+        ("k: [1, 2]", "k: two", "factorize.k: 'two' is not a whole number"),
+        ("k: [1, 2]", "k: [true]", "factorize.k: True is not a whole number"),
+        ("size: 64", "size: 64.5", "extract.size: 64.5 is not a whole number"),
+        ("size: 64", "size: 8", "extract.size: 8 is not between 32 and 4096"),
+        ("solver: hals", "solver: als", "factorize.solver: 'als' is unknown, choose hals or mu"),
+        ("method: guided", "method: crf", "refine.method: 'crf' is unknown, choose guided"),
+        ("joint: false", "joint: 1", "refine.joint: 1 is not true or false"),
+        (
+            "dataset: folder",
+            "dataset: coco",
+            "'coco' is unknown, choose one of demo",
+        ),
+        (
+            "percentile: 75.0                 # masks",
+            "percentile: 101 # masks",
+            "between 0 and 100",
+        ),
+        ("tol: 1.0e-05", "tol: small", "factorize.tol: 'small' is not a number"),
+        ("seeds: [0]  ", "seeds: [0", "params.yaml: not valid YAML in line"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(project: Path, before: str, after: str, expected: str) -> None:
+    edit(project, before, after)
+    with pytest.raises(ParamsError) as raised:
+        read_params(project)
+    assert expected in str(raised.value)
+    assert PARAMS in str(raised.value)
+
+
+def test_numbers_as_people_write_them(project: Path) -> None:
+    edit(project, "tol: 1.0e-05", "tol: 1e-4")  # YAML takes this for text
+    edit(project, "weight: 10.0", "weight: 10")
+    edit(project, "k: [1, 2]", "k: 3")
+    params = read_params(project)
+    assert params["factorize"].tol == 1e-4
+    assert params["refine"].weight == 10.0
+    assert params["factorize"].k == (3,)
+
+
+def test_a_missing_key_names_the_usual_value(project: Path) -> None:
+    edit(project, "  seeds: [0]", "  # seeds: [0]")
+    with pytest.raises(ParamsError, match=r"factorize.seeds: missing; the usual value is \[0\]"):
+        read_params(project)
+
+
+def test_params_that_are_not_there_or_not_a_mapping(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="`dff init` writes one"):
+        read_params(tmp_path)
+    (tmp_path / PARAMS).write_text("- 1\n")
+    with pytest.raises(ParamsError, match="must have the sections index, extract"):
+        read_params(tmp_path)
+    (tmp_path / PARAMS).write_text("!!python/object/apply:os.system ['true']\n")
+    with pytest.raises(ParamsError, match="not valid YAML"):
+        read_params(tmp_path)
+
+
+def test_init_does_not_replace_what_somebody_wrote(project: Path, photographs: Path) -> None:
+    before = (project / PARAMS).read_bytes()
+    with pytest.raises(ParamsError, match="--force replaces it"):
+        write_params(project, str(photographs), None)
+    assert (project / PARAMS).read_bytes() == before
+    write_params(project, str(photographs), None, force=True)
+    assert (project / PARAMS).read_bytes() != before
+
+
+def test_init_replaces_the_shipped_params(tmp_path: Path, photographs: Path) -> None:
+    (tmp_path / PARAMS).write_text(demo_params(), encoding="utf-8")
+    write_params(tmp_path, str(photographs), None)
+    assert read_params(tmp_path)["index"].root == str(photographs)
+
+
+def test_init_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="no such folder"):
+        write_params(tmp_path, "nowhere", None)
+    with pytest.raises(ParamsError, match="name the folder"):
+        write_params(tmp_path, "icoseg", None)
+    with pytest.raises(ParamsError, match="unknown preset"):
+        write_params(tmp_path, "coco", tmp_path)
+    assert not (tmp_path / PARAMS).exists()

@@ -1,0 +1,50 @@
+"""Tools that tests share: small collections of photographs, and `dff` run in this process."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner, Result
+
+from pipeline import cli
+from pipeline.params import PARAMS
+
+ROOT = Path(__file__).parents[1]
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> np.ndarray:
+    """A bright disc on a dark ground, (width, height); returns the disc's mask [h, w]."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    ground = rng.integers(0, 60, (height, width, 3)).astype(np.uint8)
+    image, mask = Image.fromarray(ground), Image.new("1", size)
+    x, y = rng.integers(8, [width - 24, height - 24])
+    box = (int(x), int(y), int(x) + 18, int(y) + 18)
+    ImageDraw.Draw(image).ellipse(box, fill=tuple(int(c) for c in rng.integers(180, 255, 3)))
+    ImageDraw.Draw(mask).ellipse(box, fill=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return np.array(mask)
+
+
+def edit(project: Path, before: str, after: str) -> None:
+    """Change one value in a project's params.yaml."""
+    path = project / PARAMS
+    text = path.read_text(encoding="utf-8")
+    assert before in text, f"{before!r} is not in params.yaml"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def run_dff(*arguments: str) -> Result:
+    """`dff` in this process; a user error becomes its line and exit code 1, as in `cli.main`."""
+    result = CliRunner().invoke(cli.app, list(arguments))
+    if result.exception and not isinstance(result.exception, (SystemExit, *cli.USER_ERRORS)):
+        raise result.exception
+    return result
+
+
+def message(result: Result) -> str:
+    """The one line that `dff` prints for a user error."""
+    assert isinstance(result.exception, cli.USER_ERRORS), (result.output, result.exception)
+    assert result.exit_code == 1
+    return " ".join(str(result.exception).split())
