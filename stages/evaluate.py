@@ -66,9 +66,12 @@ class _SetTruth:
             if name in self.damaged:
                 continue
             try:
-                yield image_id, self.index.dataset.ground_truth(name, self.name)
+                truth = self.index.dataset.ground_truth(name, self.name)
             except DatasetError as error:
                 self.damaged[name] = str(error)
+                continue
+            if truth.whole is not None or truth.parts:  # boxes alone say nothing of pixels
+                yield image_id, truth
 
     def stacked(self, truth: GroundTruth) -> NDArray[np.bool_]:
         """The object and then the parts, bool ``[1 + parts, h, w]``."""

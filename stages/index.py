@@ -21,6 +21,7 @@ from stages.datasets import (
     open_dataset,
 )
 from stages.datasets.demo.scenes import write_demo
+from stages.datasets.voc import EXCLUDE_RULES
 from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
@@ -53,6 +54,9 @@ class IndexParams:
         if self.dataset not in ("demo", *READERS):
             choices = ", ".join(["demo", *READERS])
             raise ValueError(f"dataset: {self.dataset!r} is unknown, choose one of {choices}")
+        if self.exclude not in EXCLUDE_RULES:
+            rules = ", ".join(EXCLUDE_RULES)
+            raise ValueError(f"exclude: {self.exclude!r} is unknown, choose one of {rules}")
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
 

@@ -189,6 +189,8 @@ REFINE: Stage[RefineParams] = Stage(
         "stages/refine.py",
         "stages/concept_maps.py",
         "stages/images.py",
+        "stages/algorithms/heatmap.py",
+        "stages/algorithms/masks.py",
         "stages/algorithms/guided_filter.py",
         "stages/algorithms/mean_field.py",
         "stages/algorithms/dense_crf.py",

@@ -11,8 +11,9 @@ from pipeline.registry import STAGES
 
 # Runs `dff STAGE`, with shards of a few rows, and dies without a word at the N-th checkpoint.
 KILLED = """
-import os, signal, sys
-import store.ragged, store.staging
+import importlib, os, signal, sys
+import store.ragged
+staging = importlib.import_module("store.staging")
 from store.layout import Layout
 
 stage, die_at = sys.argv[1], int(sys.argv[2])
@@ -20,7 +21,7 @@ sys.argv = ["dff", stage]
 rows = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}.get(stage, 100)
 store.ragged.plan_layout = lambda *a, **k: Layout(rows // 2, rows)
 checkpoints = 0
-write = store.staging.write_atomically
+write = staging.write_atomically
 
 def dying(path, content):
     global checkpoints
@@ -29,7 +30,7 @@ def dying(path, content):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, content)
 
-store.staging.write_atomically = dying
+staging.write_atomically = dying
 import stages.factorize
 stages.factorize.write_atomically = dying
 from pipeline.cli import main

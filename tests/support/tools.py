@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 from pipeline import cli
 from pipeline.params import PARAMS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> np.ndarray:
