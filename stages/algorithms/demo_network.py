@@ -1,0 +1,61 @@
+"""The small VGG-style network that ships with the project, for use without any download.
+
+It is torchvision's own ``VGG`` with fewer channels, so the layer aliases ``conv{block}_{i}`` mean
+what they mean for VGG-16: the activation after that convolution's ReLU. It was trained by
+``scripts/train_demo_network.py`` to tell the procedural demo scenes apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.vgg import VGG, make_layers
+
+DEMO_CFG: tuple[int | str, ...] = (16, "M", 32, "M", 64, 64, "M", 128, 128)
+"""Channels of each convolution; ``M`` halves the grid. The deepest layers have stride 8."""
+
+DEMO_LAYER = "conv4_2"
+"""The recommended layer: the deepest, a 28x28 grid for a 224x224 image."""
+
+DEMO_MEAN = (0.485, 0.456, 0.406)
+"""Mean of red, green, blue in 0 to 1 (the usual ImageNet numbers)."""
+
+DEMO_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of red, green, blue in 0 to 1 (the usual ImageNet numbers)."""
+
+WEIGHTS_PATH = Path(__file__).with_suffix(".pth")
+"""The state dict; loads with ``torch.load(WEIGHTS_PATH, weights_only=True)``."""
+
+
+def build_demo_network(classes: int, batch_norm: bool = False) -> VGG:
+    """The untrained network: convolutions, global average pooling, one linear layer.
+
+    Parameters
+    ----------
+    classes : number of kinds told apart
+    batch_norm : with batch normalisation after each convolution, as in training; the shipped
+        weights have it folded into the convolutions
+
+    Returns
+    -------
+    VGG
+        Maps float32 [n, 3, h, w] to logits float32 [n, classes].
+
+    Raises
+    ------
+    ValueError
+        ``classes`` is below 1.
+    """
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, got {classes}")
+    features = make_layers(list(DEMO_CFG), batch_norm=batch_norm)
+    # VGG's constructor makes a classifier of 120 million weights, replaced just below: on the
+    # meta device it costs nothing.
+    with torch.device("meta"):
+        network = VGG(features, num_classes=classes, init_weights=False)
+    channels = [width for width in DEMO_CFG if isinstance(width, int)]
+    network.avgpool = nn.AdaptiveAvgPool2d(1)
+    network.classifier = nn.Sequential(nn.Linear(channels[-1], classes))
+    return network
