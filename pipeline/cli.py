@@ -1,6 +1,8 @@
 """The `dff` command: one command per stage, plus run, status, init and show-model."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ from rich.table import Table
 
 from pipeline.dvc import DvcError, ensure_repository, repro
 from pipeline.init import PRESETS, write_params
-from pipeline.params import ParamsError, read_params
+from pipeline.params import ParamsError, check_root, read_params
 from pipeline.registry import STAGES
 from pipeline.resources import ResourceError, make_resources
 from pipeline.status import stage_states
@@ -59,6 +61,16 @@ Cluster = Annotated[
 ]
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is no accident: one line, and the exit code that shells give it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
 def _stage_command(stage: Stage[Any]) -> None:
     reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
     help = (
@@ -77,7 +89,8 @@ def _stage_command(stage: Stage[Any]) -> None:
     ) -> None:
         params = read_params(project)[stage.name]
         resources = make_resources(device, workers, memory, cluster)
-        out = execute(stage, params, project, resources)
+        with interruptible():
+            out = execute(stage, params, project, resources)
         print(out)
 
 
@@ -99,7 +112,7 @@ def run(
     The same as `dvc repro`, after checking params.yaml and with the resources given here. A run
     that was interrupted goes on where it stopped.
     """
-    read_params(project)
+    check_root(project, read_params(project)["index"].root)
     make_resources(device, workers, memory, cluster)  # refuse bad ones before the first stage
     ensure_repository(project)
     resources = {
@@ -108,7 +121,8 @@ def run(
         "DFF_MEMORY": memory,
         "DFF_CLUSTER": cluster,
     }
-    repro(project, resources, force=force)
+    with interruptible():
+        repro(project, resources, force=force)
     print_summary(project)
 
 
@@ -186,6 +200,7 @@ def main() -> None:
         # one line, whatever a library put into its message
         print(f"dff: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
-        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

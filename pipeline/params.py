@@ -47,6 +47,17 @@ def read_params(project: Path) -> dict[str, Any]:
     return {stage.name: build(stage, content.get(stage.name), path.name) for stage in STAGES}
 
 
+def check_root(project: Path, root: str) -> None:
+    """Say before DVC does that there is no such folder of photographs.
+
+    Raises
+    ------
+    ParamsError
+    """
+    if not (project / root).is_dir():
+        raise ParamsError(f"{project / PARAMS}: index.root: {root}: no such folder")
+
+
 def build(stage: Stage[Any], section: object, source: str = PARAMS) -> Any:
     """One section as the stage's dataclass; every key must be there.
 

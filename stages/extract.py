@@ -21,7 +21,7 @@ from stages.images import Resize, decode_rgb, normalise, resize_rgb, target_shap
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, StageError, param
-from store import RaggedWriter, Staging, create_artifact, plan_layout
+from store import RaggedWriter, Staging, create_artifact
 from store.artifact import layer_key
 from store.layout import SHARD_BYTES
 
@@ -206,13 +206,12 @@ def _refuse_memory(params: ExtractParams, batches: list[_Batch], budget: int) ->
     largest = max((h * w for h, w in (batch.shape for batch in batches)), default=0)
     # Float32 input and about 64 channels at full size twice over: VGG's first block, the widest.
     batch_bytes = params.batch * largest * 4 * (3 + 2 * 64)
-    rows = max((len(batch.image_ids) * largest for batch in batches), default=1)
-    layout = plan_layout(rows, 1)
-    buffers = 2 * len(params.layers) * min(SHARD_BYTES, layout.shard_rows * 4096)
-    if batch_bytes + buffers > budget:
+    # Each layer's rows wait for a whole shard, and are copied once when it is written.
+    needed = batch_bytes + 2 * len(params.layers) * SHARD_BYTES
+    if needed > budget:
         raise StageError(
-            f"a batch of {params.batch} needs about {(batch_bytes + buffers) / 2**30:.1f} GiB, "
-            f"the budget is {budget / 2**30:.1f} GiB: lower extract.batch or raise --memory"
+            f"a batch of {params.batch} needs about {needed / 2**20:.0f} MiB, the budget is "
+            f"{budget / 2**20:.0f} MiB: lower extract.batch or raise --memory"
         )
 
 

@@ -1,49 +1,19 @@
 """kill -9 in the middle of any stage, run it again: the artifact equals the uninterrupted one."""
 
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from killable import Killable
 from tools import edit
 
 from pipeline.registry import STAGES
 
-# Runs `dff STAGE`, with shards of a few rows, and dies without a word at the N-th checkpoint.
-KILLED = """
-import importlib, os, signal, sys
-import store.ragged
-staging = importlib.import_module("store.staging")
-from store.layout import Layout
 
-stage, die_at = sys.argv[1], int(sys.argv[2])
-sys.argv = ["dff", stage]
-rows = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}.get(stage, 100)
-store.ragged.plan_layout = lambda *a, **k: Layout(rows // 2, rows)
-checkpoints = 0
-write = staging.write_atomically
-
-def dying(path, content):
-    global checkpoints
-    checkpoints += 1
-    if checkpoints == die_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, content)
-
-staging.write_atomically = dying
-import stages.factorize
-stages.factorize.write_atomically = dying
-from pipeline.cli import main
-main()
-"""
-
-
-def run_killed(project: Path, stage: str, die_at: int) -> int:
-    """Exit code of the stage, killed at a checkpoint (0: never)."""
-    command = [sys.executable, "-c", KILLED, stage, str(die_at)]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert done.returncode in (0, -9), done.stderr
-    return done.returncode
+@pytest.fixture(scope="module")
+def killable() -> Iterator[Killable]:
+    with Killable() as server:
+        yield server
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,46 +23,56 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu"])
-def test_killed_stages_go_on_where_they_stopped(project: Path, solver: str) -> None:
+def test_killed_stages_go_on_where_they_stopped(
+    project: Path, killable: Killable, solver: str
+) -> None:
     edit(project, "solver: hals", f"solver: {solver}")
     edit(project, "max_passes: 100", "max_passes: 11")
-    stages = STAGES[:5] if solver == "hals" else STAGES[:3]
-    kills = 0
-    for stage in stages:
+    killed = []
+    for stage in STAGES[:5] if solver == "hals" else STAGES[:3]:
+        code, output = killable.run(project, stage.name)
+        assert code == 0, output
         out = project / stage.writes
-        if stage.name == "index":
-            assert run_killed(project, "index", 0) == 0
-            continue
-        if solver == "mu" and stage.name == "extract":
-            assert run_killed(project, "extract", 0) == 0
-            continue
-        assert run_killed(project, stage.name, 0) == 0
         expected = contents(out)
+        if stage.name == "index":
+            continue  # quick: it starts again from nothing
         for die_at in (2, 3):
-            assert run_killed(project, stage.name, die_at) == -9
+            code, output = killable.run(project, stage.name, die_at)
+            assert code == -9, output
             assert contents(out) == expected, "an interrupted run touched the earlier artifact"
-            kills += 1
-        assert run_killed(project, stage.name, 0) == 0
+        killed.append(stage.name)
+        code, output = killable.run(project, stage.name)
+        assert code == 0, output
         assert contents(out) == expected, f"{stage.name}: resumed, but other bytes"
-    assert kills >= 2
+    assert killed[:2] == ["extract", "factorize"]
 
 
-def test_work_is_not_done_twice(project: Path) -> None:
-    """After a kill, the resumed extraction only computes what was not on disk."""
-    assert run_killed(project, "index", 0) == 0
-    assert run_killed(project, "extract", 4) == -9
-    command = [sys.executable, "-c", KILLED, "extract", "0"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "from an earlier run" in done.stderr
+def test_work_is_not_done_twice(project: Path, killable: Killable) -> None:
+    assert killable.run(project, "index")[0] == 0
+    assert killable.run(project, "extract", die_at=4)[0] == -9
+    code, output = killable.run(project, "extract")
+    assert code == 0 and "from an earlier run" in output
     assert not list((project / "artifacts/.staging").rglob("progress.json")), "work is swept"
 
 
-def test_changed_params_start_clean(project: Path) -> None:
-    assert run_killed(project, "index", 0) == 0
-    assert run_killed(project, "extract", 3) == -9
+def test_changed_params_start_clean(project: Path, killable: Killable) -> None:
+    assert killable.run(project, "index")[0] == 0
+    assert killable.run(project, "extract", die_at=3)[0] == -9
     edit(project, "weights: random:0", "weights: random:1")
-    command = [sys.executable, "-c", KILLED, "extract", "0"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "from an earlier run" not in done.stderr
+    code, output = killable.run(project, "extract")
+    assert code == 0 and "from an earlier run" not in output
+
+
+def test_status_tells_partial_work(project: Path, killable: Killable) -> None:
+    from pipeline.status import stage_states
+
+    assert killable.run(project, "index")[0] == 0
+    assert killable.run(project, "extract", die_at=4)[0] == -9
+    states = {state.name: state for state in stage_states(project)}
+    assert states["index"].state == "fresh"
+    assert states["extract"].state == "partial"
+    assert states["extract"].detail.endswith("of 14 images")
+    assert states["factorize"].state == "absent"
+    assert killable.run(project, "extract")[0] == 0
+    edit(project, "batch: 2", "batch: 3")
+    assert {state.name: state.state for state in stage_states(project)}["extract"] == "stale"

@@ -1,0 +1,88 @@
+"""The whole pipeline through DVC, in a copy of the project: caching, partial runs, metrics."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tools import ROOT, edit
+
+BINARIES = Path(sys.executable).parent
+
+
+@pytest.fixture
+def clone(project: Path, tmp_path: Path) -> Path:
+    """A fresh repository with the project's code and the small photographs' params."""
+    folder = tmp_path / "clone"
+    ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+    for name in ("pipeline", "stages", "store", ".dvc"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(project / "params.yaml", folder / "params.yaml")
+    for arguments in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"],
+    ):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    return folder
+
+
+def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A command as a user types it, without the network."""
+    path = os.pathsep.join([str(BINARIES), os.environ["PATH"]])
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def stages_run(result: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The stages that DVC ran, from what it prints."""
+    lines = (result.stdout + result.stderr).splitlines()
+    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+
+def test_a_run_through_dvc(clone: Path) -> None:
+    first = run(clone, "dff", "run")
+    assert first.returncode == 0, first.stderr
+    everything = ["index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report"]
+    assert stages_run(first) == everything
+    assert "report: " in first.stdout and "object IoU" in first.stdout
+
+    again = run(clone, "dff", "run")
+    assert again.returncode == 0 and stages_run(again) == []
+
+    shard = next((clone / "artifacts/activations.zarr").rglob("c/0/0"))
+    assert shard.stat().st_nlink > 1, "large outs are linked to the cache, not copied"
+    files = [p for p in (clone / "artifacts/activations.zarr").rglob("*") if p.is_file()]
+    assert len(files) < 20
+
+    edit(clone, "k: [1, 2]", "k: [3]")
+    changed = run(clone, "dvc", "repro")
+    assert changed.returncode == 0, changed.stderr
+    assert stages_run(changed) == everything[2:]
+    metrics = json.loads(run(clone, "dvc", "metrics", "show", "--json").stdout)
+    assert "k3" in json.dumps(metrics)
+    plots = run(clone, "dvc", "plots", "show", "-o", "plots")
+    assert plots.returncode == 0, plots.stderr
+    assert (clone / "plots/index.html").exists()
+
+    edit(clone, "k: [3]", "k: [500]")
+    earlier = (clone / "artifacts/factors.zarr/zarr.json").read_bytes()
+    failed = run(clone, "dff", "run")
+    assert failed.returncode == 1
+    assert "more than the 128 channels" in failed.stderr
+    assert (clone / "artifacts/factors.zarr/zarr.json").read_bytes() == earlier
+
+    experiment = run(clone, "dvc", "exp", "run", "-S", "factorize.k=[1,2]")
+    assert experiment.returncode == 0, experiment.stderr
+    assert stages_run(experiment) == [], "the run cache remembers k: [1, 2]"

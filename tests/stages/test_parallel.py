@@ -1,0 +1,62 @@
+"""ordered_map: one conformance suite over threads, processes and a dask cluster."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from arithmetic import fail_at_three, slow_square
+
+from stages.parallel import ordered_map
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as local:
+        yield local.scheduler_address
+
+
+@pytest.fixture(params=["threads", "processes", "cluster"])
+def mapped(request: pytest.FixtureRequest) -> Callable[..., Iterator[Any]]:
+    """`ordered_map` over one kind of workers."""
+
+    def call(function: Callable[[int], Any], items: Any) -> Iterator[Any]:
+        if request.param == "cluster":
+            return ordered_map(function, items, cluster=request.getfixturevalue("cluster"))
+        return ordered_map(function, items, workers=2, kind=request.param)
+
+    return call
+
+
+def test_results_come_in_order(mapped: Callable[..., Iterator[Any]]) -> None:
+    assert list(mapped(slow_square, range(12))) == [n * n for n in range(12)]
+    assert list(mapped(slow_square, [])) == []
+
+
+def test_an_exception_comes_at_its_place(mapped: Callable[..., Iterator[Any]]) -> None:
+    results = mapped(fail_at_three, range(6))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+
+
+def test_the_work_ahead_is_bounded() -> None:
+    started = 0
+    lock = threading.Lock()
+
+    def count(number: int) -> int:
+        nonlocal started
+        with lock:
+            started += 1
+        return number
+
+    results = ordered_map(count, range(1000), workers=2, ahead=3)
+    assert next(results) == 0
+    time.sleep(0.1)
+    assert started <= 8
+    results.close()  # type: ignore[attr-defined]

@@ -1,0 +1,271 @@
+"""The report: pages that open from disk, say what happened, and trust no name."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from tools import draw
+
+from stages.evaluate import EVALUATE, EvaluateParams
+from stages.extract import EXTRACT, ExtractParams
+from stages.factorize import FACTORIZE, FactorizeParams
+from stages.heatmaps import HEATMAPS, HeatmapsParams
+from stages.index import INDEX, IndexParams
+from stages.refine import REFINE, RefineParams
+from stages.report import REPORT, ReportParams
+from stages.report.colours import colour, css, follow_concepts
+from stages.report.overlays import heat_picture, mask_picture, spotlight_picture
+from stages.report.page import spread
+from stages.stage import Resources, execute
+
+SET = "<b>\"Tiere\" & 'Söhne' {{ 7*7 }} $x_1$"
+OTHER = "plain"
+# a name may hold slashes, so that a whole script element fits into one
+IMAGE = "<script>alert(1)<"
+PARAMS = ReportParams(images=3, top=2, long_side=64)
+VOID = {"meta", "img", "br", "link", "input", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """What a page holds: tags in balance, what it loads and links, its ids and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.alts: list[str] = []
+        self.words: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._attributes(tag, attrs)
+
+    def _attributes(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            assert not name.startswith("on")
+            if name in ("src", "href", "srcset", "data", "poster", "xlink:href"):
+                self.loads.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+            if name == "alt":
+                self.alts.append(value or "")
+        assert tag != "img" or {"src", "alt", "width", "height"} <= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text, white space made single."""
+        return " ".join(" ".join(self.words).split())
+
+
+def run_stages(
+    root: Path, project: Path, layers: tuple[str, ...], k: tuple[int, ...], seeds: tuple[int, ...]
+) -> Path:
+    """Every stage on a collection of small images; returns the report's folder."""
+    project.mkdir()
+    stages = [
+        (INDEX, IndexParams(dataset="folder", root=str(root), max_failed=0.5)),
+        (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=64)),
+        (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3)),
+        (HEATMAPS, HeatmapsParams(long_side=32)),
+        (REFINE, RefineParams(iterations=1)),
+        (EVALUATE, EvaluateParams()),
+        (REPORT, PARAMS),
+    ]
+    for stage, params in stages:
+        execute(stage, params, project, Resources(workers=2))
+    return project / REPORT.writes
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on two sets at two layers: object masks, hostile names, damaged files."""
+    root = tmp_path_factory.mktemp("annotated") / "root"
+    for seed in range(4):
+        mask = draw(root / "images" / SET / f"{seed}.png", seed, (64, 48 + 8 * seed))
+        for part, half in (("head", np.s_[:24]), ("tail <i>", np.s_[24:])):
+            drawn = np.zeros_like(mask)
+            drawn[half] = mask[half]
+            target = root / "parts" / SET / str(seed) / f"{part}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn).save(target)
+    draw(root / "images" / SET / IMAGE / "script>.png", 9)
+    draw(root / "images" / OTHER / "0.png", 10)
+    draw(root / "images" / OTHER / "1.png", 11)
+    (root / "images" / OTHER / "bro<i>ken.png").write_bytes(b"no image")
+    damaged = root / "masks" / OTHER / "1.png"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no mask")
+    layers = ("features.5", "features.12")
+    return run_stages(root, root.parent / "project", layers, (1, 3), (0, 1))
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on one set at one layer, with nothing annotated."""
+    root = tmp_path_factory.mktemp("bare") / "discs"
+    for seed in range(4):
+        draw(root / f"{seed}.png", seed)
+    return run_stages(root, root.parent / "project", ("features.12",), (2,), (0,))
+
+
+def pages(report: Path) -> list[Page]:
+    """All pages of a report, parsed; their tags are in balance."""
+    return [Page(path) for path in sorted(report.rglob("*.html"))]
+
+
+@pytest.mark.parametrize("name", ["annotated", "bare"])
+def test_pages_load_only_what_lies_beside_them(name: str, request: pytest.FixtureRequest) -> None:
+    report = request.getfixturevalue(name)
+    for page in pages(report):
+        assert "script" not in page.tags
+        assert "url(" not in page.path.read_text(encoding="utf-8").replace("url(#", "")
+        assert len(set(page.ids)) == len(page.ids)
+        for reference in page.loads:
+            parts = urlsplit(reference)
+            assert (parts.scheme, parts.netloc, parts.query) == ("", "", "")
+            if not parts.path:
+                assert parts.fragment in page.ids
+                continue
+            target = (page.path.parent / unquote(parts.path)).resolve()
+            assert target.is_relative_to(report.resolve())
+            assert target.is_file()
+
+
+def test_every_picture_is_shown_and_the_first_page_has_some(annotated: Path, bare: Path) -> None:
+    for report in (annotated, bare):
+        shown = {(page.path.parent / one).resolve() for page in pages(report) for one in page.loads}
+        files = {path.resolve() for path in (report / "pictures").iterdir()}
+        assert files <= shown
+        assert any("pictures/" in one for one in Page(report / "index.html").loads)
+        assert all(path.name.isascii() and path.name.endswith(".jpg") for path in files)
+
+
+def test_names_are_text(annotated: Path) -> None:
+    index, hostile, _ = pages(annotated)
+    assert hostile.path.name == "set-000.html"
+    for page in (index, hostile):
+        assert SET in page.text
+        assert '<b>"' not in page.path.read_text(encoding="utf-8")
+    assert "script>.png" in hostile.text
+    assert any("script>.png" in alt for alt in hostile.alts)
+    assert "tail <i>" in hostile.text
+    assert "<script" not in hostile.path.read_text(encoding="utf-8")
+
+
+def test_what_failed_is_listed(annotated: Path) -> None:
+    text = Page(annotated / "index.html").text
+    assert "Images that could not be used 1" in text
+    assert "bro<i>ken.png" in text
+    assert "Annotations that could not be read 1" in text
+
+
+def test_scores_layers_and_seeds(annotated: Path) -> None:
+    index, hostile, plain = pages(annotated)
+    assert "object IoU, %" in index.text
+    assert "mean over sets" in index.text
+    assert "standard deviation" in index.text
+    assert "squeezenet1_1" in index.text
+    for layer in ("features.5", "features.12"):
+        assert f"Layer {layer}" in index.text
+        assert f"Layer {layer}" in hostile.text
+    assert {"l0-k1", "l0-k3", "l1-k1", "l1-k3"} <= set(hostile.ids)
+    assert "Which factor covers which part" in hostile.text
+    assert "3 of 5 images shown, spread evenly" in hostile.text
+    assert "Which factor covers which part" not in plain.text
+
+
+def test_no_ground_truth(bare: Path) -> None:
+    (page,) = pages(bare)
+    assert "No ground truth is annotated" in page.text
+    assert "object IoU, %" not in page.text
+    assert "could not be" not in page.text
+    assert "l0-k2" in page.ids
+
+
+def test_no_machine_and_no_path(annotated: Path, bare: Path) -> None:
+    for report in (annotated, bare):
+        for path in [*report.rglob("*.html"), report / "artifact.json"]:
+            assert str(report.parents[3]) not in path.read_text(encoding="utf-8")
+
+
+def test_same_inputs_same_bytes(annotated: Path) -> None:
+    before = {p.relative_to(annotated): p.read_bytes() for p in annotated.rglob("*.*")}
+    project = annotated.parents[1]
+    execute(REPORT, PARAMS, project, Resources(workers=1))
+    after = {p.relative_to(annotated): p.read_bytes() for p in annotated.rglob("*.*")}
+    assert before == after
+    assert len(json.loads(after[Path("artifact.json")])["fingerprint"]) == 64
+
+
+def test_report_without_the_activations(bare: Path) -> None:
+    project = bare.parents[1]
+    kept = project / "kept"
+    shutil.move(project / EXTRACT.writes, kept)
+    try:
+        execute(REPORT, PARAMS, project, Resources())
+        assert "squeezenet1_1" not in Page(bare / "index.html").text
+    finally:
+        shutil.move(kept, project / EXTRACT.writes)
+        execute(REPORT, PARAMS, project, Resources())
+
+
+@pytest.mark.parametrize("values", [{"images": 0}, {"top": -1}, {"long_side": 8}])
+def test_params_are_checked(values: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(values))}: "):
+        ReportParams(**values)
+
+
+def test_a_concept_keeps_its_colour() -> None:
+    axes = np.eye(4, dtype=np.float32)
+    slots = follow_concepts({1: axes[:1], 2: axes[[3, 0]], 3: axes[[1, 0, 3]]})
+    assert slots == {1: [0], 2: [1, 0], 3: [2, 0, 1]}
+    many = [css(colour(slot)) for slot in range(24)]
+    assert len(set(many)) == 24
+
+
+def test_spread_is_even_and_holds_both_ends() -> None:
+    assert spread(3, 12) == [0, 1, 2]
+    assert spread(328, 3) == [0, 164, 327]
+    assert spread(1, 5) == [0]
+    assert spread(10, 1) == [0]
+
+
+def test_pictures_show_factors_only_where_they_are() -> None:
+    photo = np.full((40, 60, 3), 128, dtype=np.uint8)
+    strength = np.zeros((2, 40, 60), dtype=np.float32)
+    heat = np.asarray(heat_picture(photo, strength, [colour(0), colour(1)]))
+    assert len(np.unique(heat)) == 1  # absent factors leave grey
+    strength[0, :, 30:] = 1
+    heat = np.asarray(heat_picture(photo, strength, [colour(0), colour(1)])).astype(int)
+    assert (heat[:, 40:, 2] > heat[:, 40:, 0] + 50).all()
+    level = np.where(strength > 0, np.float32(2), np.float32(0))
+    masks = np.asarray(mask_picture(photo, list(level), list(level), [colour(0), colour(1)]))
+    assert len(np.unique(masks[:, :28])) == 1
+    assert (masks[5:35, 35:55] != masks[0, 0]).any(axis=2).all()
+    lit = np.asarray(spotlight_picture(photo, strength[0], level[0], colour(0)))
+    assert (lit[10:30, 40:50] == 128).all()
+    assert lit[:, :20].max() < 100

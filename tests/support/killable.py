@@ -1,0 +1,87 @@
+"""Run `dff STAGE` in a process of its own that can be killed at any checkpoint.
+
+One server process imports everything once and forks for each run: starting Python with torch
+takes seconds, a fork milliseconds. It has run no arithmetic, so there are no threads to lose.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SERVER = """
+import importlib, os, signal, sys
+from pathlib import Path
+import pipeline.cli, stages.factorize, store.ragged
+from store.layout import Layout
+
+staging = importlib.import_module("store.staging")
+# shards of a few rows, so that there are many checkpoints on small images
+ROWS = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}
+
+def run(stage, die_at):
+    rows = ROWS.get(stage, 100)
+    store.ragged.plan_layout = lambda *a, **k: Layout(rows // 2, rows)
+    write, count = staging.write_atomically, 0
+    def dying(path, content):
+        nonlocal count
+        count += 1
+        if count == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, content)
+    staging.write_atomically = stages.factorize.write_atomically = dying
+    sys.argv = ["dff", stage]
+    log = os.open(f"{stage}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    pipeline.cli.main()
+
+for line in sys.stdin:
+    folder, stage, die_at = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        code = 1
+        try:
+            run(stage, int(die_at))
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Killable:
+    """A context in which stages can be run and killed."""
+
+    def __enter__(self) -> "Killable":
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.close()
+        self._server.wait(timeout=60)
+        self._server.stdout.close()
+
+    def run(self, project: Path, stage: str, die_at: int = 0) -> tuple[int, str]:
+        """Exit code (-9: killed) and output of one run that dies at its `die_at`-th checkpoint."""
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(f"{project}\t{stage}\t{die_at}\n")
+        self._server.stdin.flush()
+        code = int(self._server.stdout.readline())
+        return code, (project / f"{stage}.log").read_text()
