@@ -68,7 +68,8 @@ class _SetTruth:
             try:
                 truth = self.index.dataset.ground_truth(name, self.name)
             except DatasetError as error:
-                self.damaged[name] = str(error)
+                # relative, so that the artifact does not depend on where the collection lies
+                self.damaged[name] = str(error).replace(f"{self.index.dataset.root}/", "")
                 continue
             if truth.whole is not None or truth.parts:  # boxes alone say nothing of pixels
                 yield image_id, truth

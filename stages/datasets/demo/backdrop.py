@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from stages.datasets.demo.canvas import BACKGROUND, Canvas, Colour, Paint, Piece, smooth_noise
 from stages.datasets.demo.palette import hsv
-from stages.datasets.demo.shapes import Ellipse, Limb, Polygon, step
+from stages.datasets.demo.shapes import Ellipse, Limb, Polygon, Shape, step
+
+CLOUD = Paint((0.93, 0.94, 0.96), (0.8, 0.84, 0.9), "shaded", 0.0)
 
 
 def _gradient(canvas: Canvas, top: Colour, bottom: Colour, rows: slice) -> None:
@@ -114,10 +118,20 @@ def scatter(
             canvas.paint(piece)
 
 
-def _distractor(
-    rng: np.random.Generator, kind: str, x: float, y: float, size: float
-) -> list[Piece]:
-    """The pieces of one distractor standing at ``(x, y)``, about ``size`` pixels in radius."""
+Drawn = list[tuple[Shape, Paint]]
+
+
+class _Paints(NamedTuple):
+    """What one distractor may be painted with."""
+
+    grey: Paint
+    wood: Paint
+    leaf: Paint
+    gay: Paint
+
+
+def _mix_paints(rng: np.random.Generator) -> _Paints:
+    """Fresh paints; all are mixed whatever the kind, so that scenes stay what they are."""
     grey = Paint(hsv(rng.random(), 0.12, rng.uniform(0.35, 0.75)), (0.3, 0.3, 0.3), "shaded", 0.1)
     wood = Paint(
         hsv(0.07, rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.5)), (0.2, 0.15, 0.1), "shaded"
@@ -128,76 +142,85 @@ def _distractor(
         "mottled",
         0.05,
     )
-    gay = Paint(
-        hsv(rng.random(), 0.7, 0.85), (0.95, 0.95, 0.9), str(rng.choice(["spots", "plain"]))
+    bright = hsv(rng.random(), 0.7, 0.85)
+    pattern = str(rng.choice(["spots", "plain"]))
+    return _Paints(grey, wood, leaf, Paint(bright, (0.95, 0.95, 0.9), pattern))
+
+
+def _stone(rng: np.random.Generator, x: float, y: float, size: float, paints: _Paints) -> Drawn:
+    turns = np.sort(rng.uniform(0, 2 * np.pi, 8))
+    rim = [step((x, y), float(a), size * rng.uniform(0.6, 1.0)) for a in turns]
+    flat = tuple((px, y + 0.65 * (py - y)) for px, py in rim)
+    return [(Polygon(flat, 0.15 * size, 0.5 * size), paints.grey)]
+
+
+def _stem(
+    rng: np.random.Generator, x: float, y: float, size: float, paint: Paint, upright: float
+) -> Drawn:
+    """A bent stem with one twig: a stick on the ground, or a weed standing."""
+    way = rng.uniform(-0.4, 0.4) - upright
+    mid = step((x, y), way, 1.4 * size)
+    end = step(mid, way + rng.uniform(-0.6, 0.6), 1.3 * size)
+    stem = Limb(((x, y), mid, end), (0.16 * size, 0.13 * size, 0.05 * size))
+    twig = step(mid, way + rng.choice([-0.9, 0.9]), 0.8 * size)
+    return [(stem, paint), (Limb((mid, twig), (0.1 * size, 0.04 * size)), paint)]
+
+
+def _cluster(
+    rng: np.random.Generator, x: float, y: float, size: float, paint: Paint, flat: float
+) -> Drawn:
+    """Overlapping balls: a bush, or a cloud when flat and pale."""
+    balls = zip(
+        rng.uniform(-1, 1, 6), rng.uniform(-0.7, 0.1, 6), rng.uniform(0.4, 0.75, 6), strict=True
     )
-    shapes: list[tuple[object, Paint]]
+    return [
+        (Ellipse((x + size * dx, y + size * dy * flat), size * r, size * r * flat), paint)
+        for dx, dy, r in balls
+    ]
+
+
+def _grass(rng: np.random.Generator, x: float, y: float, size: float, paints: _Paints) -> Drawn:
+    blades = zip(rng.uniform(-0.7, 0.7, 6), rng.uniform(0.7, 1.5, 6), strict=True)
+    width = (0.1 * size, 0.02 * size)
+    return [
+        (Limb(((x + 0.5 * size * t, y), step((x, y), t - np.pi / 2, size * n)), width), paints.leaf)
+        for t, n in blades
+    ]
+
+
+def _trunk(rng: np.random.Generator, x: float, y: float, size: float, paints: _Paints) -> Drawn:
+    top = y - size * rng.uniform(3, 7)
+    crown = (x + size * rng.uniform(-0.5, 0.5), top)
+    return [(Limb(((x, y), crown), (0.5 * size, 0.35 * size)), paints.wood)]
+
+
+def _distractor(
+    rng: np.random.Generator, kind: str, x: float, y: float, size: float
+) -> list[Piece]:
+    """The pieces of one distractor standing at ``(x, y)``, about ``size`` pixels in radius."""
+    paints = _mix_paints(rng)
+    shapes: Drawn
     if kind == "stone":
-        turns = np.sort(rng.uniform(0, 2 * np.pi, 8))
-        rim = [step((x, y), float(a), size * rng.uniform(0.6, 1.0)) for a in turns]
-        shapes = [
-            (
-                Polygon(
-                    tuple((px, y + 0.65 * (py - y)) for px, py in rim), 0.15 * size, 0.5 * size
-                ),
-                grey,
-            )
-        ]
-    elif kind in ("stick", "weed"):
-        way = rng.uniform(-0.4, 0.4) - (np.pi / 2 if kind == "weed" else 0.0)
-        mid = step((x, y), way, 1.4 * size)
-        end = step(mid, way + rng.uniform(-0.6, 0.6), 1.3 * size)
-        paint = wood if kind == "stick" else leaf
-        shapes = [(Limb(((x, y), mid, end), (0.16 * size, 0.13 * size, 0.05 * size)), paint)]
-        twig = step(mid, way + rng.choice([-0.9, 0.9]), 0.8 * size)
-        shapes.append((Limb((mid, twig), (0.1 * size, 0.04 * size)), paint))
-    elif kind in ("bush", "cloud"):
-        paint = (
-            leaf if kind == "bush" else Paint((0.93, 0.94, 0.96), (0.8, 0.84, 0.9), "shaded", 0.0)
-        )
-        flat = 0.9 if kind == "bush" else 0.6
-        shapes = [
-            (Ellipse((x + size * dx, y + size * dy * flat), size * r, size * r * flat), paint)
-            for dx, dy, r in zip(
-                rng.uniform(-1, 1, 6),
-                rng.uniform(-0.7, 0.1, 6),
-                rng.uniform(0.4, 0.75, 6),
-                strict=True,
-            )
-        ]
+        shapes = _stone(rng, x, y, size, paints)
+    elif kind == "stick":
+        shapes = _stem(rng, x, y, size, paints.wood, 0.0)
+    elif kind == "weed":
+        shapes = _stem(rng, x, y, size, paints.leaf, np.pi / 2)
+    elif kind == "bush":
+        shapes = _cluster(rng, x, y, size, paints.leaf, 0.9)
+    elif kind == "cloud":
+        shapes = _cluster(rng, x, y, size, CLOUD, 0.6)
     elif kind == "grass":
-        blades = zip(rng.uniform(-0.7, 0.7, 6), rng.uniform(0.7, 1.5, 6), strict=True)
-        shapes = [
-            (
-                Limb(
-                    ((x + 0.5 * size * t, y), step((x, y), t - np.pi / 2, size * n)),
-                    (0.1 * size, 0.02 * size),
-                ),
-                leaf,
-            )
-            for t, n in blades
-        ]
+        shapes = _grass(rng, x, y, size, paints)
     elif kind == "trunk":
-        top = y - size * rng.uniform(3, 7)
-        shapes = [
-            (
-                Limb(((x, y), (x + size * rng.uniform(-0.5, 0.5), top)), (0.5 * size, 0.35 * size)),
-                wood,
-            )
-        ]
+        shapes = _trunk(rng, x, y, size, paints)
     elif kind == "mushroom":
-        shapes = [
-            (
-                Limb(((x, y), (x, y - 0.8 * size)), (0.22 * size, 0.18 * size)),
-                Paint((0.9, 0.86, 0.78)),
-            ),
-            (Ellipse((x, y - 0.95 * size), 0.65 * size, 0.42 * size), gay),
-        ]
+        foot = Limb(((x, y), (x, y - 0.8 * size)), (0.22 * size, 0.18 * size))
+        cap = Ellipse((x, y - 0.95 * size), 0.65 * size, 0.42 * size)
+        shapes = [(foot, Paint((0.9, 0.86, 0.78))), (cap, paints.gay)]
     elif kind == "balloon":
-        shapes = [
-            (Limb(((x, y), (x + 0.2 * size, y + 1.9 * size)), (0.03 * size, 0.03 * size)), wood),
-            (Ellipse((x, y), 0.6 * size, 0.75 * size), gay),
-        ]
+        string = Limb(((x, y), (x + 0.2 * size, y + 1.9 * size)), (0.03 * size, 0.03 * size))
+        shapes = [(string, paints.wood), (Ellipse((x, y), 0.6 * size, 0.75 * size), paints.gay)]
     else:
         shapes = [(Ellipse((x, y), 0.35 * size, 0.35 * size), Paint((0.75, 0.9, 0.95), gloss=0.8))]
-    return [Piece(BACKGROUND, shape, paint) for shape, paint in shapes]  # type: ignore[arg-type]
+    return [Piece(BACKGROUND, shape, paint) for shape, paint in shapes]

@@ -1,0 +1,68 @@
+"""Colours of the factors: the paper's blue, red, green and orange first, then further ones."""
+
+import colorsys
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+Colour = tuple[int, int, int]
+
+# Told apart by lightness too, so that they differ for colour-blind readers and in grey print.
+PALETTE: tuple[Colour, ...] = (
+    (46, 120, 255),  # blue
+    (232, 36, 68),  # red
+    (0, 184, 118),  # green
+    (255, 162, 0),  # orange
+    (160, 88, 232),  # purple
+    (40, 206, 232),  # cyan
+    (244, 226, 60),  # yellow
+    (255, 128, 190),  # pink
+)
+SAME_CONCEPT = 0.5  # cosine from which a factor keeps the colour it had with fewer factors
+
+
+def colour(slot: int) -> Colour:
+    """The colour of a place in the palette; beyond its end, hues spread by the golden ratio."""
+    if slot < len(PALETTE):
+        return PALETTE[slot]
+    lightness = 0.4 + 0.15 * (slot % 3)
+    r, g, b = colorsys.hls_to_rgb(slot * 0.618034 % 1, lightness, 0.85)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def css(rgb: Colour) -> str:
+    """A colour as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def follow_concepts(factors: Mapping[int, NDArray[np.floating]]) -> dict[int, list[int]]:
+    """Places in the palette that let a concept keep its colour as the number of factors grows.
+
+    Parameters
+    ----------
+    factors : mapping of k to float [k, channels]
+        Unit rows, of the factorizations of one image set.
+
+    Returns
+    -------
+    dict of k to list of int
+        One place per factor, all different within one k. Each k is matched with the k before it
+        by the cosines of its factors; what resembles nothing gets the first free place.
+    """
+    slots: dict[int, list[int]] = {}
+    before: NDArray[np.floating] | None = None
+    known: list[int] = []
+    for k in sorted(factors):
+        rows = factors[k]
+        chosen: dict[int, int] = {}
+        if before is not None:
+            cosines = before @ rows.T  # [k before, k]
+            for old, new in zip(*linear_sum_assignment(cosines, maximize=True), strict=True):
+                if cosines[old, new] >= SAME_CONCEPT:
+                    chosen[int(new)] = known[old]
+        free = (slot for slot in range(2 * k + len(known)) if slot not in set(chosen.values()))
+        slots[k] = [chosen[j] if j in chosen else next(free) for j in range(k)]
+        before, known = rows, slots[k]
+    return slots

@@ -1,0 +1,94 @@
+"""What the report reads: the artifacts of the earlier stages, open."""
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+
+from stages.image_index import ImageIndex
+from stages.stage import Inputs
+from store import Artifact, open_artifact
+from store.artifact import read_attrs
+
+DIGEST_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The inputs of one report.
+
+    Attributes
+    ----------
+    network : dict
+        Attributes of the activations' artifact.
+    scores, coverage, losses, quality : DataFrame
+        As the evaluate stage wrote them.
+    damaged : dict of image name to reason
+        Annotations that could not be read.
+    """
+
+    index: ImageIndex
+    factors: Artifact
+    heatmaps: Artifact
+    refined: Artifact
+    network: dict[str, Any]
+    scores: pd.DataFrame
+    coverage: pd.DataFrame
+    losses: pd.DataFrame
+    quality: pd.DataFrame
+    damaged: dict[str, str]
+
+    @classmethod
+    def open(cls, inputs: Inputs) -> "Opened":
+        """Open the inputs of the stage."""
+        evaluation = inputs["evaluate"]
+        text = {"layer": str, "set": str, "maps": str}
+        factors = open_artifact(inputs["factorize"])
+        index = ImageIndex.open(inputs["index"], inputs.project)
+        return cls(
+            index=index,
+            factors=factors,
+            heatmaps=open_artifact(inputs["heatmaps"]),
+            refined=open_artifact(inputs["refine"]),
+            network=open_artifact(inputs["extract"]).attrs,
+            scores=pd.read_parquet(evaluation / "scores.parquet"),
+            coverage=pd.read_parquet(evaluation / "coverage.parquet"),
+            losses=pd.read_csv(evaluation / "loss.csv", dtype=text, keep_default_na=False),
+            quality=pd.read_csv(evaluation / "quality.csv", dtype=text, keep_default_na=False),
+            damaged=dict((read_attrs(evaluation) or {})["damaged_annotations"]),
+        )
+
+    @property
+    def ks(self) -> list[int]:
+        """Numbers of factors, ascending."""
+        return sorted({int(k) for k, _ in self.factors.attrs["problems"]})
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in the order of the params; pictures show the first."""
+        return list(dict.fromkeys(int(seed) for _, seed in self.factors.attrs["problems"]))
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the page's header lists: (label, value)."""
+        weights = PurePath(str(self.network["weights"])).name
+        digest = str(self.network["weights_digest"])[:DIGEST_SHOWN]
+        size = f"{self.network['size']} px, {str(self.network['resize']).replace('_', ' ')}"
+        facts = [
+            ("Network", str(self.network["backbone"])),
+            ("Weights", f"{weights} (SHA-256 {digest}…)"),
+            ("Input", size),
+        ]
+        layers = self.factors.layers
+        facts.append(("Layer" if len(layers) == 1 else "Layers", ", ".join(layers)))
+        facts.append(("Images", f"{len(self.index.images):,}"))
+        facts.append(("Image sets", f"{len(self.factors.sets):,}"))
+        facts.append(("Factors k", ", ".join(map(str, self.ks))))
+        first, *others = map(str, self.seeds)
+        if others:
+            facts.append(("Seeds", f"{', '.join((first, *others))} (pictures: {first})"))
+        else:
+            facts.append(("Seed", first))
+        facts.append(("Solver", str(self.factors.attrs["solver"])))
+        facts.append(("Refinement", str(self.refined.attrs["method"])))
+        return facts

@@ -1,0 +1,235 @@
+"""What the templates need, collected from the artifacts; pictures are ordered on the way."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from stages.report.colours import css
+from stages.report.concepts import Concepts, open_concepts
+from stages.report.opened import Opened
+from stages.report.pictures import Picture, PictureBook
+from stages.report.plots import loss_plot, quality_plot
+from stages.report.scores import (
+    OBJECT,
+    CoverageTable,
+    ScoreRow,
+    coverage_table,
+    factor_scores,
+    mean_rows,
+    score_rows,
+)
+
+OVERVIEW_IMAGES = 6
+OVERVIEW_KS = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image of a set, as the galleries show it."""
+
+    name: str  # below the collection's root
+    photo: Picture
+    heat: Picture
+    masks: Picture
+
+    @property
+    def label(self) -> str:
+        """The file's name without its folders."""
+        return PurePosixPath(self.name).name
+
+
+@dataclass(frozen=True)
+class Top:
+    """One of the images where a factor is strongest."""
+
+    name: str
+    picture: Picture
+
+    @property
+    def label(self) -> str:
+        """The file's name without its folders."""
+        return PurePosixPath(self.name).name
+
+
+@dataclass(frozen=True)
+class FactorView:
+    """One factor: its colour, numbers and strongest images."""
+
+    number: int
+    colour: str
+    energy: float  # per cent of the factors' energy
+    mask_start: float  # per cent of full colour
+    raw: dict[Hashable, Any] | None  # rows of scores.parquet, where there is ground truth
+    refined: dict[Hashable, Any] | None
+    top: list[Top]
+
+
+@dataclass(frozen=True)
+class KView:
+    """One factorization: (layer, set, k)."""
+
+    k: int
+    factors: list[FactorView]
+    images: list[Shown]
+    coverage: CoverageTable | None
+    error: float
+    updates: int
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One image set at one layer."""
+
+    number: int
+    name: str
+    ks: list[KView]
+    overview: list[int]  # positions among the shown images
+    rows: list[ScoreRow]
+    loss: Markup
+    quality: Markup | None
+    quality_of: str  # part_iou or object_iou: what the plot shows
+
+    @property
+    def strips(self) -> list[KView]:
+        """The factorizations that the overview shows: evenly spread when there are many."""
+        return [self.ks[i] for i in spread(len(self.ks), OVERVIEW_KS)]
+
+
+@dataclass(frozen=True)
+class SetView:
+    """One image set."""
+
+    name: str
+    href: str
+    count: int
+    annotated: bool
+    has_parts: bool
+    shown: int
+    layers: list[LayerView]
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` positions out of `count`, evenly spread, both ends among them."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()})
+
+
+def collect_set(
+    opened: Opened, book: PictureBook, rank: int, name: str, href: str, images: int, top: int
+) -> SetView:
+    """Everything about one image set; orders its pictures from the book."""
+    entries = opened.factors.sets[name]
+    chosen = [int(entries[i]) for i in spread(len(entries), images)]
+    scored = opened.scores[opened.scores["set"] == name]
+    has_parts = bool((scored["best_part"] != OBJECT).any())
+    layers = [
+        _layer(opened, book, number, layer, rank, name, chosen, top, has_parts)
+        for number, layer in enumerate(opened.factors.layers)
+    ]
+    return SetView(name, href, len(entries), not scored.empty, has_parts, len(chosen), layers)
+
+
+def _layer(
+    opened: Opened,
+    book: PictureBook,
+    number: int,
+    layer: str,
+    rank: int,
+    name: str,
+    chosen: list[int],
+    top: int,
+    has_parts: bool,
+) -> LayerView:
+    losses = opened.losses[(opened.losses["layer"] == layer) & (opened.losses["set"] == name)]
+    quality = opened.quality[(opened.quality["layer"] == layer) & (opened.quality["set"] == name)]
+    rows = score_rows(opened, layer, [name])
+    errors = {row.k: row.error for row in rows}
+    updates = losses[losses["seed"] == opened.seeds[0]].groupby("k")["update"].max().to_dict()
+    ks = []
+    for k, concepts in open_concepts(opened, layer, rank, name).items():
+        ks.append(
+            KView(
+                k=k,
+                factors=_factors(opened, book, number, layer, name, concepts, top),
+                images=[_shown(opened, book, number, entry, concepts) for entry in chosen],
+                coverage=coverage_table(opened, layer, name, k),
+                error=errors[k],
+                updates=int(updates.get(k, 0)),
+            )
+        )
+    column = "part_iou" if has_parts else "object_iou"
+    curves = {str(kind): curve for kind, curve in quality.groupby("maps")}
+    salt = f"{number}-{rank}"
+    return LayerView(
+        number=number,
+        name=layer,
+        ks=ks,
+        overview=spread(len(chosen), OVERVIEW_IMAGES),
+        rows=rows,
+        loss=loss_plot(losses, opened.ks, f"loss-{salt}"),
+        quality=quality_plot(curves, column, f"quality-{salt}")
+        if len(curves) == 2 and len(opened.ks) > 1
+        else None,
+        quality_of=column,
+    )
+
+
+def _image_name(opened: Opened, book: PictureBook, entry: int) -> str:
+    return opened.factors.images[int(book.image_ids[entry])]
+
+
+def _shown(opened: Opened, book: PictureBook, layer: int, entry: int, concepts: Concepts) -> Shown:
+    return Shown(
+        name=_image_name(opened, book, entry),
+        photo=book.photo(entry),
+        heat=book.heat(entry, layer, concepts),
+        masks=book.masks(entry, layer, concepts),
+    )
+
+
+def _factors(
+    opened: Opened,
+    book: PictureBook,
+    number: int,
+    layer: str,
+    name: str,
+    concepts: Concepts,
+    top: int,
+) -> list[FactorView]:
+    scores = factor_scores(opened, layer, name, concepts.k)
+    entries = opened.factors.sets[name]
+    starts = concepts.mask_starts()
+    views = []
+    for factor in range(concepts.k):
+        strongest = [int(entries[i]) for i in concepts.top_images(factor, top)]
+        views.append(
+            FactorView(
+                number=factor,
+                colour=css(concepts.colours[factor]),
+                energy=100 * float(concepts.energy[factor]),
+                mask_start=100 * min(1.0, float(starts[factor])),
+                raw=scores.get((factor, "raw")),
+                refined=scores.get((factor, "refined")),
+                top=[
+                    Top(
+                        _image_name(opened, book, entry),
+                        book.spotlight(entry, number, concepts, factor),
+                    )
+                    for entry in strongest
+                ],
+            )
+        )
+    return views
+
+
+def score_tables(opened: Opened, names: list[str]) -> list[tuple[str, list[ScoreRow]]]:
+    """(layer, rows) for the first page: all sets, under their mean when there are several."""
+    tables = []
+    for layer in opened.factors.layers:
+        rows = score_rows(opened, layer, names)
+        means = mean_rows(rows, "mean over sets") if len(names) > 1 else []
+        tables.append((layer, means + rows))
+    return tables

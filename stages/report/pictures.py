@@ -1,0 +1,157 @@
+"""The picture files of a report: asked for while its pages are put together, then painted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.image_index import ImageIndex
+from stages.images import decode_rgb, resize_rgb, target_shape
+from stages.parallel import ordered_map
+from stages.report.concepts import Concepts
+from stages.report.overlays import heat_picture, mask_picture, spotlight_picture
+
+FOLDER = "pictures"
+QUALITY = 84
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image of one set while its pictures are painted; its maps are read once.
+
+    Attributes
+    ----------
+    photo : uint8 [h, w, 3]
+        At the size of the pictures.
+    entry : int
+        Position of the (set, image) pair in the maps.
+    """
+
+    photo: NDArray[np.uint8]
+    entry: int
+    _values: dict[int, NDArray[np.uint16]] = field(default_factory=dict)
+    _shares: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
+
+    def strength(self, concepts: Concepts) -> NDArray[np.float32]:
+        """See `Concepts.strength`."""
+        return concepts.strength(self.shares("raw", concepts))
+
+    def levels(self, kind: str, concepts: Concepts) -> NDArray[np.float32]:
+        """See `Concepts.levels`."""
+        return concepts.levels(kind, self.shares(kind, concepts))
+
+    def shares(self, kind: str, concepts: Concepts) -> NDArray[np.float32]:
+        """See `Concepts.shares`."""
+        key = id(concepts), kind
+        if key not in self._shares:
+            maps = concepts.maps(kind)
+            if id(maps) not in self._values:
+                self._values[id(maps)] = maps.maps.map(self.entry)
+            height, width = self.photo.shape[:2]
+            self._shares[key] = concepts.shares(self._values[id(maps)], (height, width))
+        return self._shares[key]
+
+
+Paint = Callable[[Scene], Image.Image]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file as a page shows it.
+
+    Attributes
+    ----------
+    src : str
+        Below the report's folder; made of numbers only, never of names.
+    """
+
+    src: str
+    width: int
+    height: int
+
+    @property
+    def aspect(self) -> str:
+        """Width by height, for CSS."""
+        return f"{self.width / self.height:.4f}"
+
+
+@dataclass
+class PictureBook:
+    """Collects which pictures are wanted, so that each image is decoded once.
+
+    Parameters
+    ----------
+    image_ids : int array [entries]
+        The image of each (set, image) pair.
+    long_side : int
+        Pixels of the pictures.
+    """
+
+    index: ImageIndex
+    image_ids: NDArray[np.int64]
+    long_side: int
+    wanted: dict[int, dict[str, Paint]] = field(default_factory=dict)
+
+    def photo(self, entry: int) -> Picture:
+        """The image itself."""
+        return self._want(entry, "photo", _photo)
+
+    def heat(self, entry: int, layer: int, concepts: Concepts) -> Picture:
+        """The image under the colours of its factors."""
+        return self._want(entry, f"{layer}-k{concepts.k}-heat", partial(_heat, concepts))
+
+    def masks(self, entry: int, layer: int, concepts: Concepts) -> Picture:
+        """The image with its raw and refined masks."""
+        return self._want(entry, f"{layer}-k{concepts.k}-masks", partial(_masks, concepts))
+
+    def spotlight(self, entry: int, layer: int, concepts: Concepts, factor: int) -> Picture:
+        """The image lit where one factor is."""
+        what = f"{layer}-k{concepts.k}-{factor}"
+        return self._want(entry, what, partial(_spotlight, concepts, factor))
+
+    def paint(self, folder: Path, workers: int, advance: Callable[[int], None]) -> None:
+        """Write every picture that was asked for below `folder`."""
+        (folder / FOLDER).mkdir(exist_ok=True)
+        one = partial(self._paint_entry, folder)
+        for _ in ordered_map(one, sorted(self.wanted), workers=workers):
+            advance(1)
+
+    def _want(self, entry: int, what: str, paint: Paint) -> Picture:
+        src = f"{FOLDER}/{entry:05d}-{what}.jpg"
+        self.wanted.setdefault(entry, {})[src] = paint
+        height, width = self._size(entry)
+        return Picture(src, width, height)
+
+    def _size(self, entry: int) -> tuple[int, int]:
+        size = self.index.size(int(self.image_ids[entry]))
+        return target_shape(*size, "long_side", self.long_side)
+
+    def _paint_entry(self, folder: Path, entry: int) -> None:
+        content = self.index.read(int(self.image_ids[entry]))
+        photo = resize_rgb(decode_rgb(content), self._size(entry))
+        scene = Scene(photo, entry)
+        for src, paint in self.wanted[entry].items():
+            paint(scene).save(folder / src, quality=QUALITY)
+
+
+def _photo(scene: Scene) -> Image.Image:
+    return Image.fromarray(scene.photo)
+
+
+def _heat(concepts: Concepts, scene: Scene) -> Image.Image:
+    return heat_picture(scene.photo, scene.strength(concepts), concepts.colours)
+
+
+def _masks(concepts: Concepts, scene: Scene) -> Image.Image:
+    raw, refined = (scene.levels(kind, concepts) for kind in ("raw", "refined"))
+    return mask_picture(scene.photo, list(raw), list(refined), concepts.colours)
+
+
+def _spotlight(concepts: Concepts, factor: int, scene: Scene) -> Image.Image:
+    strength = scene.strength(concepts)[factor]
+    level = scene.levels("refined", concepts)[factor]
+    return spotlight_picture(scene.photo, strength, level, concepts.colours[factor])

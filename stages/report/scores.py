@@ -1,0 +1,114 @@
+"""Tables of the page, from the tables of the evaluate stage."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.report.opened import Opened
+
+OBJECT = "object"  # the region's name in the tables of the evaluate stage
+MEASURES = ("object_iou", "part_iou")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number of the score table in per cent, and its deviation over the seeds if it has one."""
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One image set and k. `scores` hold object raw, refined, part raw, refined; or nothing."""
+
+    name: str
+    k: int
+    scores: list[Score | None]
+    error: float
+    first: bool  # of its set
+    rows: int  # of its set
+
+
+@dataclass(frozen=True)
+class CoverageTable:
+    """Which factor covers how much of which part: refined masks of one factorization."""
+
+    parts: list[str]
+    cover: list[list[float]]  # [factor][part], per cent
+    iou: list[list[float]]
+
+
+def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRow]:
+    """Rows of the score table of one layer, by set and k."""
+    quality = opened.quality[opened.quality["layer"] == layer]
+    known = {(row["set"], row["k"], row["maps"]): row for row in quality.to_dict("records")}
+    losses = opened.losses[opened.losses["layer"] == layer]
+    final = losses.groupby(["set", "k", "seed"], as_index=False).last()
+    errors = final.groupby(["set", "k"])["relative_error"].mean().to_dict()
+    rows = []
+    for name in names:
+        for k in opened.ks:
+            scores: list[Score | None] = []
+            for measure in MEASURES:
+                for kind in ("raw", "refined"):
+                    row = known.get((name, k, kind))
+                    scores.append(
+                        Score(row[measure], row[f"{measure}_std"]) if row is not None else None
+                    )
+            error = float(errors.get((name, k), float("nan")))
+            rows.append(ScoreRow(name, k, scores, error, k == opened.ks[0], len(opened.ks)))
+    return rows
+
+
+def mean_rows(rows: Sequence[ScoreRow], label: str) -> list[ScoreRow]:
+    """Means over the sets that have ground truth, by k."""
+    ks = sorted({row.k for row in rows})
+    means = []
+    for k in ks:
+        mine = [row for row in rows if row.k == k]
+        scored = [row.scores for row in mine if row.scores[0] is not None]
+        scores: list[Score | None] = [
+            Score(sum(s.mean for s in column if s) / len(column), None)
+            for column in zip(*scored, strict=True)
+        ]
+        error = sum(row.error for row in mine) / len(mine)
+        means.append(ScoreRow(label, k, scores or [None] * 4, error, k == ks[0], len(ks)))
+    return means
+
+
+def factor_scores(
+    opened: Opened, layer: str, name: str, k: int
+) -> dict[tuple[int, str], dict[Hashable, Any]]:
+    """Score rows of one factorization by (factor, raw or refined); empty without ground truth."""
+    table = _of(opened.scores, opened, layer, name, k)
+    return {(row["factor"], row["maps"]): row for row in table.to_dict("records")}
+
+
+def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTable | None:
+    """The factors against the annotated parts; None when no parts are annotated."""
+    table = _of(opened.coverage, opened, layer, name, k)
+    table = table[table["maps"] == "refined"]
+    parts = [part for part in dict.fromkeys(table["part"]) if part != OBJECT]
+    if not parts:
+        return None
+    cells = {(row["factor"], row["part"]): row for row in table.to_dict("records")}
+    shown = [OBJECT, *parts]
+    return CoverageTable(
+        shown,
+        [[100 * cells[factor, part]["coverage"] for part in shown] for factor in range(k)],
+        [[cells[factor, part]["iou"] for part in shown] for factor in range(k)],
+    )
+
+
+def _of(table: pd.DataFrame, opened: Opened, layer: str, name: str, k: int) -> pd.DataFrame:
+    """Rows of one factorization, of the first seed."""
+    seed = opened.seeds[0]
+    return table[
+        (table["layer"] == layer)
+        & (table["set"] == name)
+        & (table["k"] == k)
+        & (table["seed"] == seed)
+    ]
