@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from store.errors import ArtifactMissing, SchemaMismatch, StoreError
+from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
 from store.ragged import Array, Ragged
+from store.reading import MEND, read_whole
 from store.staging import write_atomically
 
 SCHEMA = 1
@@ -66,17 +68,25 @@ class Artifact:
 
     def array(self, name: str) -> Array:
         """A small array of the artifact, whole."""
-        return np.asarray(cast("zarr.Array[Any]", self.group[name])[...])
+        return read_whole(self.group, name)
 
     def layer_array(self, layer: str, name: str) -> Array:
         """A small array of one layer, whole."""
-        return self.array(f"{layer_key(layer)}/{name}")
+        return self.array(f"{self._key(layer)}/{name}")
 
     def ragged(self, layer: str, name: str = "maps") -> Ragged:
         """The ragged array `name` of `layer`."""
+        key = f"{self._key(layer)}/{name}"
+        try:
+            group = self.group[key]
+        except (KeyError, ValueError) as error:
+            raise ArtifactDamaged(f"{self.path}/{key}: gone or unreadable; {MEND}") from error
+        return Ragged.open(cast(zarr.Group, group))
+
+    def _key(self, layer: str) -> str:
         if layer not in self.layers:
             raise StoreError(f"{self.path}: no layer {layer!r}; there are {', '.join(self.layers)}")
-        return Ragged.open(cast(zarr.Group, self.group[f"{layer_key(layer)}/{name}"]))
+        return layer_key(layer)
 
     def entry(self, image_set: str, image: str) -> int:
         """Position of an image of a set in the ragged arrays."""
@@ -111,7 +121,10 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
         When another version of the layout wrote it.
     """
     if (path / RECORD).exists():
-        attrs = dict(json.loads((path / RECORD).read_bytes()))
+        try:
+            attrs = dict(json.loads((path / RECORD).read_bytes()))
+        except (ValueError, TypeError) as error:
+            raise ArtifactDamaged(f"{path / RECORD}: unreadable ({error}); {MEND}") from error
         _check_schema(path, attrs.get("schema"))
         return attrs
     if (path / "zarr.json").exists():
@@ -120,8 +133,11 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
 
 
 def layer_key(layer: str) -> str:
-    """Group name of a layer: its own name, with nothing that could climb out of the group."""
-    return "layers/" + layer.replace("/", "_")
+    """Group name of a layer: its name, quoted so that it is one plain folder, and no other's."""
+    name = quote(layer, safe="", errors="surrogatepass")
+    if not name.strip("."):  # "", "." and ".." mean folders of their own
+        name = "%" + name.replace(".", "%2E")
+    return f"layers/{name}"
 
 
 def create_artifact(
@@ -149,8 +165,12 @@ def create_artifact(
     **attrs
         Further facts (JSON) that later stages need.
     """
+    for leftover in path.rglob("*.partial"):  # what Zarr was writing when it was killed
+        leftover.unlink()
     if (path / "zarr.json").exists():
-        return zarr.open_group(path, mode="r+", zarr_format=3)
+        group = zarr.open_group(path, mode="r+", zarr_format=3)
+        if "schema" in group.attrs:
+            return group
     group = zarr.open_group(path, mode="w", zarr_format=3)
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
@@ -195,7 +215,10 @@ def open_artifact(path: str | Path) -> Artifact:
     path = Path(path)
     if not (path / "zarr.json").exists():
         raise ArtifactMissing(f"{path}: not there yet; run `dff run` (or the stage that makes it)")
-    group = zarr.open_group(path, mode="r", zarr_format=3)
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3)
+    except ValueError as error:
+        raise ArtifactDamaged(f"{path}: unreadable ({error}); {MEND}") from error
     _check_schema(path, group.attrs.get("schema"))
     return Artifact(path, group)
 

@@ -16,7 +16,7 @@ class Layout:
     shard_rows: int
 
     def __post_init__(self) -> None:
-        if self.chunk_rows < 1 or self.shard_rows % self.chunk_rows:
+        if not 1 <= self.chunk_rows <= self.shard_rows or self.shard_rows % self.chunk_rows:
             raise ValueError(f"shard of {self.shard_rows} rows, chunk of {self.chunk_rows} rows")
 
     def shards(self, rows: int) -> int:

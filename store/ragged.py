@@ -7,7 +7,6 @@ h x w grid, row-major) and ``image_ids int64 [n]`` (which image entry i is).
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,6 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
+from store.reading import MEND, local_folder, member, read_span, read_whole, refuse_missing, where
 from store.staging import fsync_path
 
 Array = NDArray[Any]
@@ -43,13 +43,30 @@ class Ragged:
 
     @classmethod
     def open(cls, group: zarr.Group) -> "Ragged":
-        """Open the ragged array that lives in `group`."""
-        return cls(
-            values=cast("zarr.Array[Any]", group["values"]),
-            offsets=_read(group, "offsets"),
-            grid_hw=_read(group, "grid_hw"),
-            image_ids=_read(group, "image_ids"),
+        """Open the ragged array that lives in `group`.
+
+        Raises
+        ------
+        ArtifactDamaged
+            When a part is gone, fails its checksum, or does not agree with the others.
+        """
+        ragged = cls(
+            values=member(group, "values"),
+            offsets=read_whole(group, "offsets"),
+            grid_hw=read_whole(group, "grid_hw"),
+            image_ids=read_whole(group, "image_ids"),
         )
+        entries, rows = len(ragged.grid_hw), int(ragged.offsets[-1])
+        if (
+            not np.array_equal(ragged.offsets, offsets_of(ragged.grid_hw))
+            or len(ragged.image_ids) != entries
+            or ragged.values.shape[0] != rows
+        ):
+            raise ArtifactDamaged(
+                f"{where(ragged.values)}: {ragged.values.shape[0]} rows, but the offsets and "
+                f"grids of its {entries} entries say {rows}; {MEND}"
+            )
+        return ragged
 
     def __len__(self) -> int:
         return len(self.grid_hw)
@@ -75,13 +92,13 @@ class Ragged:
         Raises
         ------
         ArtifactDamaged
-            When a checksum does not match; the line names the array and the rows.
+            When a checksum does not match or a file is gone; the line names the array and the rows.
         """
-        with _damage_named(self.values, start, stop):
-            return np.asarray(self.values[start:stop])
+        return read_span(self.values, start, stop)
 
     def map(self, entry: int) -> Array:
         """Entry `entry` as an ``[h, w, channels]`` array."""
+        entry = range(len(self))[entry]  # -1 is the last; too large is an IndexError
         h, w = (int(side) for side in self.grid_hw[entry])
         return self.rows(*self._span(entry)).reshape(h, w, self.channels)
 
@@ -90,7 +107,12 @@ class Ragged:
 
     def select(self, entries: Sequence[int] | Array, block_rows: int | None = None) -> "SetRows":
         """The rows of some entries, in that order, as one tall matrix read block by block."""
-        return SetRows(self, np.asarray(entries, dtype=np.int64), block_rows)
+        wanted = np.asarray(entries, dtype=np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"entries {wanted.min()} to {wanted.max()}: there are {len(self)}")
+        if block_rows is not None and block_rows < 1:
+            raise ValueError(f"block_rows is {block_rows}, must be at least 1")
+        return SetRows(self, wanted, block_rows)
 
 
 @dataclass(frozen=True)
@@ -209,26 +231,38 @@ class RaggedWriter:
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
         self.layout = layout or plan_layout(self.total_rows, channels * self.dtype.itemsize)
-        if resume_row % self.layout.shard_rows and resume_row != self.total_rows:
+        on_boundary = resume_row % self.layout.shard_rows == 0 or resume_row == self.total_rows
+        if not (on_boundary and 0 <= resume_row <= self.total_rows):
             raise ValueError(f"resume_row {resume_row} is not on a shard boundary of {self.layout}")
         self.flushed = resume_row
         self._position = resume_row
         self._pending: list[Array] = []
         self._on_flush = on_flush
         self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
-        self._folder = _local_folder(self._values)
+        self._folder = local_folder(self._values)
+        refuse_missing(self._values, 0, resume_row)
 
     def _create(
         self, group: zarr.Group, grid_hw: Array, image_ids: Array, channels: int
     ) -> "zarr.Array[Any]":
         if "values" in group:
-            return cast("zarr.Array[Any]", group["values"])
+            values = cast("zarr.Array[Any]", group["values"])
+            if values.shape != (self.total_rows, channels) or values.dtype != self.dtype:
+                raise ArtifactDamaged(f"{where(values)}: not the array that was begun; {MEND}")
+            return values
+        # Values come last; a writer killed before that may have left some of the other parts.
         for name, part in (
             ("offsets", self.offsets),
             ("grid_hw", grid_hw.astype(np.int32).reshape(-1, 2)),
             ("image_ids", image_ids.astype(np.int64)),
         ):
-            group.create_array(name, data=part, compressors=[ZstdCodec(level=3), Crc32cCodec()])
+            group.create_array(
+                name,
+                data=part,
+                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                overwrite=True,
+                config={"write_empty_chunks": True},
+            )
         return group.create_array(
             "values",
             shape=(self.total_rows, channels),
@@ -236,7 +270,8 @@ class RaggedWriter:
             chunks=(self.layout.chunk_rows, channels),
             shards=(self.layout.shard_rows, channels),
             compressors=[ZstdCodec(level=3), Crc32cCodec()],
-            # A lost float shard then reads as NaN, which the solver refuses, not as "no concept".
+            # Should a lost float shard ever be read, then as NaN, which the solver refuses, not as
+            # "no concept"; see also `refuse_missing`.
             fill_value=np.nan if self.dtype.kind == "f" else 0,
             config={"write_empty_chunks": True},
         )
@@ -246,12 +281,17 @@ class RaggedWriter:
 
         Rows that are already on disk (a resumed run repeats a few) are dropped; a gap is an error.
         """
+        rows = np.asarray(rows)
+        if rows.ndim != 2 or rows.shape[1] != self._values.shape[1]:
+            raise ValueError(f"rows are {rows.shape}, the array is {self._values.shape}")
+        if start < 0 or start + len(rows) > self.total_rows:
+            raise ValueError(f"rows {start} to {start + len(rows)} of {self.total_rows}")
         if start > self._position:
             raise ValueError(f"rows {start}.. after {self._position}: rows are missing between")
         rows = rows[self._position - start :]
         if not len(rows):
             return
-        self._pending.append(np.asarray(rows, dtype=self.dtype))
+        self._pending.append(np.array(rows, dtype=self.dtype))  # the caller may reuse its own
         self._position += len(rows)
         while self._position - self.flushed >= self.layout.shard_rows:
             self._flush(self.layout.shard_rows)
@@ -268,32 +308,10 @@ class RaggedWriter:
         shard = self.flushed // self.layout.shard_rows
         self._values[self.flushed : self.flushed + count] = pending[:count]
         if self._folder is not None:
-            fsync_path(self._folder / "c" / str(shard) / "0")
+            # The file, and every folder whose entry leads to it.
+            for path in (Path("c", str(shard), "0"), Path("c", str(shard)), Path("c"), Path()):
+                fsync_path(self._folder / path)
         self._pending = [pending[count:]] if count < len(pending) else []
         self.flushed += count
         if self._on_flush:
             self._on_flush(self.flushed)
-
-
-def _local_folder(array: "zarr.Array[Any]") -> Path | None:
-    root = getattr(array.store, "root", None)
-    return Path(root) / array.path if root is not None else None
-
-
-def _read(group: zarr.Group, name: str) -> Array:
-    array = cast("zarr.Array[Any]", group[name])
-    with _damage_named(array, 0, int(array.shape[0])):
-        return np.asarray(array[:])
-
-
-@contextmanager
-def _damage_named(array: "zarr.Array[Any]", start: int, stop: int) -> Iterator[None]:
-    """Turn a codec's complaint into one line that names the array and the rows."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError) as error:
-        where = f"{array.store}/{array.path}".removeprefix("file://")
-        raise ArtifactDamaged(
-            f"{where}: rows {start} to {stop} cannot be read ({error}); the file is damaged: "
-            "delete the artifact and run the stage again, or restore it with `dvc checkout`"
-        ) from error

@@ -5,6 +5,7 @@ is replaced atomically after each unit of work; on success the folder is renamed
 A crash at any instant leaves the old artifact as it was and the work so far to go on from.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from filelock import FileLock, Timeout
 from store.errors import StagingLocked, StoreError
 
 STAGING = ".staging"
+# Errors of a write that carries no file name: the disk's, not a socket's.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 def fsync_path(path: Path) -> None:
@@ -109,6 +112,10 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
             ) from error
         try:
             work = Staging(folder / "artifact", folder / "scratch", fingerprint)
+            if not work.path.exists():
+                # Never started, or killed after its artifact was published: a record of progress
+                # without the work itself would have rows count as written that are not there.
+                _remove(work.scratch)
             work.path.mkdir(parents=True, exist_ok=True)
             work.scratch.mkdir(exist_ok=True)
             work.progress.update(read_progress(out, fingerprint) or {})
@@ -153,7 +160,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename is not None and not _inside(error.filename, out)):
+        if not _concerns(error, out):
             raise
         raise StoreError(
             f"{out}: cannot be written ({error.strerror}); earlier artifacts are untouched and the "
@@ -161,5 +168,9 @@ def _disk_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _inside(name: object, out: Path) -> bool:
-    return Path(os.fsdecode(str(name))).absolute().is_relative_to(out.parent.absolute())
+def _concerns(error: OSError, out: Path) -> bool:
+    """Whether writing `out` failed, rather than, say, reading an image or a download."""
+    if error.filename is None:
+        return error.errno in DISK
+    name, home = Path(os.fsdecode(error.filename)).absolute(), out.parent.absolute()
+    return name.is_relative_to(home) or home.is_relative_to(name)

@@ -1,6 +1,6 @@
 """The matrix A as a stream of row blocks, whatever it comes as."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,11 +60,13 @@ class ResidentRows:
     kept: tuple[Any, ...]
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    locate: Callable[[int], int] | None = None
+    """Image id of a row, where the rows that were read know it."""
 
     @classmethod
     def of(cls, rows: RowBlocks) -> "ResidentRows":
         """Read all of `rows` once."""
-        return cls(tuple(rows.blocks()), rows.shape, rows.dtype)
+        return cls(tuple(rows.blocks()), rows.shape, rows.dtype, getattr(rows, "locate", None))
 
     def blocks(self) -> Iterator[Any]:
         """Yield the kept blocks."""
@@ -81,18 +83,16 @@ def as_row_blocks(A: Any, block_rows: int = 16384) -> RowBlocks:
     """
     if isinstance(A, RowBlocks):
         return A
-    if _sparse(A):
-        return MatrixRows(A.tocsr(), block_rows)
-    matrix = A if isinstance(A, torch.Tensor) else np.asarray(A)
+    matrix: Any = A if isinstance(A, torch.Tensor) or _sparse(A) else np.asarray(A)
     if matrix.ndim != 2:
         raise ValueError(f"A must be rows x channels, got shape {tuple(matrix.shape)}")
-    return MatrixRows(matrix, block_rows)
+    return MatrixRows(matrix.tocsr() if _sparse(matrix) else matrix, block_rows)
 
 
 def to_tensor(block: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """One block as a dense tensor ``[rows, channels]`` of `dtype` on `device`."""
     if isinstance(block, torch.Tensor):
-        return block.to(device, dtype)
+        return block.detach().to(device, dtype)
     dense = block.toarray() if _sparse(block) else np.ascontiguousarray(block)
     # A read-only array (a store's block) may be wrapped: the tensor is never written to.
     if not dense.flags.writeable:
@@ -101,7 +101,13 @@ def to_tensor(block: Any, device: torch.device, dtype: torch.dtype) -> torch.Ten
 
 
 def sample_rows(rows: RowBlocks, indices: Array) -> Array:
-    """The rows at ascending `indices [n]` as a dense ``[n, channels]`` array; one pass."""
+    """The rows at ascending `indices [n]` as a dense ``[n, channels]`` array; one pass.
+
+    Raises
+    ------
+    ValueError
+        When the blocks hold fewer rows than an index asks for.
+    """
     wanted = np.asarray(indices, dtype=np.int64)
     out = np.empty((len(wanted), rows.shape[1]), _float_type(rows.dtype))
     start = 0
@@ -111,9 +117,12 @@ def sample_rows(rows: RowBlocks, indices: Array) -> Array:
         if last > first:
             picked = block[wanted[first:last] - start]
             if isinstance(picked, torch.Tensor):
-                picked = picked.cpu().numpy()
+                # through a type numpy has: bfloat16 is none
+                picked = to_tensor(picked, torch.device("cpu"), torch.float64).numpy()
             out[first:last] = picked.toarray() if _sparse(picked) else picked
         start = stop
+    if len(wanted) and wanted[-1] >= start:
+        raise ValueError(f"row {wanted[-1]} was asked for, the blocks have {start} rows")
     return out
 
 

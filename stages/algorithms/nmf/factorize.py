@@ -18,7 +18,7 @@ from stages.algorithms.nmf.initial import (
     unit_rows,
     warm_factors,
 )
-from stages.algorithms.nmf.solvers import SOLVERS, Hals, Solver
+from stages.algorithms.nmf.solvers import SOLVERS, Solver, fresh_coefficients
 from stages.algorithms.rows import RowBlocks, as_row_blocks, to_tensor
 
 Array = NDArray[Any]
@@ -32,7 +32,8 @@ class Factorization:
     ----------
     k, seed : int
     factors : float32 array [k, channels]
-        W: unit L2 rows, the factor that explains most energy first.
+        W: unit L2 rows, the factor that explains most energy first. A factor that explains nothing
+        (k above the rank of A) is all zero and comes last.
     coefficients : float32 array [rows, k] or None
         H, in the order of the factors; None when the caller takes it block by block.
     loss : float64 array [updates]
@@ -110,7 +111,8 @@ class Sweep:
     Raises
     ------
     ValueError
-        Negative, NaN or infinite values (with the row), k < 1 or k > channels, no rows.
+        Negative, NaN or infinite values (with the row, and its image where the rows know it),
+        k < 1 or k > channels, no rows.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Sweep:
     ) -> None:
         self.rows: RowBlocks = as_row_blocks(A)
         total, channels = self.rows.shape
-        _check(total, channels, ks, solver, init, max_passes)
+        _check(total, channels, ks, seeds, solver, init, max_passes)
         self.tol, self.max_passes = tol, max_passes
         self.device = torch.device(device)
         self.dtype = torch.float64 if self.rows.dtype == np.float64 else torch.float32
@@ -147,8 +149,9 @@ class Sweep:
     # -- starting and resuming ---------------------------------------------------------------
 
     def _start(self, init: str) -> None:
-        sample = to_tensor(draw_sample(self.rows), self.device, self.dtype)
-        _refuse_bad(sample, None)
+        indices, drawn = draw_sample(self.rows)
+        sample = to_tensor(drawn, self.device, self.dtype)
+        _refuse_bad(sample, self.rows, indices)
         self.passes += 1
         mean = float(sample.double().mean())
         for problem in self.problems:
@@ -166,18 +169,18 @@ class Sweep:
                 problem.H = H.to(self.device, self.dtype)
 
     def state(self) -> dict[str, Array]:
-        """All that is needed to go on, as plain arrays (for ``np.savez``)."""
+        """All that is needed to go on, as plain arrays (for ``np.savez``); copies, not views."""
         state: dict[str, Array] = {
             "passes": np.array(self.passes),
             "norm": np.array(np.nan if self.norm is None else self.norm),
         }
         for i, problem in enumerate(self.problems):
-            state[f"{i}.W"] = problem.W.cpu().numpy()
+            state[f"{i}.W"] = problem.W.cpu().numpy().copy()
             state[f"{i}.loss"] = np.array(problem.loss, dtype=np.float64)
             flags = [problem.converged, problem.stopped, problem.reseeded]
             state[f"{i}.flags"] = np.array(flags, dtype=np.int64)
             if problem.H is not None:
-                state[f"{i}.H"] = problem.H.cpu().numpy()
+                state[f"{i}.H"] = problem.H.cpu().numpy().copy()
         return state
 
     def _restore(self, state: dict[str, Array]) -> None:
@@ -206,7 +209,7 @@ class Sweep:
         norm = 0.0
         for start, X in self._blocks():
             if self.norm is None:
-                norm += float(X.double().square().sum())
+                norm += _square_sum(X)
             for (problem, H), sums in zip(self._solve(running, start, X), all_sums, strict=True):
                 if problem.H is not None:
                     problem.H[start : start + len(H)] = H
@@ -262,7 +265,9 @@ class Sweep:
         ----------
         write : callable, optional
             Called with the first row and the coefficients ``[rows, sum of all k]`` of each block,
-            the factorizations side by side; the results then carry no coefficients.
+            the factorizations side by side; the results then carry no coefficients. What was
+            written cannot be put in another order, so the factors then keep the order of the last
+            update: where two explain nearly the same, `energy` may not quite descend.
         """
         for problem in self.problems:
             self._sort(problem)
@@ -270,7 +275,7 @@ class Sweep:
         sums = [Sums(torch.zeros_like(p.W), p.W.new_zeros((p.k, p.k))) for p in self.problems]
         norm = 0.0
         for start, X in self._blocks():
-            norm += float(X.double().square().sum())
+            norm += _square_sum(X)
             solved = [H for _, H in self._solve(self.problems, start, X, final=True)]
             for H, total in zip(solved, sums, strict=True):
                 total.HtA += (H.T @ X).double()
@@ -285,15 +290,19 @@ class Sweep:
         results, first = [], 0
         for problem, total in zip(self.problems, sums, strict=True):
             loss = sums_loss(norm, problem.W, total.HtA, total.HtH)
-            columns = slice(first, first + problem.k)
+            energy = total.HtH.diagonal()
+            order = torch.arange(problem.k, device=energy.device)
+            if write is None:
+                order = torch.argsort(energy, descending=True, stable=True)
+            columns = first + order.cpu().numpy()
             results.append(
                 Factorization(
                     k=problem.k,
                     seed=problem.seed,
-                    factors=problem.W.float().cpu().numpy(),
-                    coefficients=None if coefficients is None else coefficients[:, columns].copy(),
+                    factors=problem.W[order].float().cpu().numpy(),
+                    coefficients=None if coefficients is None else coefficients[:, columns],
                     loss=np.array([*problem.loss, loss], dtype=np.float64),
-                    energy=total.HtH.diagonal().cpu().numpy().copy(),
+                    energy=energy[order].cpu().numpy(),
                     norm=norm,
                     passes=self.passes,
                     converged=problem.converged,
@@ -320,9 +329,11 @@ class Sweep:
         start = 0
         for block in self.rows.blocks():
             X = to_tensor(block, self.device, self.dtype)
-            _refuse_bad(X, (self.rows, start))
+            _refuse_bad(X, self.rows, start)
             yield start, X
             start += len(X)
+        if start != self.rows.shape[0]:
+            raise ValueError(f"A says it has {self.rows.shape[0]} rows, its blocks have {start}")
 
     def _solve(
         self, problems: Sequence[Problem], start: int, X: Tensor, final: bool = False
@@ -335,8 +346,8 @@ class Sweep:
             columns = slice(first, first + problem.k)
             W = stacked[columns]
             last = None if problem.H is None else problem.H[start : start + len(X)]
-            if final and last is not None:
-                H = last
+            if final:
+                H = fresh_coefficients(P[:, columns], W @ W.T) if last is None else last
             else:
                 H = problem.solver.coefficients(P[:, columns], W @ W.T, last)
             yield problem, H
@@ -391,24 +402,41 @@ def transform(A: Any, factors: Array, device: str = "cpu") -> Array:
     Returns
     -------
     float32 array [rows, k]
+
+    Raises
+    ------
+    ValueError
+        Negative, NaN or infinite values (with the row), or other channels than the factors have.
     """
     rows = as_row_blocks(A)
     if rows.shape[1] != np.shape(factors)[1]:
         raise ValueError(f"A is {rows.shape}, factors are {np.shape(factors)}: channels differ")
     dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
     W = torch.from_numpy(np.array(factors)).to(device, dtype)
-    solved = [
-        Hals().coefficients(X @ W.T, W @ W.T, None).float().cpu().numpy()
-        for X in (to_tensor(block, torch.device(device), dtype) for block in rows.blocks())
-    ]
-    return np.concatenate(solved) if solved else np.empty((0, len(W)), np.float32)
+    G = W @ W.T
+    solved = np.empty((rows.shape[0], len(W)), np.float32)
+    start = 0
+    for block in rows.blocks():
+        X = to_tensor(block, torch.device(device), dtype)
+        _refuse_bad(X, rows, start)
+        solved[start : start + len(X)] = fresh_coefficients(X @ W.T, G).float().cpu().numpy()
+        start += len(X)
+    return solved
 
 
 def _check(
-    total: int, channels: int, ks: Sequence[int], solver: str, init: str, max_passes: int
+    total: int,
+    channels: int,
+    ks: Sequence[int],
+    seeds: Sequence[int],
+    solver: str,
+    init: str,
+    max_passes: int,
 ) -> None:
     if total < 1 or channels < 1:
         raise ValueError(f"A is {total} x {channels}: there is nothing to factorize")
+    if not len(ks) or not len(seeds):
+        raise ValueError("name at least one k and one seed")
     for k in ks:
         if not 1 <= k <= channels:
             raise ValueError(f"k = {k}: must be between 1 and the {channels} channels of A")
@@ -420,8 +448,11 @@ def _check(
         raise ValueError(f"max_passes = {max_passes}: must be at least 1")
 
 
-def _refuse_bad(X: Tensor, where: tuple[RowBlocks, int] | None) -> None:
-    """NaN, infinite and negative values are errors, named by row (and image where known)."""
+def _refuse_bad(X: Tensor, rows: RowBlocks, numbers: int | NDArray[np.int64]) -> None:
+    """NaN, infinite and negative values are errors, named by row (and image where known).
+
+    `numbers` says which rows of the matrix X holds: the first of a block, or each one's number.
+    """
     if not X.numel():
         return
     low, high = (float(bound) for bound in torch.aminmax(X))  # NaN spreads to both
@@ -429,19 +460,21 @@ def _refuse_bad(X: Tensor, where: tuple[RowBlocks, int] | None) -> None:
         return
     kind = "a negative value" if low < 0 else "NaN or infinity"
     bad = (~torch.isfinite(X) | (X < 0)).any(dim=1)
-    row = int(torch.nonzero(bad)[0])
-    named = ""
-    if where is not None:
-        rows, start = where
-        row += start
-        locate = getattr(rows, "locate", None)
-        named = f" (image id {locate(row)})" if locate else ""
+    position = int(torch.nonzero(bad)[0])
+    row = numbers + position if isinstance(numbers, int) else int(numbers[position])
+    locate = getattr(rows, "locate", None)
+    named = f" (image id {locate(row)})" if locate else ""
     raise ValueError(f"A has {kind} in row {row}{named}: NMF needs finite values >= 0")
 
 
+def _square_sum(X: Tensor) -> float:
+    """``||X||_F^2`` in float64, without a float64 copy of the whole block."""
+    return float(sum(part.double().square().sum() for part in torch.split(X, 1024)))
+
+
 def _note_worst(sums: Sums, X: Tensor, H: Tensor, W: Tensor) -> None:
-    """Keep the row of the pass that is explained worst: max ||x||^2 - ||hW||^2 up to rounding."""
-    if float(sums.HtH.diagonal().min()) > 0:
+    """Keep the row of the pass that is explained worst: the largest ||x - hW||^2."""
+    if not len(X) or float(sums.HtH.diagonal().min()) > 0:
         return  # every factor is alive so far; nothing to reseed
     residual = (X - H @ W.to(H.dtype)).square().sum(dim=1)
     worst = int(residual.argmax())

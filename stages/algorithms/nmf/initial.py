@@ -17,15 +17,20 @@ STARTS = 4
 SAMPLE_PASSES = 30
 
 
-def draw_sample(rows: RowBlocks) -> NDArray[Any]:
-    """A row sample over the whole set, ``[n, channels]``: 3 % of the rows, at least 20 000 of them.
+def draw_sample(rows: RowBlocks) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """A row sample over the whole set: 3 % of the rows, at least 20 000 of them.
 
     It does not depend on k or the seed, so all factorizations of a sweep share it.
+
+    Returns
+    -------
+    indices : int64 array [n], ascending
+    sample : array [n, channels]
     """
     total = rows.shape[0]
     size = min(total, max(SAMPLE_LEAST, min(SAMPLE_MOST, int(SAMPLE_SHARE * total))))
-    picked = np.random.default_rng(0).choice(total, size=size, replace=False)
-    return sample_rows(rows, np.sort(picked))
+    indices = np.sort(np.random.default_rng(0).choice(total, size=size, replace=False))
+    return indices, sample_rows(rows, indices)
 
 
 def random_start(

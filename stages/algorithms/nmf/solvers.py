@@ -49,7 +49,8 @@ def non_negative_least_squares(
     -------
     Tensor [n, k]
     """
-    X = start.T.contiguous()  # [k, n]: one coordinate of all rows lies together
+    # [k, n]: one coordinate of all rows lies together; a copy even where the transpose is a view
+    X = start.T.clone(memory_format=torch.contiguous_format)
     PT = P.T.contiguous()
     diagonal = G.diagonal()
     alive = [j for j in range(len(G)) if float(diagonal[j]) > 0]
@@ -67,6 +68,14 @@ def non_negative_least_squares(
     return X.T
 
 
+def fresh_coefficients(P: Tensor, G: Tensor, *, sweeps: int = 2000) -> Tensor:
+    """H of a block from W alone; by default to convergence even for nearly equal factors."""
+    # Without interactions the solution would be P / diag(G); a third of that is close to where
+    # correlated factors end up, and from below the sweeps need fewer corrections.
+    start = (P / G.diagonal().clamp(min=torch.finfo(P.dtype).tiny)).clamp_(min=0.0) / 3
+    return non_negative_least_squares(P, G, start, sweeps=sweeps, tol=1e-6)
+
+
 class Hals:
     """Alternating non-negative least squares, both halves solved by coordinate sweeps.
 
@@ -78,10 +87,7 @@ class Hals:
 
     def coefficients(self, P: Tensor, G: Tensor, H: Tensor | None) -> Tensor:
         """Solve the rows' least squares problems; see `Solver.coefficients`."""
-        # Without interactions the solution would be P / diag(G); a third of that is close to where
-        # correlated factors end up, and from below the sweeps need fewer corrections.
-        start = (P / G.diagonal().clamp(min=torch.finfo(P.dtype).tiny)).clamp_(min=0.0) / 3
-        return non_negative_least_squares(P, G, start, sweeps=60, tol=1e-6)
+        return fresh_coefficients(P, G, sweeps=60)
 
     def factors(self, W: Tensor, HtA: Tensor, HtH: Tensor) -> Tensor:
         """Sweep over W with the sums of a pass; see `Solver.factors`."""

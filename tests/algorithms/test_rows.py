@@ -1,0 +1,150 @@
+"""Row blocks: the same matrix whatever it comes as."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.algorithms.rows import (
+    MatrixRows,
+    ResidentRows,
+    RowBlocks,
+    as_row_blocks,
+    sample_rows,
+    to_tensor,
+)
+
+CPU = torch.device("cpu")
+
+
+def matrix(rows=23, channels=4, dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 100, (rows, channels))
+    return (values * (rng.random(values.shape) < 0.5)).astype(dtype)
+
+
+class Blocks:
+    """Row blocks as a store has them: of uneven sizes, empty ones too, read-only."""
+
+    def __init__(self, values, sizes=(3, 0, 7)):
+        self.values, self.sizes, self.passes = values, sizes, 0
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def blocks(self):
+        self.passes += 1
+        start = turn = 0
+        while start < len(self.values):
+            stop = start + self.sizes[turn % len(self.sizes)]
+            block = self.values[start:stop].copy()
+            block.flags.writeable = False
+            yield block
+            start, turn = stop, turn + 1
+
+    def locate(self, row):
+        return 1000 + row
+
+
+def whole(rows, dtype=torch.float32):
+    return torch.cat([to_tensor(block, CPU, dtype) for block in rows.blocks()]).numpy()
+
+
+FORMS = {
+    "numpy": lambda A: A,
+    "fortran": np.asfortranarray,
+    "reversed": lambda A: A[::-1][::-1],
+    "list": lambda A: A.tolist(),
+    "csr": scipy.sparse.csr_matrix,
+    "csr_array": scipy.sparse.csr_array,
+    "coo_array": scipy.sparse.coo_array,
+    "torch": torch.from_numpy,
+    "torch with gradient": lambda A: torch.from_numpy(A).requires_grad_(),
+    "bfloat16": lambda A: torch.from_numpy(A).bfloat16(),
+    "blocks": Blocks,
+    "resident": lambda A: ResidentRows.of(Blocks(A)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_matrix(form):
+    A = matrix()
+    rows = as_row_blocks(FORMS[form](A), block_rows=5)
+    assert isinstance(rows, RowBlocks)
+    assert rows.shape == A.shape
+    np.testing.assert_array_equal(whole(rows), A)
+    np.testing.assert_array_equal(whole(rows), A)  # and again
+    picked = sample_rows(rows, [0, 2, 3, 9, 22])
+    assert isinstance(picked, np.ndarray)
+    np.testing.assert_array_equal(picked, A[[0, 2, 3, 9, 22]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint16", "int64", "bool"])
+def test_types_are_kept_until_they_become_tensors(dtype):
+    A = matrix().astype(dtype)
+    rows = as_row_blocks(A)
+    assert rows.dtype == A.dtype
+    tensor = to_tensor(next(iter(rows.blocks())), CPU, torch.float64)
+    assert tensor.dtype == torch.float64
+    np.testing.assert_array_equal(tensor.numpy(), A.astype(float))
+    assert sample_rows(rows, [1]).dtype == (np.float64 if dtype == "float64" else np.float32)
+
+
+def test_torch_types_as_numpy_names_them():
+    for kept, named in ((torch.float64, "f8"), (torch.float32, "f4"), (torch.float16, "f4")):
+        assert as_row_blocks(torch.zeros((2, 3), dtype=kept)).dtype == np.dtype(named)
+
+
+@pytest.mark.parametrize(
+    "A", [np.zeros(3), np.zeros((2, 2, 2)), torch.zeros(4), 5.0, scipy.sparse.coo_array([1, 0, 2])]
+)
+def test_anything_but_a_matrix_is_refused(A):
+    with pytest.raises(ValueError, match="rows x channels"):
+        as_row_blocks(A)
+
+
+@given(rows=st.integers(0, 40), block_rows=st.integers(1, 50))
+@settings(max_examples=40, deadline=None)
+def test_blocks_have_the_size_asked_for(rows, block_rows):
+    A = matrix(rows)
+    blocks = list(as_row_blocks(A, block_rows).blocks())
+    assert all(len(block) == block_rows for block in blocks[:-1])
+    np.testing.assert_array_equal(np.concatenate([A[:0], *blocks]), A)
+
+
+@given(indices=st.sets(st.integers(0, 22)), block_rows=st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_samples_are_the_rows(indices, block_rows):
+    A, wanted = matrix(), sorted(indices)
+    for form in (A, scipy.sparse.csr_matrix(A), torch.from_numpy(A)):
+        picked = sample_rows(as_row_blocks(form, block_rows), wanted)
+        np.testing.assert_array_equal(picked, A[wanted])
+
+
+def test_a_sample_behind_the_last_row_is_refused():
+    with pytest.raises(ValueError, match="row 23 was asked for, the blocks have 23"):
+        sample_rows(MatrixRows(matrix()), [1, 23])
+
+
+def test_views_where_the_matrix_allows_it():
+    A = matrix()
+    assert all(np.shares_memory(A, block) for block in as_row_blocks(A, 5).blocks())
+
+
+def test_read_only_blocks_become_tensors_without_touching_them():
+    A = matrix()
+    A.flags.writeable = False
+    tensor = to_tensor(A, CPU, torch.float32)
+    tensor += 1
+    np.testing.assert_array_equal(A, matrix())
+
+
+def test_resident_rows_read_once_and_keep_the_type_and_the_owners():
+    source = Blocks(matrix(dtype=np.float16))
+    rows = ResidentRows.of(source)
+    for _ in range(3):
+        np.testing.assert_array_equal(whole(rows), source.values)
+    assert source.passes == 1
+    assert rows.dtype == np.float16 and rows.shape == (23, 4)
+    assert rows.locate is not None and rows.locate(7) == 1007
+    assert ResidentRows.of(MatrixRows(matrix())).locate is None
