@@ -19,13 +19,13 @@ demo: $(READY)
 	dff show
 
 test: $(READY)
-	pytest
+	pytest -n auto
 
 check: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest -n auto
 
 format: $(READY)
 	ruff check --fix .

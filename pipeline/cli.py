@@ -17,14 +17,12 @@ from pipeline.registry import STAGES
 from pipeline.resources import ResourceError, make_resources
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
-from stages.algorithms.backbone import BackboneError, describe_layers
 from stages.datasets import DatasetError
 from stages.stage import Stage, StageError, execute
 from store import StoreError
 
 # What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
 USER_ERRORS = (
-    BackboneError,
     DatasetError,
     DvcError,
     ParamsError,
@@ -155,8 +153,15 @@ def show_model(
     Name one in `extract.layers`, by alias or node name. Factorization needs values >= 0: choose
     layers marked yes.
     """
+    # imported here: torch takes seconds, which no other command of this module needs
+    from stages.algorithms.backbone import BackboneError, describe_layers
+
+    try:
+        layers = describe_layers(name)
+    except BackboneError as error:
+        raise ParamsError(str(error)) from error
     table = Table("alias", "node", "channels", "stride", ">= 0", box=None, pad_edge=False)
-    for layer in describe_layers(name):
+    for layer in layers:
         sign = "yes" if layer.non_negative else "no"
         stride = f"{layer.stride:g}"
         table.add_row(layer.alias or "", layer.node, str(layer.channels), stride, sign)

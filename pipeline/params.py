@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -102,6 +102,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         (item, _) = typing.get_args(hint)
         values = value if isinstance(value, list) else [value]
         return tuple(_typed(one, item, where) for one in values)
+    if typing.get_origin(hint) is Literal:
+        hint = str  # the dataclass itself knows its choices
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):

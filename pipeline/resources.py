@@ -4,7 +4,6 @@ import os
 import re
 
 import psutil
-import torch
 
 from stages.stage import Resources
 
@@ -16,34 +15,21 @@ class ResourceError(Exception):
 
 
 def make_resources(device: str, workers: int, memory: str, cluster: str) -> Resources:
-    """Resolve ``auto`` and check what was asked for.
+    """Resolve what ``auto`` stands for and check what was asked for.
 
     Raises
     ------
     ResourceError
-        For a device that is not there or a size that cannot be read.
+        For a device or a size that cannot be read; a stage that needs the device looks for it.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ResourceError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
     return Resources(
-        device=_device(device),
+        device=device,
         workers=workers or len(os.sched_getaffinity(0)),
         memory=_memory(memory),
         cluster=cluster or None,
     )
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
-    if not re.fullmatch(r"cuda(:\d+)?", device):
-        raise ResourceError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
-    number = int(device.partition(":")[2] or 0)
-    if number >= torch.cuda.device_count():
-        raise ResourceError(
-            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices"
-        )
-    return device
 
 
 def _memory(memory: str) -> int:

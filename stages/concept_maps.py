@@ -12,11 +12,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 import zarr
 from numpy.typing import NDArray
 
-from stages.algorithms.heatmap import LEVELS, upsample
 from stages.algorithms.masks import ValueHistogram, binarise
 from store import Artifact, Ragged, RaggedWriter, Staging, write_array
 
@@ -52,6 +50,8 @@ class ConceptMaps:
 
     def shares(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Maps of one entry in [0, 1] of the set's maximum, float32 ``[columns, h, w]``."""
+        from stages.algorithms.heatmap import LEVELS
+
         return self._sized(entry, size) / np.float32(LEVELS)
 
     def masks(
@@ -61,6 +61,10 @@ class ConceptMaps:
         return binarise(self._sized(entry, size), self.thresholds[set_rank])
 
     def _sized(self, entry: int, size: tuple[int, int] | None) -> NDArray[np.float32]:
+        import torch
+
+        from stages.algorithms.heatmap import upsample
+
         values = self.maps.map(entry)
         h, w, columns = values.shape
         rows = torch.from_numpy(values.reshape(-1, columns).astype(np.float32))

@@ -9,23 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stages.algorithms.backbone import Backbone, channels, grid_shape, load_backbone, resolve_layer
 from stages.image_index import ImageIndex
 from stages.images import Resize, decode_rgb, normalise, resize_rgb, target_shape
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError, param
+from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
 from store import RaggedWriter, Staging, create_artifact
 from store.artifact import layer_key
 from store.layout import SHARD_BYTES
 
-DTYPES = ("float16", "float32")
+if TYPE_CHECKING:
+    from stages.algorithms.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,15 @@ class ExtractParams:
     backbone: str = param("demo", "demo, vgg19, or any torchvision classification model")
     weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
-    resize: str = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
+    resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
     size: int = param(224, "pixels of the network's input, long side")
     batch: int = param(16, "images per forward pass")
-    dtype: str = param("float16", "float16 or float32 on disk")
+    dtype: Literal["float16", "float32"] = param("float16", "float16 or float32 on disk")
 
     def __post_init__(self) -> None:
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise ValueError("layers: name at least one layer, each once")
-        if self.resize not in ("squash", "long_side"):
-            raise ValueError(f"resize: {self.resize!r} is unknown, choose squash or long_side")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype: {self.dtype!r} is unknown, choose {' or '.join(DTYPES)}")
+        check_choices(self)
         if not 32 <= self.size <= 4096:
             raise ValueError(f"size: {self.size} is not between 32 and 4096 pixels")
         if self.batch < 1:
@@ -69,7 +65,7 @@ def _plan(index: ImageIndex, params: ExtractParams) -> tuple[list[int], list[_Ba
         for image_id in image_ids:
             first_set.setdefault(image_id, rank)
     shapes = {
-        image_id: target_shape(*index.size(image_id), cast(Resize, params.resize), params.size)
+        image_id: target_shape(*index.size(image_id), params.resize, params.size)
         for image_id in first_set
     }
     order = sorted(first_set, key=lambda i: (first_set[i], shapes[i], i))
@@ -86,10 +82,20 @@ def _plan(index: ImageIndex, params: ExtractParams) -> tuple[list[int], list[_Ba
 
 def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
+    from stages.algorithms.backbone import BackboneError
+
+    try:
+        _run(params, inputs, work, resources)
+    except BackboneError as error:
+        raise StageError(str(error)) from error
+
+
+def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    from stages.algorithms.backbone import channels, grid_shape, load_backbone, resolve_layer
+
     index = ImageIndex.open(inputs["index"], inputs.project)
-    backbone = load_backbone(
-        params.backbone, params.layers, _weights(params.weights, inputs.project), resources.device
-    )
+    weights = _weights(params.weights, inputs.project)
+    backbone = load_backbone(params.backbone, params.layers, weights, resources.torch_device())
     order, batches = _plan(index, params)
     _refuse_memory(params, batches, resources.memory)
     shapes = {batch.shape for batch in batches}
@@ -137,13 +143,15 @@ def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resourc
 
 def _extract(
     index: ImageIndex,
-    backbone: Backbone,
+    backbone: "Backbone",
     batches: list[_Batch],
     writers: dict[str, RaggedWriter],
     params: ExtractParams,
     resources: Resources,
 ) -> None:
     """Run the batches that are not on disk yet through the network and write their rows."""
+    import torch
+
     # A batch is repeated whole, so that a resumed run computes just what the first one did.
     todo = [
         batch

@@ -14,16 +14,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf import INITS, SOLVERS, Factorization, Sweep
-from stages.algorithms.rows import ResidentRows, RowBlocks
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError, param
+from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
 from store import (
     Artifact,
     RaggedWriter,
@@ -36,6 +34,10 @@ from store import (
 )
 from store.artifact import layer_key
 
+if TYPE_CHECKING:
+    from stages.algorithms.nmf import Factorization
+    from stages.algorithms.rows import RowBlocks
+
 
 @dataclass(frozen=True)
 class FactorizeParams:
@@ -43,8 +45,10 @@ class FactorizeParams:
 
     k: tuple[int, ...] = param((1, 2, 3, 4), "numbers of factors; all share the passes")
     seeds: tuple[int, ...] = param((0,), "one factorization per k and seed")
-    solver: str = param("hals", "hals, or mu: the paper's multiplicative updates")
-    init: str = param("sample", "sample (warm start), random (the paper's) or nndsvd")
+    solver: Literal["hals", "mu"] = param("hals", "hals, or mu: the paper's multiplicative updates")
+    init: Literal["sample", "random", "nndsvd"] = param(
+        "sample", "sample (warm start), random (the paper's) or nndsvd"
+    )
     tol: float = param(1e-5, "stop when an update lowers the loss by less than this share")
     max_passes: int = param(100, "at most so many updates")
 
@@ -55,10 +59,7 @@ class FactorizeParams:
             raise ValueError(f"k: {list(self.k)} has a number twice")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: {list(self.seeds)} must be different numbers from 0 up")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver: {self.solver!r} is unknown, choose {' or '.join(SOLVERS)}")
-        if self.init not in INITS:
-            raise ValueError(f"init: {self.init!r} is unknown, choose one of {', '.join(INITS)}")
+        check_choices(self)
         if self.tol < 0 or self.max_passes < 1:
             raise ValueError("tol must be at least 0 and max_passes at least 1")
 
@@ -134,7 +135,7 @@ def _factorize_layer(
     entries: NDArray[np.int64],
     group: zarr.Group,
     number: int,
-) -> Iterator[list[Factorization]]:
+) -> "Iterator[list[Factorization]]":
     """All factorizations of each set in turn, the coefficients going to disk."""
     ragged = activations.ragged(layer)
     if max(job.params.k) > ragged.channels:
@@ -165,12 +166,14 @@ def _factorize_layer(
 
 def _factorize_set(
     job: _Job, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
-) -> list[Factorization]:
+) -> "list[Factorization]":
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
     pass gives the coefficients that were not on disk yet.
     """
+    from stages.algorithms.nmf import Sweep
+
     params = job.params
     sweep = Sweep(
         _within_budget(rows, params, job.resources.memory),
@@ -180,7 +183,7 @@ def _factorize_set(
         init=params.init,
         tol=params.tol,
         max_passes=params.max_passes,
-        device=job.resources.device,
+        device=job.resources.torch_device(),
         resume=_load_state(checkpoint),
     )
     while not sweep.done:
@@ -189,8 +192,10 @@ def _factorize_set(
     return sweep.finish(lambda row, block: writer.append(first_row + row, block))
 
 
-def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> RowBlocks:
+def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> "RowBlocks":
     """The rows kept in memory where they fit half the budget, streamed from disk otherwise."""
+    from stages.algorithms.rows import ResidentRows
+
     total, channels = rows.shape
     stored = total * channels * rows.dtype.itemsize
     columns = len(params.columns)
@@ -218,7 +223,7 @@ def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
         return dict(saved)
 
 
-def _write_results(group: zarr.Group, results: list[list[Factorization]]) -> None:
+def _write_results(group: zarr.Group, results: "list[list[Factorization]]") -> None:
     updates = max(len(one.loss) for per_set in results for one in per_set)
     padded = [
         [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in per_set]

@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stages.algorithms.heatmap import quantise, upsample
 from stages.concept_maps import Values, entry_sets, inherited_attrs, write_maps
 from stages.image_index import ImageIndex
 from stages.parallel import ordered_map
@@ -105,6 +103,10 @@ def _heat_map(
     entry: int,
 ) -> Values:
     """One entry's heat maps, uint16 ``[H * W, columns]``."""
+    import torch
+
+    from stages.algorithms.heatmap import quantise, upsample
+
     grid = coefficients.map(entry)
     h, w, columns = grid.shape
     maps = upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), sizes[entry])

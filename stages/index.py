@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -21,14 +22,15 @@ from stages.datasets import (
     open_dataset,
 )
 from stages.datasets.demo.scenes import write_demo
-from stages.datasets.voc import EXCLUDE_RULES
 from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, param
+from stages.stage import Inputs, Resources, Stage, check_choices, param
 from store import Staging
 from store.artifact import write_record
+
+ExcludeRule = Literal["difficult_or_truncated", "difficult", "none"]
 
 DEMO_IMAGES_PER_SET = 24
 DEMO_SEED = 0
@@ -45,7 +47,7 @@ class IndexParams:
     parts: str = param("parts", "folder below root with part masks or polygons, if there are any")
     whole: str = param("", "name of the part that is the whole object, if one is")
     split: str = param("trainval", "voc, pascal_part: which list of images")
-    exclude: str = param(
+    exclude: ExcludeRule = param(
         "difficult_or_truncated", "voc, pascal_part: leave out images with only such objects"
     )
     max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
@@ -54,9 +56,7 @@ class IndexParams:
         if self.dataset not in ("demo", *READERS):
             choices = ", ".join(["demo", *READERS])
             raise ValueError(f"dataset: {self.dataset!r} is unknown, choose one of {choices}")
-        if self.exclude not in EXCLUDE_RULES:
-            rules = ", ".join(EXCLUDE_RULES)
-            raise ValueError(f"exclude: {self.exclude!r} is unknown, choose one of {rules}")
+        check_choices(self)
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
 

@@ -8,21 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stages.algorithms.dense_crf import dense_crf
-from stages.algorithms.heatmap import LEVELS, quantise
 from stages.algorithms.masks import ValueHistogram
-from stages.algorithms.mean_field import mean_field, unary
 from stages.concept_maps import ConceptMaps, Values, entry_sets, inherited_attrs, write_maps
 from stages.image_index import ImageIndex
 from stages.images import decode_rgb, resize_rgb
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, param
+from stages.stage import Inputs, Resources, Stage, check_choices, param
 from store import Staging, create_artifact, open_artifact
 from store.artifact import layer_key
 
@@ -31,9 +28,13 @@ from store.artifact import layer_key
 class RefineParams:
     """How heat maps are aligned with the edges of their images."""
 
-    method: str = param("guided", "guided (filter mean field), densecrf (pydensecrf) or none")
+    method: Literal["guided", "densecrf", "none"] = param(
+        "guided", "guided (filter mean field), densecrf (pydensecrf) or none"
+    )
     iterations: int = param(10, "mean-field updates")
-    binarise: str = param("half", "masks are q >= 0.5 (half) or the percentile of q (percentile)")
+    binarise: Literal["half", "percentile"] = param(
+        "half", "masks are q >= 0.5 (half) or the percentile of q (percentile)"
+    )
     percentile: float = param(75.0, "for binarise: percentile")
     radius: float = param(0.0714, "guided: filter radius as a share of the maps' long side")
     eps: float = param(1e-4, "guided: regularisation, on RGB in [0, 1]")
@@ -46,10 +47,7 @@ class RefineParams:
     bilateral_compat: float = param(10.0, "densecrf: its weight")
 
     def __post_init__(self) -> None:
-        if self.method not in ("guided", "densecrf", "none"):
-            raise ValueError(f"method: {self.method!r} is unknown, choose guided, densecrf or none")
-        if self.binarise not in ("half", "percentile"):
-            raise ValueError(f"binarise: {self.binarise!r} is unknown, choose half or percentile")
+        check_choices(self)
         if self.iterations < 0 or not 0 <= self.percentile <= 100:
             raise ValueError("iterations must be at least 0, percentile between 0 and 100")
         for name in ("eps", "gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
@@ -111,6 +109,11 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
 
 
 def _task(index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int], entry: int) -> _Task:
+    import torch
+
+    from stages.algorithms.heatmap import LEVELS
+    from stages.algorithms.mean_field import unary
+
     heat = torch.from_numpy(maps.shares(entry))  # [columns, h, w]
     thresholds = torch.from_numpy(maps.thresholds[set_of[entry]] / LEVELS)
     size = (int(maps.maps.grid_hw[entry][0]), int(maps.maps.grid_hw[entry][1]))
@@ -122,6 +125,8 @@ def _refined(
     params: RefineParams, tasks: Iterator[_Task], groups: list[list[int]], resources: Resources
 ) -> Iterator[Values]:
     """Refined probabilities of each task, uint16 ``[h * w, columns]``."""
+    from stages.algorithms.heatmap import quantise
+
     if params.method == "densecrf":
         refined = ordered_map(
             partial(_dense_crf, params),
@@ -131,7 +136,8 @@ def _refined(
             cluster=resources.cluster,
         )
     elif params.method == "guided":
-        refined = (_guided(params, groups, resources.device, task) for task in tasks)
+        device = resources.torch_device()
+        refined = (_guided(params, groups, device, task) for task in tasks)
     else:
         refined = (task.probability for task in tasks)
     for q in refined:
@@ -141,6 +147,10 @@ def _refined(
 def _guided(
     params: RefineParams, groups: list[list[int]], device: str, task: _Task
 ) -> NDArray[np.float32]:
+    import torch
+
+    from stages.algorithms.mean_field import mean_field
+
     guide = torch.from_numpy(task.image).to(device).permute(2, 0, 1)[None].float() / 255
     p = torch.from_numpy(task.probability).to(device)[None]
     radius = max(1, round(params.radius * max(task.image.shape[:2])))
@@ -156,6 +166,8 @@ def _guided(
 
 
 def _dense_crf(params: RefineParams, task: _Task) -> NDArray[np.float32]:
+    from stages.algorithms.dense_crf import dense_crf
+
     return dense_crf(
         task.image,
         task.probability,
@@ -170,6 +182,8 @@ def _dense_crf(params: RefineParams, task: _Task) -> NDArray[np.float32]:
 
 def _thresholds(params: RefineParams, histogram: ValueHistogram) -> NDArray[np.float64]:
     """Where refined masks begin; 0 for factors absent from the set."""
+    from stages.algorithms.heatmap import LEVELS
+
     if params.binarise == "percentile":
         return histogram.percentile(params.percentile)
     # q >= 0.5 exactly: 32767.5 rounds to 32768

@@ -1,12 +1,17 @@
-"""What a stage is, and how one is run: inputs -> staging folder -> published artifact."""
+"""What a stage is, and how one is run: inputs -> staging folder -> published artifact.
+
+Stage modules import torch and what needs it inside their functions: it takes seconds, and the
+command line's help, `dff init` and `dff status` need only the params.
+"""
 
 import dataclasses
 import hashlib
 import json
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from store import ArtifactMissing, Staging, staging
 from store.artifact import read_attrs
@@ -25,7 +30,7 @@ class Resources:
     Attributes
     ----------
     device : str
-        ``cpu``, ``cuda`` or ``cuda:N``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     workers : int
         Threads or processes for decoding and refinement.
     memory : int
@@ -34,10 +39,29 @@ class Resources:
         Address of a dask scheduler for the work that can be spread.
     """
 
-    device: str = "cpu"
+    device: str = "auto"
     workers: int = 1
     memory: int = 4 * 2**30
     cluster: str | None = None
+
+    def torch_device(self) -> str:
+        """The device by its name in torch: ``auto`` is CUDA where there is one.
+
+        Raises
+        ------
+        StageError
+            When this machine has no such device.
+        """
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        number = int(self.device.partition(":")[2] or 0)
+        if self.device != "cpu" and number >= torch.cuda.device_count():
+            raise StageError(
+                f"--device {self.device}: this machine has {torch.cuda.device_count()} CUDA devices"
+            )
+        return self.device
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,21 @@ class Stage(Generic[P]):
 def param(default: Any, help: str) -> Any:
     """A field of a params dataclass with the line of help that `dff init` writes beside it."""
     return field(default=default, metadata={"help": help})
+
+
+def check_choices(params: Any) -> None:
+    """Check the fields that are annotated with a Literal; call it in ``__post_init__``.
+
+    Raises
+    ------
+    ValueError
+        For a value that is not one of the choices.
+    """
+    for name, hint in typing.get_type_hints(type(params)).items():
+        value = getattr(params, name)
+        if typing.get_origin(hint) is Literal and value not in (choices := typing.get_args(hint)):
+            *most, last = choices
+            raise ValueError(f"{name}: {value!r} is unknown, choose {', '.join(most)} or {last}")
 
 
 def digest(*parts: Any) -> str:

@@ -67,7 +67,8 @@ def refuse_missing(array: "zarr.Array[Any]", start: int, stop: int) -> None:
         file = folder / array.metadata.encode_chunk_key(position)
         if not file.is_file() or not file.stat().st_size:
             raise ArtifactDamaged(
-                f"{where(array)}: rows {start} to {stop} cannot be read ({file} is gone or empty); {MEND}"
+                f"{where(array)}: rows {start} to {stop} cannot be read "
+                f"({file} is gone or empty); {MEND}"
             )
 
 

@@ -221,18 +221,6 @@ def test_same_inputs_same_bytes(annotated: Path) -> None:
     assert len(json.loads(after[Path("artifact.json")])["fingerprint"]) == 64
 
 
-def test_report_without_the_activations(bare: Path) -> None:
-    project = bare.parents[1]
-    kept = project / "kept"
-    shutil.move(project / EXTRACT.writes, kept)
-    try:
-        execute(REPORT, PARAMS, project, Resources())
-        assert "squeezenet1_1" not in Page(bare / "index.html").text
-    finally:
-        shutil.move(kept, project / EXTRACT.writes)
-        execute(REPORT, PARAMS, project, Resources())
-
-
 @pytest.mark.parametrize("values", [{"images": 0}, {"top": -1}, {"long_side": 8}])
 def test_params_are_checked(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(values))}: "):

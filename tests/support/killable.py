@@ -67,12 +67,7 @@ class Killable:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._server.stdin and self._server.stdout
         self._server.stdin.close()
         self._server.wait(timeout=60)

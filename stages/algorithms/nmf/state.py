@@ -1,0 +1,85 @@
+"""What a factorization is made of: its result, its state between passes, the sums of one pass."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.algorithms.nmf.solvers import Solver
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """One factorization A ~ H W.
+
+    Attributes
+    ----------
+    k, seed : int
+    factors : float32 array [k, channels]
+        W: unit L2 rows, the factor that explains most energy first. A factor that explains nothing
+        (k above the rank of A) is all zero and comes last.
+    coefficients : float32 array [rows, k] or None
+        H, in the order of the factors; None when the caller takes it block by block.
+    loss : float64 array [updates]
+        ``||A - HW||_F^2`` after each update of H and W; the last entry is of the returned pair.
+    energy : float64 array [k]
+        ``||H_j||^2``: what each factor explains.
+    norm : float
+        ``||A||_F^2``.
+    passes : int
+        Times the rows were read, sampling and the last reading for H included.
+    converged : bool
+        Stopped by `tol` rather than by `max_passes`.
+    reseeded : int
+        Factors that died and were started again from a badly explained row.
+    """
+
+    k: int
+    seed: int
+    factors: Array
+    coefficients: Array | None
+    loss: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    norm: float
+    passes: int
+    converged: bool
+    reseeded: int
+
+
+@dataclass
+class Problem:
+    """The state of one factorization in a sweep."""
+
+    k: int
+    seed: int
+    solver: Solver
+    W: Tensor  # [k, channels] float64
+    H: Tensor | None = None  # [rows, k], only where the solver keeps it
+    loss: list[float] = field(default_factory=list)
+    converged: bool = False
+    stopped: bool = False
+    reseeded: int = 0
+
+
+@dataclass
+class Sums:
+    """What one pass accumulates for one factorization, float64."""
+
+    HtA: Tensor  # [k, channels]
+    HtH: Tensor  # [k, k]
+    worst: float = 0.0
+    worst_row: Tensor | None = None  # the row with the largest residual
+
+
+def note_worst(sums: Sums, X: Tensor, H: Tensor, W: Tensor) -> None:
+    """Keep the row of the pass that is explained worst: the largest ||x - hW||^2."""
+    if not len(X) or float(sums.HtH.diagonal().min()) > 0:
+        return  # every factor is alive so far; nothing to reseed
+    residual = (X - H @ W.to(H.dtype)).square().sum(dim=1)
+    worst = int(residual.argmax())
+    if float(residual[worst]) > sums.worst:
+        sums.worst, sums.worst_row = float(residual[worst]), X[worst].clone()

@@ -1,0 +1,85 @@
+"""Writing the report: pictures painted in threads, pages rendered from templates."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.progress import track
+from stages.report.concepts import FULL_COLOUR
+from stages.report.opened import Opened
+from stages.report.overlays import GAMMA
+from stages.report.page import SetView, collect_set, score_tables
+from stages.report.pictures import PictureBook
+from stages.stage import Inputs
+from store import Staging, write_atomically
+from store.artifact import write_record
+
+if TYPE_CHECKING:
+    from stages.report.stage import ReportParams
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(params: "ReportParams", inputs: Inputs, work: Staging, workers: int) -> None:
+    """Fill ``work.path`` with the pages and their pictures."""
+    opened = Opened.open(inputs)
+    names = list(opened.factors.sets)
+    image_ids = opened.factors.ragged(opened.factors.layers[0]).image_ids
+    book = PictureBook(opened.index, image_ids, params.long_side)
+    sets = []
+    for rank, name in enumerate(names):
+        href = f"pages/set-{rank:03d}.html" if len(names) > 1 else "index.html"
+        sets.append(collect_set(opened, book, rank, name, href, params.images, params.top))
+    with track("report", len(book.wanted), "images") as advance:
+        book.paint(work.path, workers, advance)
+    _write_pages(opened, sets, work.path)
+    write_record(
+        work.path, stage="report", fingerprint=work.fingerprint, sets=names, images=len(book.wanted)
+    )
+
+
+def _write_pages(opened: Opened, sets: list[SetView], folder: Path) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    common = {
+        "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "facts": opened.facts(),
+        "network": opened.network["backbone"],
+        "image_count": len(opened.index.images),
+        "seeds": opened.seeds,
+        "sets": sets,
+        "failures": opened.index.failures.to_dict("records"),
+        "damaged": sorted(opened.damaged.items()),
+        "percentile": opened.heatmaps.attrs["percentile"],
+        "method": opened.refined.attrs["method"],
+        "binarise": opened.refined.attrs["binarise"],
+        "full_colour": FULL_COLOUR,
+        "gamma": GAMMA,
+        "scored": any(one.annotated for one in sets),
+        "has_parts": any(one.has_parts for one in sets),
+    }
+
+    def write(template: str, path: str, **values: Any) -> None:
+        html = environment.get_template(template).render(**common, **values)
+        write_atomically(folder / path, html.encode("utf-8"))
+
+    if len(sets) > 1:
+        (folder / "pages").mkdir(exist_ok=True)
+        for i, one in enumerate(sets):
+            around = {"before": sets[i - 1] if i else None, "after": (*sets[1:], None)[i]}
+            write("set.html.j2", one.href, set=one, root="../", **around)
+    tables = score_tables(opened, [one.name for one in sets])
+    write("index.html.j2", "index.html", root="", tables=tables)
+
+
+def _number(value: float, digits: int = 1) -> str:
+    """A number for a table; a dash when there is none."""
+    return "–" if value != value else f"{value:.{digits}f}"
