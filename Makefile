@@ -16,7 +16,6 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	dff run
-	dff show
 
 test: $(READY)
 	pytest -n auto

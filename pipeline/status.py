@@ -11,6 +11,7 @@ from pipeline.registry import STAGES
 from stages.stage import Stage, fingerprint
 from store import SchemaMismatch, read_progress
 from store.artifact import read_attrs
+from store.staging import staging_folder
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
         return State(stage.name, "stale", size, str(error))
     if attrs is not None and attrs["fingerprint"] == wanted:
         return State(stage.name, "fresh", size, str(stage.writes))
-    if progress is not None:
-        done, total = progress.get("done", 0), progress.get("total", "?")
-        return State(stage.name, "partial", size, f"{done} of {total} {progress.get('unit', '')}")
+    if progress is not None and "total" in progress:
+        detail = f"{progress['done']} of {progress['total']} {progress['unit']}"
+        return State(stage.name, "partial", size, detail)
+    if staging_folder(out, wanted).exists():
+        return State(stage.name, "partial", size, "begun; nothing checkpointed yet")
     if attrs is not None:
         return State(stage.name, "stale", size, "made from other params, images or inputs")
     return State(stage.name, "absent", size, "")

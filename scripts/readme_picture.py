@@ -1,6 +1,6 @@
 """Make one picture of concepts, like the paper's Figure 3: images across, rows k = 1, 2, ...
 
-    python scripts/readme_picture.py --project . --set gymnast --k 1 2 3 4 --out docs/concepts.png
+    python scripts/readme_picture.py --project . --set gymnast --k 1 2 3 4 --out docs/concepts.jpg
 
 The project folder needs the artifacts of index, factorize, heatmaps and refine.
 """
@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--height", type=int, default=150, help="pixels of a row")
     parser.add_argument("--masks", action="store_true", help="one more row: masks of the last k")
     parser.add_argument("--limit", type=int, default=400, help="KB that the file may have")
-    parser.add_argument("--out", type=Path, default=Path("docs/concepts.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/concepts.jpg"))
     return parser.parse_args()
 
 
@@ -106,15 +106,13 @@ def assemble(columns: list[list[Image.Image]], rows: list[Concepts], height: int
 
 
 def smallest(sheet: Image.Image, limit: int) -> bytes:
-    """The sheet as PNG with a palette, of fewer pixels until it has at most `limit` bytes."""
+    """The sheet as JPEG, of fewer pixels until it has at most `limit` bytes."""
     scale = 1.0
     while True:
         size = round(sheet.width * scale), round(sheet.height * scale)
         scaled = sheet.resize(size, Image.Resampling.LANCZOS) if scale < 1 else sheet
         buffer = io.BytesIO()
-        palette = scaled.quantize(256, kmeans=2)
-        dithered = scaled.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-        dithered.save(buffer, "PNG", optimize=True)
+        scaled.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
         if buffer.tell() <= limit:
             return buffer.getvalue()
         scale *= float(np.sqrt(limit / buffer.tell())) * 0.97

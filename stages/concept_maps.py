@@ -16,7 +16,10 @@ import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import ValueHistogram, binarise
-from store import Artifact, Ragged, RaggedWriter, Staging, write_array
+from store import Artifact, Ragged, RaggedWriter, Staging, plan_layout, write_array
+
+# A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
+SHARD_BYTES = 16 * 2**20
 
 Values = NDArray[np.uint16]
 Thresholds = Callable[[ValueHistogram], NDArray[np.float64]]
@@ -110,6 +113,7 @@ def write_maps(
         np.array(image_ids),
         columns,
         np.uint16,
+        layout=plan_layout(sum(h * w for h, w in sizes), 2 * columns, shard_bytes=SHARD_BYTES),
         resume_row=flushed,
         on_flush=lambda rows: work.checkpoint(
             **{key: rows},
