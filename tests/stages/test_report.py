@@ -1,7 +1,6 @@
 """The report: pages that open from disk, say what happened, and trust no name."""
 
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
