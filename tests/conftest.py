@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tools import draw, edit, run_dff
 from typer.testing import Result
 
 from pipeline.init import write_params
+from tools import draw, edit, run_dff
 
 
 @pytest.fixture

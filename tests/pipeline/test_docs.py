@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from tools import ROOT, run_dff
 
 from pipeline.cli import app
 from pipeline.params import read_params
 from pipeline.registry import STAGES
+from tools import ROOT, run_dff
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

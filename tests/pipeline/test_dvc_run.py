@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools import ROOT, edit
 
 BINARIES = Path(sys.executable).parent

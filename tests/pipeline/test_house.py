@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from tools import ROOT
 
 from pipeline.registry import STAGES
+from tools import ROOT
 
 PACKAGES = ("pipeline", "stages", "store")
 STANDARD_AND_STORE = {

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tools import ROOT, edit
 
 from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, read_params
 from pipeline.registry import STAGES
+from tools import ROOT, edit
 
 
 def test_the_shipped_params_are_the_demo_preset() -> None:

@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tools import draw, edit, message
 from typer.testing import Result
 
 from pipeline.registry import STAGES
 from stages.image_index import ImageIndex
 from store import open_artifact
+from tools import draw, edit, message
 
 Dff = Callable[..., Result]
 

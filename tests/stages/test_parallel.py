@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from arithmetic import fail_at_three, slow_square
 
+from arithmetic import fail_at_three, slow_square
 from stages.parallel import ordered_map
 
 

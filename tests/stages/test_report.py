@@ -8,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from tools import draw
 
 from stages.evaluate import EVALUATE, EvaluateParams
 from stages.extract import EXTRACT, ExtractParams
@@ -21,6 +20,7 @@ from stages.report.colours import colour, css, follow_concepts
 from stages.report.overlays import heat_picture, mask_picture, spotlight_picture
 from stages.report.page import spread
 from stages.stage import Resources, execute
+from tools import draw
 
 SET = "<b>\"Tiere\" & 'Söhne' {{ 7*7 }} $x_1$"
 OTHER = "plain"

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killable import Killable
-from tools import edit
 
+from killable import Killable
 from pipeline.registry import STAGES
+from tools import edit
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tools import edit
 from typer.testing import Result
 
 from pipeline.registry import STAGES
@@ -19,6 +18,7 @@ from stages.concept_maps import ConceptMaps
 from stages.image_index import ImageIndex
 from stages.images import decode_rgb, normalise, resize_rgb
 from store import open_artifact
+from tools import edit
 
 Dff = Callable[..., Result]
 
