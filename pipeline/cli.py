@@ -139,7 +139,7 @@ def status(project: Project = Path()) -> None:
     table = Table("stage", "state", "size", "detail", box=None, pad_edge=False)
     for state in stage_states(project):
         table.add_row(state.name, state.state, state.size, state.detail)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command("show-model", rich_help_panel="Setting up")
@@ -165,7 +165,7 @@ def show_model(
         sign = "yes" if layer.non_negative else "no"
         stride = f"{layer.stride:g}"
         table.add_row(layer.alias or "", layer.node, str(layer.channels), stride, sign)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
 @app.command(rich_help_panel="Setting up")

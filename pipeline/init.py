@@ -1,5 +1,6 @@
 """`dff init`: a complete params.yaml for a folder of photographs, the demo or a data set."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def preset(what: str, root: Path | None) -> Sections:
     return sections
 
 
+def _seen_from(project: Path, path: str) -> str:
+    """A path as params.yaml must name it: relative ones are relative to the project folder."""
+    return path if Path(path).is_absolute() else os.path.relpath(path, project)
+
+
 def _is_someones(path: Path) -> bool:
     """Whether params.yaml is there and is not the one the project ships with."""
     return path.exists() and path.read_text(encoding="utf-8") != demo_params()
@@ -86,6 +92,10 @@ def write_params(
     path = project / PARAMS
     sections = preset(what, root)
     extract = sections.setdefault("extract", {})
+    if what != "demo":
+        sections["index"]["root"] = _seen_from(project, sections["index"]["root"])
+    if weights and Path(weights).is_file():
+        weights = _seen_from(project, weights)
     if backbone:
         extract["backbone"] = backbone
     if weights:
@@ -98,5 +108,20 @@ def write_params(
     content = yaml.safe_load(text)
     for stage in STAGES:  # what is written must be what `dff run` accepts
         build(stage, content[stage.name])
-    write_atomically(path, text.encode())
+    if backbone or layers:
+        _check_network(content["extract"])
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be written ({error.strerror})") from error
     return path
+
+
+def _check_network(extract: dict[str, Any]) -> None:
+    from stages.algorithms.backbone import BackboneError, resolve_layer
+
+    try:
+        for layer in extract["layers"]:
+            resolve_layer(extract["backbone"], layer)
+    except BackboneError as error:
+        raise ParamsError(f"{error} (`dff show-model`, --layer)") from error

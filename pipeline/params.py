@@ -1,7 +1,9 @@
 """params.yaml: one section per stage, read strictly into the stages' frozen dataclasses."""
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -107,10 +109,10 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):
-        try:
-            return float(value)  # YAML reads 1e-5, without a dot, as text
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML reads 1e-5, without a dot, as text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParamsError(f"{where}: {value} is not a finite number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise ParamsError(f"{where}: {value!r} is not {names[hint]}")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline.registry import BY_NAME
 from stages.image_index import ImageIndex
+from stages.tables import read_table
 from store import ArtifactMissing
 
 
@@ -24,13 +25,15 @@ def print_summary(project: Path) -> None:
     page = project / BY_NAME["report"].writes / "index.html"
     if not page.exists():
         raise ArtifactMissing(f"{page}: not there yet; run `dff run`")
-    console = Console()
-    quality = pd.read_csv(evaluation / "quality.csv")
+    console = Console(markup=False, highlight=False)
+    quality = read_table(evaluation / "quality.csv")
     if len(quality):
         console.print(_table(quality))
     else:
         metrics = json.loads((evaluation / "metrics.json").read_text())
-        console.print(f"{metrics['images']} images; no ground truth, so no scores")
+        console.print(
+            f"{metrics['images']} images; no ground truth of masks or parts, so no scores"
+        )
     failures = ImageIndex.open(project / BY_NAME["index"].writes, project).failures
     if len(failures):
         console.print(f"{len(failures)} image files could not be used; the report lists them")

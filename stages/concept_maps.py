@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import ValueHistogram, binarise
+from stages.stage import Resources, StageError
 from store import Artifact, Ragged, RaggedWriter, Staging, plan_layout, write_array
 
 # A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
@@ -140,6 +141,33 @@ def write_maps(
         found.append(thresholds(histogram))
     writer.close()
     write_array(group, "thresholds", np.array(found, dtype=np.float64).reshape(-1, columns))
+
+
+def workers_within(
+    resources: Resources, sizes: Sequence[tuple[int, int]], columns: int, value_bytes: int
+) -> int:
+    """How many maps may be in work at once, so that they stay within the memory budget.
+
+    Parameters
+    ----------
+    value_bytes : int
+        What one value of one map needs at the worst moment, temporaries included.
+
+    Raises
+    ------
+    StageError
+        When not even one fits; the line gives both numbers.
+    """
+    largest = max((h * w for h, w in sizes), default=1) * columns * value_bytes
+    # `ordered_map` has up to two results per worker under way, and the writer holds a shard twice
+    fitting = (resources.memory - 2 * SHARD_BYTES) // (2 * largest)
+    if fitting < 1:
+        raise StageError(
+            f"the maps of the largest image need about {2 * (largest + SHARD_BYTES) / 2**20:.0f} "
+            f"MiB, the budget is {resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask "
+            "for fewer k and seeds, or raise --memory"
+        )
+    return min(resources.workers, int(fitting))
 
 
 def entry_sets(artifact: Artifact) -> list[list[int]]:

@@ -18,7 +18,7 @@ from stages.image_index import ImageIndex
 from stages.images import Resize, decode_rgb, normalise, resize_rgb, target_shape
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
+from stages.stage import Inputs, Resources, Stage, StageError, check_choices, file_digest, param
 from store import RaggedWriter, Staging, create_artifact
 from store.artifact import layer_key
 from store.layout import SHARD_BYTES
@@ -192,7 +192,7 @@ def _decoded(
 
 
 def _as_stored(rows: NDArray[np.float32], dtype: str, layer: str) -> NDArray[np.generic]:
-    if dtype == "float16" and rows.size and float(rows.max()) > np.finfo(np.float16).max:
+    if dtype == "float16" and rows.size and float(rows.max()) > float(np.finfo(np.float16).max):
         raise StageError(
             f"{layer}: activations up to {rows.max():.0f} do not fit float16; "
             "set extract.dtype: float32 in params.yaml"
@@ -202,6 +202,14 @@ def _as_stored(rows: NDArray[np.float32], dtype: str, layer: str) -> NDArray[np.
 
 def _images_done(writer: RaggedWriter, rows: int) -> int:
     return int(np.searchsorted(writer.offsets, rows, side="right")) - 1
+
+
+def sources(params: ExtractParams, project: Path) -> str:
+    """Digest of the weights file, where the weights are one: another file is another network."""
+    path = Path(_weights(params.weights, project))
+    if params.weights == "bundled":
+        path = Path(__file__).parent / "algorithms" / "demo_network.pth"
+    return file_digest(path) if path.is_file() else ""
 
 
 def _weights(weights: str, project: Path) -> str:
@@ -231,5 +239,13 @@ EXTRACT: Stage[ExtractParams] = Stage(
     writes=Path("artifacts/activations.zarr"),
     run=run,
     summary="Run the images through the network and store the activations of the tapped layers.",
-    code=("stages/extract.py", "stages/images.py", "stages/algorithms/backbone", "store"),
+    code=(
+        "stages/extract.py",
+        "stages/images.py",
+        "stages/algorithms/backbone",
+        "stages/algorithms/demo_network.py",
+        "stages/algorithms/demo_network.pth",
+        "store",
+    ),
+    sources=sources,
 )

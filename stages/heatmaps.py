@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import Values, entry_sets, inherited_attrs, write_maps
+from stages.concept_maps import Values, entry_sets, inherited_attrs, workers_within, write_maps
 from stages.image_index import ImageIndex
 from stages.parallel import ordered_map
 from stages.progress import track
@@ -70,8 +70,13 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             ]
             one = partial(_heat_map, coefficients, sizes, scale, set_of)
 
-            def compute(entries: Sequence[int], one: partial[Values] = one) -> Iterator[Values]:
-                return ordered_map(one, entries, workers=resources.workers)
+            # float32 map, two float64 copies while it is quantised, uint16 result twice
+            workers = workers_within(resources, sizes, coefficients.channels, 4 + 2 * 8 + 2 * 2)
+
+            def compute(
+                entries: Sequence[int], one: partial[Values] = one, workers: int = workers
+            ) -> Iterator[Values]:
+                return ordered_map(one, entries, workers=workers)
 
             write_maps(
                 layer_group,

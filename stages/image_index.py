@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from stages.datasets import Dataset, open_dataset
 from stages.stage import StageError
+from stages.tables import read_table
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
 
@@ -41,20 +43,20 @@ class ImageIndex:
         attrs = read_attrs(path)
         if attrs is None:
             raise ArtifactMissing(f"{path}: not there yet; run `dff index`")
-        members = pd.read_parquet(path / "sets.parquet")
+        members = read_table(path / "sets.parquet")
         base = path if attrs["inside"] else project
         return cls(
-            images=pd.read_parquet(path / "images.parquet"),
+            images=read_table(path / "images.parquet"),
             sets={
                 str(name): [int(i) for i in members.loc[members["set"] == name, "image_id"]]
                 for name in attrs["sets"]
             },
-            failures=pd.read_parquet(path / "failures.parquet"),
+            failures=read_table(path / "failures.parquet"),
             dataset=open_dataset(attrs["reader"], base / attrs["root"], attrs["options"]),
             attrs=attrs,
         )
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Image names by image id."""
         return [str(name) for name in self.images["name"]]

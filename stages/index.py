@@ -26,7 +26,7 @@ from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, check_choices, param
+from stages.stage import Inputs, Resources, Stage, check_choices, file_digest, param
 from store import Staging
 from store.artifact import write_record
 
@@ -75,7 +75,19 @@ class _Checked:
 
 
 def _collection(params: IndexParams, project: Path) -> Dataset:
-    """The reader that the params ask for, on the folder they name."""
+    """The reader that the params ask for, on the folder they name.
+
+    Raises
+    ------
+    DatasetError
+        When the project's artifacts lie in that folder: the report would become photographs.
+    """
+    root = (project / params.root).resolve()
+    if project.resolve().is_relative_to(root):
+        raise DatasetError(
+            f"{root}: index.root holds this project's own folder; put the photographs into a "
+            "folder of their own"
+        )
     options: dict[str, str] = {}
     if params.dataset in ("folder", "icoseg"):
         options = {"parts": params.parts, "whole": params.whole, "masks": params.masks}
@@ -93,17 +105,9 @@ def sources(params: IndexParams, project: Path) -> str:
     for found in dataset.images():
         paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
     # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
-    digests = ordered_map(_file_digest, paths, workers=8)
+    digests = ordered_map(file_digest, paths, workers=8)
     relative = [path.relative_to(dataset.root).as_posix() for path in paths]
     return listing_digest(list(zip(relative, digests, strict=True)))
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
 
 
 def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -158,7 +162,7 @@ def _check(dataset: Dataset, found: FoundImage) -> _Checked:
         width=width,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        annotation_sha256=listing_digest([(p.name, _file_digest(p)) for p in annotations])
+        annotation_sha256=listing_digest([(p.name, file_digest(p)) for p in annotations])
         if annotations
         else "",
     )

@@ -7,6 +7,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
+from stages.stage import StageError
+
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["threads", "processes"]
@@ -55,7 +57,13 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
         # Imported here: it takes a second, and only runs on a cluster need it.
         from distributed import Client
 
-        with Client(cluster) as client:
+        try:
+            client = Client(cluster, timeout=10)
+        except (OSError, ValueError) as error:  # a time-out is an OSError
+            raise StageError(
+                f"--cluster {cluster}: no dask scheduler answers there ({error})"
+            ) from error
+        with client:
             yield client.get_executor(pure=False), max(1, len(client.nthreads()))
     elif kind == "threads":
         with ThreadPoolExecutor(workers) as executor:

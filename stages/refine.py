@@ -5,7 +5,7 @@ probability of the factor at that pixel. Working size is that of the heat maps.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import ValueHistogram
-from stages.concept_maps import ConceptMaps, Values, entry_sets, inherited_attrs, write_maps
+from stages.concept_maps import (
+    ConceptMaps,
+    Values,
+    entry_sets,
+    inherited_attrs,
+    workers_within,
+    write_maps,
+)
 from stages.image_index import ImageIndex
 from stages.images import decode_rgb, resize_rgb
 from stages.parallel import ordered_map
@@ -83,20 +90,25 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
             prepare = partial(_task, index, maps, set_of)
+            sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
+            # float32 heat, unary, evidence, probability and the filter's temporaries
+            workers = workers_within(resources, sizes, maps.maps.channels, 10 * 4)
+            within = replace(resources, workers=workers)
             groups = [maps.columns_of(k, seed) for k, seed in heatmaps.attrs["problems"]]
 
             def compute(
                 entries: Sequence[int],
                 prepare: partial[_Task] = prepare,
                 groups: list[list[int]] = groups,
+                within: Resources = within,
             ) -> Iterator[Values]:
                 # decoded ahead in threads while this one filters
-                tasks = ordered_map(prepare, entries, workers=resources.workers)
-                return _refined(params, tasks, groups, resources)
+                tasks = ordered_map(prepare, entries, workers=within.workers)
+                return _refined(params, tasks, groups, within)
 
             write_maps(
                 group.require_group(layer_key(layer)),
-                [(int(h), int(w)) for h, w in maps.maps.grid_hw],
+                sizes,
                 maps.maps.image_ids.tolist(),
                 sets,
                 maps.maps.channels,

@@ -132,6 +132,15 @@ def check_choices(params: Any) -> None:
             raise ValueError(f"{name}: {value!r} is unknown, choose {', '.join(most)} or {last}")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, or why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
 def digest(*parts: Any) -> str:
     """SHA-256 of JSON-able parts, as hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -170,4 +179,8 @@ def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> 
     out = project / stage.writes
     with staging(out, fingerprint(stage, params, inputs.fingerprints, sources)) as work:
         stage.run(params, inputs, work, resources)
+        if gather_inputs(stage, project).fingerprints != inputs.fingerprints:
+            raise StageError(
+                f"{stage.name}: one of its inputs was replaced while it ran; run it again"
+            )
     return out

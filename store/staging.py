@@ -81,7 +81,7 @@ def read_progress(out: Path, fingerprint: str) -> dict[str, Any] | None:
     record = staging_folder(out, fingerprint) / "scratch" / "progress.json"
     try:
         content = json.loads(record.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 

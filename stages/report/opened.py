@@ -8,6 +8,7 @@ import pandas as pd
 
 from stages.image_index import ImageIndex
 from stages.stage import Inputs
+from stages.tables import read_table
 from store import Artifact, open_artifact
 from store.artifact import read_attrs
 
@@ -52,10 +53,10 @@ class Opened:
             heatmaps=open_artifact(inputs["heatmaps"]),
             refined=open_artifact(inputs["refine"]),
             network=open_artifact(inputs["extract"]).attrs,
-            scores=pd.read_parquet(evaluation / "scores.parquet"),
-            coverage=pd.read_parquet(evaluation / "coverage.parquet"),
-            losses=pd.read_csv(evaluation / "loss.csv", dtype=text, keep_default_na=False),
-            quality=pd.read_csv(evaluation / "quality.csv", dtype=text, keep_default_na=False),
+            scores=read_table(evaluation / "scores.parquet"),
+            coverage=read_table(evaluation / "coverage.parquet"),
+            losses=read_table(evaluation / "loss.csv", dtype=text, keep_default_na=False),
+            quality=read_table(evaluation / "quality.csv", dtype=text, keep_default_na=False),
             damaged=dict((read_attrs(evaluation) or {})["damaged_annotations"]),
         )
 

@@ -46,6 +46,11 @@ def test_commands_and_options_exist(document: Path) -> None:
                 assert word in known, f"{document.name}: dff {' '.join(words)}: {word}"
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    for document in DOCUMENTS:
+        assert "@@" not in document.read_text(encoding="utf-8"), document.name
+
+
 def test_the_documents_show_commands() -> None:
     assert sum(1 for document in DOCUMENTS for _ in commands(document)) > 20
 

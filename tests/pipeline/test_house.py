@@ -98,7 +98,7 @@ def test_dvc_yaml_follows_the_stages(dvc: dict) -> None:  # type: ignore[type-ar
         entry = dvc["stages"][stage.name]
         assert entry["cmd"] == f"dff {stage.name}"
         assert entry["params"] == [stage.name]
-        outside = ["${index.root}"] if stage.sources else []
+        outside = [] if stage.reads else ["${index.root}"]
         inputs = [str(path) for path in stage.reads.values()]
         assert entry["deps"] == outside + inputs + list(stage.code)
         assert entry["outs"] == [{str(stage.writes): {"persist": True}}]

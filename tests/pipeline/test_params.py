@@ -56,6 +56,7 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
             "between 0 and 100",
         ),
         ("tol: 1.0e-05", "tol: small", "factorize.tol: 'small' is not a number"),
+        ("weight: 10.0", "weight: .nan", "refine.weight: nan is not a finite number"),
         ("seeds: [0]  ", "seeds: [0", "params.yaml: not valid YAML in line"),
     ],
 )
@@ -107,6 +108,26 @@ def test_init_replaces_the_shipped_params(tmp_path: Path, photographs: Path) -> 
     (tmp_path / PARAMS).write_text(demo_params(), encoding="utf-8")
     write_params(tmp_path, str(photographs), None)
     assert read_params(tmp_path)["index"].root == str(photographs)
+
+
+def test_init_for_a_project_elsewhere(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    write_params(Path("elsewhere"), photographs.name, None)
+    root = read_params(Path("elsewhere"))["index"].root
+    assert (Path("elsewhere") / root).resolve() == photographs.resolve()
+
+
+def test_init_checks_the_network(tmp_path: Path, photographs: Path) -> None:
+    with pytest.raises(ParamsError, match="vgg19"):
+        write_params(tmp_path, str(photographs), None, backbone="vg19")
+    with pytest.raises(ParamsError, match="conv5_4"):
+        write_params(tmp_path, str(photographs), None, layers=["conv5_5"])
+    assert not (tmp_path / PARAMS).exists()
+    with pytest.raises(ParamsError, match="cannot be written"):
+        write_params(tmp_path / "nowhere", str(photographs), None)
 
 
 def test_init_of_nothing(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def test_a_budget_that_is_too_small(project: Path, dff: Dff) -> None:
     assert dff("index").exit_code == 0
     line = message(dff("extract", "--memory", "1MiB"))
     assert "the budget is 1 MiB" in line and "--memory" in line
+    for stage in ("extract", "factorize"):
+        assert dff(stage).exit_code == 0
+    line = message(dff("heatmaps", "--memory", "32MiB"))
+    assert "the budget is 32 MiB" in line and "heatmaps.long_side" in line
     assert "write a size such as 8GiB" in message(dff("extract", "--memory", "lots"))
     assert "--device tpu: choose" in message(dff("extract", "--device", "tpu"))
 
@@ -123,6 +127,36 @@ def test_an_image_that_changed_since_the_index(project: Path, photographs: Path,
     assert "discs/3.png: has changed since the index was made" in line
     (photographs / "images" / "discs" / "3.png").unlink()
     assert "discs/3.png: cannot be read" in message(dff("extract"))
+
+
+def test_weights_replaced_under_the_same_name(project: Path, dff: Dff) -> None:
+    from pipeline.status import stage_states
+    from stages.algorithms.backbone.graph import build
+
+    torch.manual_seed(0)
+    network = build("squeezenet1_1", "cpu")
+    torch.save(network.state_dict(), project / "w.pth")
+    edit(project, "weights: random:0", "weights: w.pth")
+    for stage in ("index", "extract"):
+        assert dff(stage).exit_code == 0
+    assert {s.name: s.state for s in stage_states(project)}["extract"] == "fresh"
+    scaled = {name: 2 * value for name, value in network.state_dict().items()}
+    torch.save(scaled, project / "w.pth")
+    assert {s.name: s.state for s in stage_states(project)}["extract"] == "stale"
+
+
+def test_the_project_is_no_folder_of_photographs(project: Path, dff: Dff) -> None:
+    draw(project / "mine.png", seed=1)
+    text = (project / "params.yaml").read_text()
+    root = next(line for line in text.splitlines() if line.startswith("  root:"))
+    edit(project, root, "  root: .")
+    assert "holds this project's own folder" in message(dff("index"))
+
+
+def test_a_damaged_table(project: Path, dff: Dff) -> None:
+    assert dff("index").exit_code == 0
+    (project / "artifacts/index/images.parquet").write_bytes(b"")
+    assert "images.parquet: cannot be read" in message(dff("extract"))
 
 
 def odd_images(folder: Path) -> set[str]:
@@ -185,7 +219,7 @@ def test_interrupted_and_run_again(project: Path, dff: Dff, how: signal.Signals)
     running.send_signal(how)
     _, errors = running.communicate(timeout=60)
     if how == signal.SIGINT:
-        assert running.returncode == 130
+        assert running.returncode == 130, errors
         assert "interrupted; the work so far is kept" in errors
         assert "Traceback" not in errors
     assert not (project / "artifacts/factors.zarr").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from arithmetic import fail_at_three, slow_square
 from stages.parallel import ordered_map
+from stages.stage import StageError
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,11 @@ def test_an_exception_comes_at_its_place(mapped: Callable[..., Iterator[Any]]) -
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
+
+
+def test_a_cluster_that_is_not_there() -> None:
+    with pytest.raises(StageError, match="no dask scheduler answers"):
+        next(ordered_map(slow_square, [1], cluster="foo bar"))
 
 
 def test_the_work_ahead_is_bounded() -> None:

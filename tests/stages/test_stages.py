@@ -127,7 +127,7 @@ def test_an_image_in_no_set_of_ground_truth_is_not_scored(
     for stage in STAGES:
         assert dff(stage.name).exit_code == 0
     assert pd.read_parquet(project / "artifacts/evaluation/scores.parquet").empty
-    assert "no ground truth" in dff("show").stdout
+    assert "no ground truth of masks or parts" in dff("show").stdout
 
 
 @pytest.mark.parametrize("method", ["densecrf", "none", "joint"])

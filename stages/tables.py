@@ -1,0 +1,26 @@
+"""Tables between stages: Parquet and CSV files inside artifacts."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from store import ArtifactDamaged
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a table that a stage published; by its suffix Parquet or CSV.
+
+    Raises
+    ------
+    ArtifactDamaged
+        When it is gone or cannot be read.
+    """
+    reader = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+    try:
+        return reader(path, **options)
+    except (OSError, ValueError) as error:  # pyarrow's and pandas' own errors are ValueErrors
+        raise ArtifactDamaged(
+            f"{path}: cannot be read ({error}); delete the artifact and run its stage again, "
+            "or restore it with `dvc checkout`"
+        ) from error
