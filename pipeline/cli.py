@@ -64,7 +64,13 @@ def interruptible() -> Iterator[None]:
     """Ctrl-C is no accident: one line, and the exit code that shells give it."""
     try:
         yield
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        # Libraries that are interrupted while they close a file may raise something else over it.
+        under: BaseException | None = error
+        while under is not None and not isinstance(under, KeyboardInterrupt):
+            under = under.__context__
+        if under is None:
+            raise
         print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
         raise typer.Exit(130) from error
 

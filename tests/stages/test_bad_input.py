@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import Result
 
+from pipeline.cli import interruptible
 from pipeline.registry import STAGES
 from stages.image_index import ImageIndex
 from store import open_artifact
@@ -227,6 +229,21 @@ def test_interrupted_and_run_again(project: Path, dff: Dff, how: signal.Signals)
     edit(project, "max_passes: 100000", "max_passes: 3")
     assert dff("factorize").exit_code == 0
     assert open_artifact(project / "artifacts/factors.zarr").layers == ["features.5"]
+
+
+def test_an_interruption_under_another_error_is_still_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A library that is interrupted while it closes a file raises its own error over it."""
+    with pytest.raises(typer.Exit) as stopped, interruptible():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("Can't close the ZIP file while there is an open writing handle on it")
+    assert stopped.value.exit_code == 130
+    assert "interrupted; the work so far is kept" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="real"), interruptible():
+        raise ValueError("real")
 
 
 def test_the_tables_hold_reasons(project: Path, photographs: Path, dff: Dff) -> None:
