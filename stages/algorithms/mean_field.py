@@ -19,7 +19,7 @@ PROBABILITY_FLOOR = 1e-4
 def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     """Probability of a factor from its heat map: ``p = h / (h + t)``.
 
-    With t the factor's mask threshold (METHOD section 4), p >= 0.5 is exactly the mask rule
+    With t the factor's mask threshold (docs/method.md, 4), p >= 0.5 is exactly the mask rule
     h >= t, so that refinement starts from the paper's masks.
 
     Parameters

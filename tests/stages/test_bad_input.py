@@ -162,7 +162,7 @@ def test_a_damaged_table(project: Path, dff: Dff) -> None:
 
 
 def odd_images(folder: Path) -> set[str]:
-    """Every odd but usable image the issue tracker ever named; returns their names."""
+    """Odd but usable images of every kind; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 255, (48, 64, 3)).astype(np.uint8))
