@@ -207,10 +207,12 @@ def test_odd_images_go_all_the_way(project: Path, photographs: Path, dff: Dff) -
 
 # `dff factorize` that waits after each checkpoint, so that a signal finds it at work
 SLOW_FACTORIZE = """
-import sys, time
+import signal, sys, time
 import stages.factorize
 from pipeline.cli import main
 
+# a shell that runs the tests in the background lets them ignore Ctrl-C, and children inherit it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 save = stages.factorize._save_state
 stages.factorize._save_state = lambda *arguments: (save(*arguments), time.sleep(60))
 sys.argv = ["dff", "factorize"]
