@@ -57,6 +57,8 @@ Memory = Annotated[
 Cluster = Annotated[
     str, typer.Option(envvar="DFF_CLUSTER", help="Address of a dask scheduler (densecrf).")
 ]
+STORE_HELP = "Folder or fsspec URL (s3://bucket/prefix) to put activations into."
+Store = Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP)]
 
 
 @contextmanager
@@ -90,9 +92,13 @@ def _stage_command(stage: Stage[Any]) -> None:
         workers: Workers = 0,
         memory: Memory = "auto",
         cluster: Cluster = "",
+        store: Annotated[
+            str,
+            typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=stage.name != "extract"),
+        ] = "",
     ) -> None:
         params = read_params(project)[stage.name]
-        resources = make_resources(device, workers, memory, cluster)
+        resources = make_resources(device, workers, memory, cluster, store)
         with interruptible():
             out = execute(stage, params, project, resources)
         print(out)
@@ -109,6 +115,7 @@ def run(
     workers: Workers = 0,
     memory: Memory = "auto",
     cluster: Cluster = "",
+    store: Store = "",
     force: Annotated[bool, typer.Option(help="Run every stage again, fresh or not.")] = False,
 ) -> None:
     """Run every stage that is not up to date, through DVC, and print the scores.
@@ -124,6 +131,7 @@ def run(
         "DFF_WORKERS": str(workers),
         "DFF_MEMORY": memory,
         "DFF_CLUSTER": cluster,
+        "DFF_STORE": store,
     }
     with interruptible():
         repro(project, resources, force=force)

@@ -14,7 +14,9 @@ class ResourceError(Exception):
     """A resource flag cannot be met."""
 
 
-def make_resources(device: str, workers: int, memory: str, cluster: str) -> Resources:
+def make_resources(
+    device: str, workers: int, memory: str, cluster: str, store: str = ""
+) -> Resources:
     """Resolve what ``auto`` stands for and check what was asked for.
 
     Raises
@@ -29,6 +31,7 @@ def make_resources(device: str, workers: int, memory: str, cluster: str) -> Reso
         workers=workers or len(os.sched_getaffinity(0)),
         memory=_memory(memory),
         cluster=cluster or None,
+        store=store or None,
     )
 
 

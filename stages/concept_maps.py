@@ -106,7 +106,8 @@ def write_maps(
     advance : callable
         Called once per entry.
     """
-    flushed = int(work.progress.get(key, 0))
+    resume = work.progress.get(key, {"rows": 0})
+    flushed = int(resume["rows"])
     maps = group.require_group("maps")
     writer = RaggedWriter(
         maps,
@@ -115,10 +116,11 @@ def write_maps(
         columns,
         np.uint16,
         layout=plan_layout(sum(h * w for h, w in sizes), 2 * columns, shard_bytes=SHARD_BYTES),
-        resume_row=flushed,
-        on_flush=lambda rows: work.checkpoint(
-            **{key: rows},
-            done=int(np.searchsorted(writer.offsets, rows, side="right")) - 1,
+        compressor="zstd",
+        resume=resume,
+        on_flush=lambda stored: work.checkpoint(
+            **{key: stored},
+            done=int(np.searchsorted(writer.offsets, stored["rows"], side="right")) - 1,
             total=len(sizes),
             unit="maps",
         ),

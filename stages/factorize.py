@@ -149,12 +149,12 @@ def _factorize_layer(
         ragged.image_ids[entries],
         len(job.params.columns),
         np.float32,
-        resume_row=int(job.work.progress.get(f"rows {number}", 0)),
-        on_flush=lambda rows: job.work.checkpoint(**{f"rows {number}": rows}),
+        resume=job.work.progress.get(f"rows {number}"),
+        on_flush=lambda stored: job.work.checkpoint(**{f"rows {number}": stored}),
     )
     first_row = 0
     for rank, (name, members) in enumerate(activations.sets.items()):
-        rows = ragged.select(members)
+        rows = ragged.select(members).compact()
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
         try:
             yield _factorize_set(job, rows, first_row, writer, checkpoint)
@@ -197,7 +197,6 @@ def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> "RowB
     from stages.algorithms.rows import ResidentRows
 
     total, channels = rows.shape
-    stored = total * channels * rows.dtype.itemsize
     columns = len(params.columns)
     kept = total * columns * 4 if params.solver == "mu" else 0
     # one block in work as float32 with its products, one being read, and the row sample
@@ -207,7 +206,7 @@ def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> "RowB
             f"{total} rows with {columns} factors need at least {needed / 2**20:.0f} MiB, the "
             f"budget is {budget / 2**20:.0f} MiB: raise --memory or ask for fewer k and seeds"
         )
-    return ResidentRows.of(rows) if stored <= (budget - needed) / 2 else rows
+    return ResidentRows.of(rows) if rows.nbytes <= (budget - needed) / 2 else rows
 
 
 def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:

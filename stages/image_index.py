@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.datasets import Dataset, open_dataset
 from stages.stage import StageError
@@ -63,8 +65,19 @@ class ImageIndex:
 
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width) in pixels, as a person sees the image."""
-        row = self.images.iloc[image_id]
-        return int(row["height"]), int(row["width"])
+        height, width = self.sizes[image_id]
+        return int(height), int(width)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(height, width) of every image, by image id, ``[n, 2]``."""
+        return self.images[["height", "width"]].to_numpy(np.int64)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint8]:
+        """SHA-256 of every image file, by image id, ``[n, 32]``."""
+        joined = bytes.fromhex("".join(self.images["sha256"]))
+        return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
     def read(self, image_id: int) -> bytes:
         """An image file's bytes.
@@ -74,8 +87,7 @@ class ImageIndex:
         StageError
             When the file is gone or no longer what was indexed.
         """
-        row = self.images.iloc[image_id]
-        path = self.dataset.image_path(str(row["name"]))
+        path = self.dataset.image_path(self.names[image_id])
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -83,7 +95,7 @@ class ImageIndex:
                 f"{path}: cannot be read ({error.strerror}); it was there when the index was made: "
                 "put it back or run `dff index` again"
             ) from error
-        if hashlib.sha256(content).hexdigest() != row["sha256"]:
+        if hashlib.sha256(content).digest() != self.hashes[image_id].tobytes():
             raise StageError(f"{path}: has changed since the index was made; run `dff index` again")
         return content
 

@@ -30,6 +30,11 @@ class _Rate(ProgressColumn):
         return Text(f"{task.finished_speed or task.speed or 0:.1f} {self.unit}/s", style="cyan")
 
 
+def note(line: str) -> None:
+    """One line that a person should see, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show the progress of `total` units; yields ``advance(n)``.

@@ -37,12 +37,15 @@ class Resources:
         Budget in bytes.
     cluster : str or None
         Address of a dask scheduler for the work that can be spread.
+    store : str or None
+        Folder or fsspec URL that activations are put into, instead of the artifact's folder.
     """
 
     device: str = "auto"
     workers: int = 1
     memory: int = 4 * 2**30
     cluster: str | None = None
+    store: str | None = None
 
     def torch_device(self) -> str:
         """The device by its name in torch: ``auto`` is CUDA where there is one.

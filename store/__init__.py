@@ -1,6 +1,12 @@
 """The on-disk feature store: ragged arrays in Zarr, staged and published atomically."""
 
-from store.artifact import Artifact, create_artifact, open_artifact, write_array
+from store.artifact import (
+    Artifact,
+    create_artifact,
+    elsewhere,
+    finish_artifact,
+    open_artifact,
+)
 from store.errors import (
     ArtifactDamaged,
     ArtifactMissing,
@@ -9,14 +15,19 @@ from store.errors import (
     StoreError,
 )
 from store.layout import Layout, plan_layout
-from store.ragged import Ragged, RaggedWriter, SetRows, offsets_of
+from store.location import Location
+from store.ragged import Ragged, offsets_of
+from store.set_rows import SetRows
+from store.small import write_array
 from store.staging import Staging, read_progress, staging, write_atomically
+from store.writer import RaggedWriter
 
 __all__ = [
     "Artifact",
     "ArtifactDamaged",
     "ArtifactMissing",
     "Layout",
+    "Location",
     "Ragged",
     "RaggedWriter",
     "SchemaMismatch",
@@ -25,6 +36,8 @@ __all__ = [
     "StagingLocked",
     "StoreError",
     "create_artifact",
+    "elsewhere",
+    "finish_artifact",
     "offsets_of",
     "open_artifact",
     "plan_layout",

@@ -11,30 +11,37 @@ from urllib.parse import quote
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
-from store.ragged import Array, Ragged
+from store.location import PARTIAL, Location
+from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_whole
+from store.set_rows import SetRows
+from store.small import write_array
 from store.staging import write_atomically
 
-SCHEMA = 1
+SCHEMA = 2  # of array artifacts
+RECORD_SCHEMA = 1  # of folders of files
 RECORD = "artifact.json"
+# Attribute of an artifact in the making where it cannot be renamed into place: at a URL.
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published array artifact.
+    """A published array artifact; made by `open_artifact`.
 
     Examples
     --------
     >>> from store import open_artifact
-    >>> activations = open_artifact("artifacts/activations.zarr")   # doctest: +SKIP
-    >>> activations.sets, activations.layers                         # doctest: +SKIP
-    >>> activations.map("bird", "bird/bird_000.png").shape           # doctest: +SKIP
+    >>> activations = open_artifact("artifacts/activations.zarr")
+    >>> list(activations.sets), activations.layers
+    (['bird', 'car'], ['conv4_2'])
+    >>> activations.map("bird", activations.images_of("bird")[0]).shape
+    (28, 28, 128)
     """
 
-    path: Path
+    location: Location
     group: zarr.Group
 
     @cached_property
@@ -52,7 +59,7 @@ class Artifact:
         """Tapped layers, as the params name them."""
         return list(self.attrs["layers"])
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         """Image names; an image id is a position in this list."""
         return list(self.attrs["images"])
@@ -80,35 +87,72 @@ class Artifact:
         try:
             group = self.group[key]
         except (KeyError, ValueError) as error:
-            raise ArtifactDamaged(f"{self.path}/{key}: gone or unreadable; {MEND}") from error
-        return Ragged.open(cast(zarr.Group, group))
+            raise ArtifactDamaged(f"{self.location}/{key}: gone or unreadable; {MEND}") from error
+        return Ragged.open(cast(zarr.Group, group), self.images)
 
     def _key(self, layer: str) -> str:
         if layer not in self.layers:
-            raise StoreError(f"{self.path}: no layer {layer!r}; there are {', '.join(self.layers)}")
+            layers = ", ".join(self.layers)
+            raise StoreError(f"{self.location}: no layer {layer!r}; there are {layers}")
         return layer_key(layer)
+
+    # -- by name -----------------------------------------------------------------------------
+
+    def images_of(self, image_set: str) -> list[str]:
+        """Names of the images of a set, in the order of its rows."""
+        ids = self.ragged(self.layers[0]).image_ids
+        return [self.images[ids[entry]] for entry in self._entries(image_set)]
 
     def entry(self, image_set: str, image: str) -> int:
         """Position of an image of a set in the ragged arrays."""
-        if image_set not in self.sets:
-            raise StoreError(f"{self.path}: no image set {image_set!r}; see .sets")
-        if image not in self.images:
-            raise StoreError(f"{self.path}: no image {image!r}; see .images")
-        wanted = self.images.index(image)
-        ids = self.ragged(self.layers[0]).image_ids
-        for entry in self.sets[image_set]:
-            if ids[entry] == wanted:
-                return int(entry)
-        raise StoreError(f"{self.path}: image {image!r} is not in the set {image_set!r}")
+        entries = self._entries(image_set)
+        if image not in self._ids:
+            raise StoreError(f"{self.location}: no image {image!r}; see .images")
+        found = np.flatnonzero(self.ragged(self.layers[0]).image_ids[entries] == self._ids[image])
+        if not len(found):
+            raise StoreError(f"{self.location}: image {image!r} is not in the set {image_set!r}")
+        return int(entries[found[0]])
 
     def map(self, image_set: str, image: str, layer: str | None = None) -> Array:
-        """One image's map as ``[h, w, channels]``."""
+        """One image's map ``[h, w, channels]``; reads nothing of the images around it but what
+        shares its chunk."""
         return self.ragged(layer or self.layers[0]).map(self.entry(image_set, image))
+
+    def rows(
+        self,
+        image_set: str,
+        layer: str | None = None,
+        *,
+        form: Form = "dense",
+        block_rows: int | None = None,
+    ) -> SetRows:
+        """The matrix A of an image set ``[rows, channels]``, to be read block by block.
+
+        Parameters
+        ----------
+        layer : str, optional
+            By default the first.
+        form : {"dense", "sparse"}
+            What its blocks are: numpy arrays or scipy CSR arrays.
+        block_rows : int, optional
+            Rows per block; by default about 32 MiB of them.
+        """
+        ragged = self.ragged(layer or self.layers[0])
+        return ragged.select(self._entries(image_set), block_rows, form)
+
+    def _entries(self, image_set: str) -> NDArray[np.int64]:
+        if image_set not in self.sets:
+            raise StoreError(f"{self.location}: no image set {image_set!r}; see .sets")
+        return self.sets[image_set]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.images)}
 
 
 def write_record(path: Path, *, stage: str, fingerprint: str, **attrs: Any) -> None:
     """Put ``artifact.json`` into an artifact that is a folder of files; written last."""
-    record = {"schema": SCHEMA, "stage": stage, "fingerprint": fingerprint, **attrs}
+    record = {"schema": RECORD_SCHEMA, "stage": stage, "fingerprint": fingerprint, **attrs}
     write_atomically(path / RECORD, json.dumps(record, indent=1).encode())
 
 
@@ -125,7 +169,7 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
             attrs = dict(json.loads((path / RECORD).read_bytes()))
         except (ValueError, TypeError) as error:
             raise ArtifactDamaged(f"{path / RECORD}: unreadable ({error}); {MEND}") from error
-        _check_schema(path, attrs.get("schema"))
+        _check_schema(str(path), attrs.get("schema"), RECORD_SCHEMA)
         return attrs
     if (path / "zarr.json").exists():
         return open_artifact(path).attrs
@@ -141,7 +185,7 @@ def layer_key(layer: str) -> str:
 
 
 def create_artifact(
-    path: Path,
+    place: str | Path | Location,
     *,
     stage: str,
     fingerprint: str,
@@ -154,8 +198,9 @@ def create_artifact(
 
     Parameters
     ----------
-    path : Path
-        The staging folder.
+    place : path, URL or Location
+        The staging folder. At a URL, where nothing can be renamed, the artifact is marked as
+        unfinished until `finish_artifact`.
     stage, fingerprint : str
         Who makes it, and from what.
     layers, images : sequence of str
@@ -165,13 +210,15 @@ def create_artifact(
     **attrs
         Further facts (JSON) that later stages need.
     """
-    for leftover in path.rglob("*.partial"):  # what Zarr was writing when it was killed
-        leftover.unlink()
-    if (path / "zarr.json").exists():
-        group = zarr.open_group(path, mode="r+", zarr_format=3)
+    location = Location.of(place)
+    if location.path is not None:
+        for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
+            leftover.unlink()
+    if (location / "zarr.json").size() is not None:
+        group = zarr.open_group(location.zarr_store(), mode="r+", zarr_format=3)
         if "schema" in group.attrs:
             return group
-    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group = zarr.open_group(location.zarr_store(), mode="w", zarr_format=3)
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
     write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
@@ -185,25 +232,25 @@ def create_artifact(
             "images": list(images),
             "sets": list(sets),
             **attrs,
+            **({UNFINISHED: True} if location.path is None else {}),
         }
     )
     return group
 
 
-def write_array(group: zarr.Group, name: str, values: Array) -> None:
-    """Store a small array whole, with a checksum."""
-    values = np.asarray(values)
-    group.create_array(
-        name,
-        data=values,
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        overwrite=True,
-        config={"write_empty_chunks": True},
-    )
+def finish_artifact(group: zarr.Group) -> None:
+    """Mark an artifact at a URL as complete; one on this machine is published by renaming."""
+    if UNFINISHED in group.attrs:
+        group.attrs.put({k: v for k, v in dict(group.attrs).items() if k != UNFINISHED})
 
 
-def open_artifact(path: str | Path) -> Artifact:
+def open_artifact(place: str | Path) -> Artifact:
     """Open a published array artifact for reading.
+
+    Parameters
+    ----------
+    place : path or URL
+        A folder whose arrays were put elsewhere (``--store``) leads there.
 
     Raises
     ------
@@ -211,21 +258,35 @@ def open_artifact(path: str | Path) -> Artifact:
         When there is none: the message names the stage to run.
     SchemaMismatch
         When another version of the layout wrote it.
+    StoreError
+        When the service at a URL does not answer.
     """
-    path = Path(path)
-    if not (path / "zarr.json").exists():
-        raise ArtifactMissing(f"{path}: not there yet; run `dff run` (or the stage that makes it)")
+    location = elsewhere(place) or Location.of(place)
+    if (location / "zarr.json").size() is None:
+        raise ArtifactMissing(
+            f"{location}: not there yet; run `dff run` (or the stage that makes it)"
+        )
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
+        group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
     except ValueError as error:
-        raise ArtifactDamaged(f"{path}: unreadable ({error}); {MEND}") from error
-    _check_schema(path, group.attrs.get("schema"))
-    return Artifact(path, group)
+        raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
+    _check_schema(str(location), group.attrs.get("schema"), SCHEMA)
+    if group.attrs.get(UNFINISHED):
+        raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
+    return Artifact(location, group)
 
 
-def _check_schema(path: Path, found: object) -> None:
-    if found != SCHEMA:
+def elsewhere(place: str | Path) -> Location | None:
+    """Where the arrays of the artifact at `place` were put, when that is not in its folder."""
+    if Location.of(place).path is None or not (Path(place) / RECORD).exists():
+        return None
+    store = (read_attrs(Path(place)) or {}).get("store")
+    return None if store is None else Location.of(str(store))
+
+
+def _check_schema(place: str, found: object, wanted: int) -> None:
+    if found != wanted:
         raise SchemaMismatch(
-            f"{path}: written with store schema {found}, this version reads {SCHEMA}; "
+            f"{place}: written with store schema {found}, this version reads {wanted}; "
             "delete it and run its stage again"
         )

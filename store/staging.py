@@ -58,17 +58,43 @@ class Staging:
         What `checkpoint` recorded last; empty on a fresh start.
     fingerprint : str
         What the artifact is made from.
+    out : Path
+        Where it will be published; an earlier one may be there.
     """
 
     path: Path
     scratch: Path
     fingerprint: str
+    out: Path
     progress: dict[str, Any] = field(default_factory=dict)
 
     def checkpoint(self, **progress: Any) -> None:
         """Merge into the progress record and put it safely on disk."""
         self.progress.update(progress)
         write_atomically(self.scratch / "progress.json", json.dumps(self.progress).encode())
+
+    def restart(self) -> None:
+        """Forget what an earlier run left here."""
+        self.progress.clear()
+        _remove(self.scratch)  # first: no record may outlive the work it tells of
+        _remove(self.path)
+        self.path.mkdir()
+        self.scratch.mkdir()
+
+    def earlier(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+        """Other versions of this artifact: the published one, then unfinished ones.
+
+        Yields
+        ------
+        path, progress : Path, dict or None
+            None: it is complete. They may be of any params, schema and state.
+        """
+        if self.out.exists():
+            yield self.out, None
+        own = self.path.parent
+        for folder in sorted(own.parent.iterdir()):
+            if folder.is_dir() and folder != own:
+                yield folder / "artifact", _progress(folder) or {}
 
 
 def staging_folder(out: Path, fingerprint: str) -> Path:
@@ -78,9 +104,12 @@ def staging_folder(out: Path, fingerprint: str) -> Path:
 
 def read_progress(out: Path, fingerprint: str) -> dict[str, Any] | None:
     """The progress record of unfinished work, or None when there is none."""
-    record = staging_folder(out, fingerprint) / "scratch" / "progress.json"
+    return _progress(staging_folder(out, fingerprint))
+
+
+def _progress(folder: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(record.read_bytes())
+        content = json.loads((folder / "scratch" / "progress.json").read_bytes())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -111,7 +140,7 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
                 f"{out}: another process is working on it; wait for it or stop it"
             ) from error
         try:
-            work = Staging(folder / "artifact", folder / "scratch", fingerprint)
+            work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
             if not work.path.exists():
                 # Never started, or killed after its artifact was published: a record of progress
                 # without the work itself would have rows count as written that are not there.

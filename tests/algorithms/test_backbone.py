@@ -1,5 +1,6 @@
 """Backbones: names, layers and grids against torch itself, weights from everywhere, and errors."""
 
+import copy
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,10 +270,31 @@ def test_activations_are_those_of_the_whole_network(
     squeezenet: torch.nn.Module, saved: Callable[..., str]
 ) -> None:
     batch = images(2, 3, 97, 131)
+    last = torch.channels_last
     with torch.inference_mode():
-        expected = squeezenet.features(batch.clone()).permute(0, 2, 3, 1)
-    ours = load_backbone("squeezenet1_1", ["fire9"], saved(squeezenet.state_dict()))(batch)
-    torch.testing.assert_close(ours["fire9"], expected, rtol=0, atol=0)
+        plain = squeezenet.features(batch.clone()).permute(0, 2, 3, 1)
+        turned = copy.deepcopy(squeezenet.features).to(memory_format=last)
+        expected = turned(batch.contiguous(memory_format=last)).permute(0, 2, 3, 1)
+    weights = saved(squeezenet.state_dict())
+    ours = load_backbone("squeezenet1_1", ["fire9"], weights)(batch)["fire9"]
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+    assert (ours - plain).norm() < 1e-5 * plain.norm(), "channels last is a matter of rounding"
+    coarse = load_backbone("squeezenet1_1", ["fire9"], weights, precision="bfloat16")(batch)
+    assert coarse["fire9"].dtype == torch.float32
+    assert 1e-4 * plain.norm() < (coarse["fire9"] - plain).norm() < 0.05 * plain.norm()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("backbone", ["squeezenet1_1", "resnet18", "demo"])
+def test_an_image_does_not_depend_on_its_batch(backbone: str, precision: str) -> None:
+    """What incremental extraction relies on; true from two images on, not for one alone."""
+    weights = "bundled" if backbone == "demo" else "random:0"
+    network = load_backbone(backbone, [SMALL[backbone]], weights, precision=precision)
+    batch = images(5, 3, 96, 64)
+    (whole,) = network(batch).values()
+    for chosen in ([0, 1], [4, 2], [3, 3], [1, 3, 4], [4, 3, 2, 1, 0]):
+        (part,) = network(batch[chosen]).values()
+        assert torch.equal(part, whole[chosen]), chosen
 
 
 @pytest.mark.parametrize("backbone", ["googlenet", "densenet121", "resnet18"])

@@ -12,7 +12,7 @@ from tools import ROOT
 
 PACKAGES = ("pipeline", "stages", "store")
 STANDARD_AND_STORE = {
-    "numpy", "scipy", "zarr", "fsspec", "filelock", "store",
+    "numpy", "scipy", "zarr", "numcodecs", "google_crc32c", "fsspec", "filelock", "store",
 }  # fmt: skip
 
 

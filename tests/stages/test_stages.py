@@ -51,10 +51,11 @@ def test_activations_are_what_the_network_says(finished: Path) -> None:
     backbone = load_backbone("squeezenet1_1", ["features.5"], "random:0")
     name = "images/more discs/4.png"
     pixels = resize_rgb(decode_rgb(index.read(index.names.index(name))), (64, 64))[None]
-    batch = torch.from_numpy(normalise(pixels, backbone.mean, backbone.std))
+    batch = torch.from_numpy(normalise(pixels, backbone.mean, backbone.std)).permute(0, 3, 1, 2)
     expected = backbone(batch)["features.5"][0].numpy()
     found = activations.map("more discs", name, "features.5")
-    assert found.dtype == np.float16
+    assert found.dtype == np.float32
+    assert set(activations.ragged("features.5").stored_dtypes) == {"float16"}
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
 
 
@@ -158,7 +159,9 @@ def test_results_do_not_depend_on_resources(project: Path, dff: Dff, solver: str
     one = open_artifact(project / "artifacts/refined.zarr")
     first = [one.ragged("features.5").map(i) for i in range(14)]
     for stage in STAGES[:5]:
-        assert dff(stage.name, "--workers", "3", "--memory", "900MiB").exit_code == 0
+        # extract counts the libraries too, and this process has run other tests before
+        memory = "4GiB" if stage.name == "extract" else "900MiB"
+        assert dff(stage.name, "--workers", "3", "--memory", memory).exit_code == 0
     again = open_artifact(project / "artifacts/refined.zarr")
     assert again.fingerprint == one.fingerprint
     for i, expected in enumerate(first):

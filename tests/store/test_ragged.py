@@ -1,5 +1,7 @@
 """Ragged arrays: what goes in comes out, in any order and block size, or it is an error."""
 
+import json
+import re
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import store.ragged
+import store.location
 from store import ArtifactDamaged, Layout, Ragged, RaggedWriter, offsets_of
 
 SMALL = Layout(chunk_rows=4, shard_rows=8)
@@ -28,8 +30,9 @@ def values_for(grid_hw, channels, dtype, seed=0):
     return values.astype(dtype)
 
 
-def write(group, grid_hw, values, *, step=None, layout=SMALL, resume_row=0, until=None, **options):
-    """Append `values` from `resume_row`, `step` rows at a time; stop before `until`, if given."""
+def write(group, grid_hw, values, *, step=None, layout=SMALL, resume=None, until=None, **options):
+    """Append `values` from where `resume` says, `step` rows at a time; stop before `until`."""
+    resume = resume or {"rows": 0}
     writer = RaggedWriter(
         group,
         np.asarray(grid_hw).reshape(-1, 2),
@@ -37,11 +40,11 @@ def write(group, grid_hw, values, *, step=None, layout=SMALL, resume_row=0, unti
         values.shape[1],
         values.dtype,
         layout=layout,
-        resume_row=resume_row,
+        resume=resume,
         **options,
     )
     stop = len(values) if until is None else until
-    for start in range(resume_row, stop, step or max(len(values), 1)):
+    for start in range(resume["rows"], stop, step or max(len(values), 1)):
         writer.append(start, values[start : min(stop, start + (step or len(values)))])
     if until is None:
         writer.close()
@@ -82,7 +85,14 @@ def test_round_trip(tmp_path_factory, grid_hw, dtype, channels, step, chunk, chu
     group = new_group(tmp_path_factory.mktemp("ragged"))
     flushed = []
     layout = Layout(chunk, chunk * chunks)
-    write(group, grid_hw, values, step=step, layout=layout, on_flush=flushed.append)
+    write(
+        group,
+        grid_hw,
+        values,
+        step=step,
+        layout=layout,
+        on_flush=lambda stored: flushed.append(stored["rows"]),
+    )
     ragged = Ragged.open(group)
     assert ragged.dtype == values.dtype and ragged.channels == channels
     assert len(ragged) == len(grid_hw)
@@ -226,7 +236,13 @@ def test_the_callers_buffer_may_be_reused(tmp_path):
 def test_resuming_within_a_shard_is_an_error(tmp_path, resume_row):
     with pytest.raises(ValueError, match="shard boundary"):
         RaggedWriter(
-            new_group(tmp_path), GRIDS, np.arange(6), 3, "f4", layout=SMALL, resume_row=resume_row
+            new_group(tmp_path),
+            GRIDS,
+            np.arange(6),
+            3,
+            "f4",
+            layout=SMALL,
+            resume={"rows": resume_row},
         )
 
 
@@ -236,9 +252,16 @@ def test_resuming_within_a_shard_is_an_error(tmp_path, resume_row):
 @pytest.mark.parametrize("dtype", ["float16", "uint16"])
 def test_resumed_at_any_shard_the_bytes_are_the_same(tmp_path, dtype):
     values = values_for(GRIDS, 3, dtype)
-    write(new_group(tmp_path / "whole"), GRIDS, values)
+    stored = {0: None}
+    write(
+        new_group(tmp_path / "whole"),
+        GRIDS,
+        values,
+        on_flush=lambda state: stored.update({state["rows"]: json.loads(json.dumps(state))}),
+    )
+    assert list(stored) == [*range(0, 50, 8), 50]
     expected = files_of(tmp_path / "whole")
-    for boundary in [*range(0, 50, 8), 50]:
+    for boundary in stored:
         folder = tmp_path / f"resumed-{boundary}"
         group = new_group(folder)
         # rows beyond the boundary were appended, but never flushed
@@ -246,17 +269,17 @@ def test_resumed_at_any_shard_the_bytes_are_the_same(tmp_path, dtype):
         if boundary == 50:
             write(group, GRIDS, values, step=7)
         again = zarr.open_group(folder, mode="r+")
-        write(again, GRIDS, values, step=5, resume_row=boundary)
+        write(again, GRIDS, values, step=5, resume=stored[boundary])
         assert files_of(folder) == expected, boundary
 
 
 def test_repeated_rows_are_dropped(tmp_path):
     values = values_for(GRIDS, 3, np.float32)
     write(new_group(tmp_path / "whole"), GRIDS, values)
-    group = new_group(tmp_path / "resumed")
-    write(group, GRIDS, values, until=16)
+    group, states = new_group(tmp_path / "resumed"), []
+    write(group, GRIDS, values, until=16, on_flush=states.append)
     writer = RaggedWriter(
-        group, GRIDS, 100 + np.arange(6), 3, "float32", layout=SMALL, resume_row=16
+        group, GRIDS, 100 + np.arange(6), 3, "float32", layout=SMALL, resume=states[-1]
     )
     writer.append(0, values[:6])  # wholly on disk
     writer.append(6, values[6:30])  # partly
@@ -287,12 +310,12 @@ def test_killed_while_the_array_was_created(tmp_path, last, monkeypatch):
 def test_resuming_without_the_shards_is_an_error(tmp_path):
     values = values_for(GRIDS, 3, np.uint16)
     with pytest.raises(ArtifactDamaged, match="gone"):
-        write(new_group(tmp_path / "empty"), GRIDS, values, resume_row=8)
+        write(new_group(tmp_path / "empty"), GRIDS, values, resume={"rows": 8})
     group = new_group(tmp_path / "lost")
     write(group, GRIDS, values, until=24)
     (tmp_path / "lost/values/c/1/0").unlink()
     with pytest.raises(ArtifactDamaged, match="gone"):
-        write(group, GRIDS, values, resume_row=24)
+        write(group, GRIDS, values, resume={"rows": 24})
 
 
 def test_resuming_another_array_is_an_error(tmp_path):
@@ -304,11 +327,12 @@ def test_resuming_another_array_is_an_error(tmp_path):
 
 def test_progress_is_told_only_after_the_shard_and_its_folders_are_safe(tmp_path, monkeypatch):
     events = []
-    monkeypatch.setattr(store.ragged, "fsync_path", lambda path: events.append(path))
+    monkeypatch.setattr(store.location, "fsync_path", lambda path: events.append(path))
+    monkeypatch.setattr("os.fsync", lambda descriptor: events.append("content"))
     values = values_for(GRIDS, 3, np.float16)
-    write(new_group(tmp_path), GRIDS, values, on_flush=events.append)
+    write(new_group(tmp_path), GRIDS, values, on_flush=lambda stored: events.append(stored["rows"]))
     folder = tmp_path / "values"
-    assert events[:5] == [folder / "c/0/0", folder / "c/0", folder / "c", folder, 8]
+    assert events[:5] == ["content", folder / "c/0", folder / "c", folder, 8]
 
 
 # -- damage --------------------------------------------------------------------------------------
@@ -319,19 +343,28 @@ def shard_files(folder):
 
 
 def test_a_flipped_bit_in_any_shard_is_an_error_that_names_it(written):
-    ragged, _, folder = written
+    _, _, folder = written
+    ragged_group, offsets = zarr.open_group(folder, mode="r"), offsets_of(GRIDS)
+    names = {100 + i: f"img{i}.png" for i in range(len(GRIDS))}
+    names = [names.get(i, "") for i in range(106)]
     rng = np.random.default_rng(0)
     assert len(shard_files(folder)) == 7
     for number, file in enumerate(shard_files(folder)):
         sound = file.read_bytes()
         for position in {0, len(sound) - 1, *rng.integers(0, len(sound), 6).tolist()}:
+            ragged_again = Ragged.open(ragged_group, names)  # which has read no index yet
             flipped = bytearray(sound)
             flipped[position] ^= 1 << int(rng.integers(8))
             file.write_bytes(flipped)
             start, stop = 8 * number, min(8 * number + 8, 50)
-            with pytest.raises(ArtifactDamaged, match=f"rows {start} to {stop}") as error:
-                ragged.rows(start, stop)
-            assert str(folder) in str(error.value)
+            with pytest.raises(ArtifactDamaged, match=f"shard c/{number}/0") as error:
+                ragged_again.rows(start, stop)
+            line = str(error.value)
+            assert str(folder) in line and "\n" not in line
+            low, high = map(int, re.search(r"rows (\d+) to (\d+) of", line).groups())
+            assert start <= low < high <= stop
+            ids = np.flatnonzero((offsets[1:] > low) & (offsets[:-1] < high))
+            assert f"of {', '.join(f'img{i}.png' for i in ids[:3])}" in line
         file.write_bytes(sound)
 
 

@@ -42,9 +42,9 @@ def produce(out, fingerprint="f" * 64, base=0, between=lambda rows: None):
             sets={"all": range(6)},
         )
 
-        def flushed(rows):
-            work.checkpoint(rows=rows)
-            between(rows)
+        def flushed(stored):
+            work.checkpoint(**stored)
+            between(stored["rows"])
 
         writer = RaggedWriter(
             group.require_group(f"{layer_key('l')}/maps"),
@@ -53,7 +53,7 @@ def produce(out, fingerprint="f" * 64, base=0, between=lambda rows: None):
             2,
             np.uint16,
             layout=Layout(4, 16),
-            resume_row=int(work.progress.get("rows", 0)),
+            resume=work.progress,
             on_flush=flushed,
         )
         for start in range(0, 150, 10):
@@ -100,7 +100,7 @@ def test_the_old_artifact_stays_until_the_new_one_is_whole(tmp_path):
 
     def still_there(rows):
         assert files_of(out) == old
-        assert read_progress(out, "g" * 64) == {"rows": rows}
+        assert read_progress(out, "g" * 64)["rows"] == rows
 
     produce(out, "g" * 64, base=7, between=still_there)
     assert first_values(out) == 7
@@ -397,10 +397,10 @@ def test_a_full_disk_keeps_the_work(tmp_path, place, monkeypatch):
         def fill_up(rows):
             if rows != 48:
                 return
-            if place == "shard":  # raised in a worker thread of Zarr
-                patch.setattr("zarr.storage._local._put", full_disk)
+            if place == "shard":
+                patch.setattr("store.location.Location.write", full_disk)
             elif place == "shard sync":
-                patch.setattr("store.ragged.fsync_path", full_disk)
+                patch.setattr("store.location.fsync_path", full_disk)
             elif place == "progress":
                 patch.setattr(os, "fsync", full_disk)
             elif place == "progress rename":
@@ -417,7 +417,7 @@ def test_a_full_disk_keeps_the_work(tmp_path, place, monkeypatch):
 
 
 def test_a_shard_that_cannot_be_created(tmp_path, monkeypatch):
-    # a real error of the file system, raised in a worker thread: a file where its folder goes
+    # a real error of the file system, a file where its folder goes
     out = tmp_path / "a.zarr"
 
     def block(rows):
@@ -427,7 +427,7 @@ def test_a_shard_that_cannot_be_created(tmp_path, monkeypatch):
 
     with pytest.raises(StoreError, match="cannot be written"):
         produce(out, between=block)
-    assert read_progress(out, "f" * 64) == {"rows": 16}
+    assert read_progress(out, "f" * 64)["rows"] == 16
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 SERVER = """
 import importlib, os, signal, sys
 from pathlib import Path
-import pipeline.cli, stages.concept_maps, stages.factorize, store.ragged
+import pipeline.cli, stages.concept_maps, stages.extract.stage, stages.factorize, store.writer
 from store.layout import Layout
 
 staging = importlib.import_module("store.staging")
@@ -21,7 +21,8 @@ ROWS = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}
 def run(stage, die_at):
     rows = ROWS.get(stage, 100)
     layout = lambda *a, **k: Layout(rows // 2, rows)
-    store.ragged.plan_layout = stages.concept_maps.plan_layout = layout
+    for module in (store.writer, stages.concept_maps, stages.extract.stage):
+        module.plan_layout = layout
     write, count = staging.write_atomically, 0
     def dying(path, content):
         nonlocal count

@@ -14,6 +14,7 @@ from stages.algorithms.backbone.layers import (
     grid_shape,
     resolve_layer,
 )
+from stages.algorithms.backbone.memory import forward_bytes
 from stages.algorithms.backbone.network import Backbone, load_backbone
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "backbone_names",
     "channels",
     "describe_layers",
+    "forward_bytes",
     "grid_shape",
     "load_backbone",
     "resolve_layer",

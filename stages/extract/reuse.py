@@ -1,0 +1,122 @@
+"""Rows that an earlier extraction has computed already: found by content, never by name.
+
+An image's rows are taken over when its file has the same SHA-256 and everything that decides its
+activations is the same: the stage's version, network, weights' digest, resizing, precision, type.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import Artifact, Ragged, Staging, StoreError, open_artifact
+
+HASHES = "image_sha256"
+
+
+class EarlierDamaged(Exception):
+    """An earlier artifact's rows cannot be read; they must be computed after all."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """One earlier artifact that fits, published or in the making.
+
+    Attributes
+    ----------
+    layers : mapping of our layer name to its ragged array
+    entries : mapping of an image's SHA-256 to its entry
+        Only of images whose rows are all on disk.
+    """
+
+    layers: Mapping[str, Ragged]
+    entries: Mapping[bytes, int]
+
+    def rows(self, layer: str, entries: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+        """Blocks of rows of some entries, in order."""
+        try:
+            yield from self.layers[layer].select(entries).blocks()
+        except StoreError as error:
+            raise EarlierDamaged(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which images of an order need no forward pass.
+
+    Attributes
+    ----------
+    earlier : sequence of Earlier
+    source : int64 array [images]
+        Which of them has the image's rows; -1: none.
+    entry : int64 array [images]
+        The image's entry there.
+    """
+
+    earlier: Sequence[Earlier]
+    source: NDArray[np.int64]
+    entry: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, earlier: Sequence[Earlier], hashes: Sequence[bytes]) -> "Known":
+        """Look up every image of an order by the SHA-256 of its file."""
+        source = np.full(len(hashes), -1, np.int64)
+        entry = np.zeros(len(hashes), np.int64)
+        for rank, one in reversed(list(enumerate(earlier))):  # the first has the last word
+            for position, content in enumerate(hashes):
+                if content in one.entries:
+                    source[position], entry[position] = rank, one.entries[content]
+        return cls(earlier, source, entry)
+
+
+def find_earlier(
+    work: Staging, recipe: Mapping[str, Any], nodes: Mapping[str, str]
+) -> list[Earlier]:
+    """Earlier artifacts made by the same recipe: the published one, and unfinished ones.
+
+    Parameters
+    ----------
+    recipe : mapping
+        What decides activations, but for the layers.
+    nodes : mapping of layer to the network's node
+    """
+    found = []
+    for path, progress in work.earlier():
+        try:
+            artifact = open_artifact(path)
+            usable = _usable(artifact, progress, recipe, nodes)
+        except StoreError:
+            continue  # absent, of an older layout, or damaged: nothing to reuse
+        if usable and usable.entries:
+            found.append(usable)
+    return found
+
+
+def _usable(
+    artifact: Artifact,
+    progress: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any],
+    nodes: Mapping[str, str],
+) -> Earlier | None:
+    if artifact.attrs.get("recipe") != dict(recipe):
+        return None
+    theirs = {node: layer for layer, node in zip(artifact.layers, artifact.attrs["nodes"], strict=True)}
+    if not set(nodes.values()) <= set(theirs):
+        return None
+    layers = {layer: artifact.ragged(theirs[node]) for layer, node in nodes.items()}
+    complete = min(
+        _complete(ragged, progress, theirs[nodes[layer]]) for layer, ragged in layers.items()
+    )
+    hashes = artifact.array(HASHES)
+    ids = next(iter(layers.values())).image_ids[:complete]
+    return Earlier(layers, {hashes[i].tobytes(): entry for entry, i in enumerate(ids)})
+
+
+def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) -> int:
+    """How many entries of a layer are wholly on disk."""
+    if progress is None:
+        return len(ragged)
+    rows = int(progress.get("stored", {}).get(layer, {}).get("rows", 0))
+    return int(np.searchsorted(ragged.offsets, rows, side="right")) - 1

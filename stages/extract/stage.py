@@ -1,0 +1,276 @@
+"""extract: images -> activations of the tapped layers, one forward pass each.
+
+Writes ``activations.zarr``: per layer a ragged array ``maps`` (rows = grid cells, columns =
+channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run finds rows again.
+With ``--store`` the arrays go to another folder or URL, and the artifact only says where.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import psutil
+import zarr
+
+from stages.extract.plan import (
+    Needs,
+    Order,
+    disk_order,
+    plan_jobs,
+    shard_bytes,
+)
+from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier
+from stages.extract.stream import Stream
+from stages.image_index import ImageIndex
+from stages.images import Resize
+from stages.progress import note
+from stages.stage import Inputs, Resources, Stage, StageError, check_choices, file_digest, param
+from store import (
+    ArtifactMissing,
+    Location,
+    RaggedWriter,
+    Staging,
+    create_artifact,
+    finish_artifact,
+    open_artifact,
+    plan_layout,
+    write_array,
+)
+from store.artifact import layer_key, write_record
+from store.layout import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from stages.algorithms.backbone import Backbone
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class ExtractParams:
+    """Which network looks at the images, and where it is tapped."""
+
+    backbone: str = param("demo", "demo, vgg19, or any torchvision classification model")
+    weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
+    layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
+    resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
+    size: int = param(224, "pixels of the network's input, long side")
+    batch: int = param(16, "images per forward pass")
+    precision: Literal["float32", "bfloat16"] = param(
+        "float32", "float32, or bfloat16: often twice as fast, activations differ by 1-2 %"
+    )
+    dtype: Literal["float16", "float32"] = param(
+        "float16", "on disk; float16 keeps values it cannot hold as float32"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.layers or len(set(self.layers)) != len(self.layers):
+            raise ValueError("layers: name at least one layer, each once")
+        check_choices(self)
+        if not 32 <= self.size <= 4096:
+            raise ValueError(f"size: {self.size} is not between 32 and 4096 pixels")
+        if self.batch < 1:
+            raise ValueError(f"batch: {self.batch} must be at least 1")
+
+
+def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    """See `stages.stage.Stage.run`."""
+    from stages.algorithms.backbone import BackboneError
+
+    try:
+        _run(params, inputs, work, resources)
+    except BackboneError as error:
+        raise StageError(str(error)) from error
+
+
+def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    from stages.algorithms.backbone import load_backbone, resolve_layer
+
+    place = _place(work, resources)
+    if place.path != work.path and _is_complete(place, work.fingerprint):
+        _leave_pointer(work, place)
+        return
+    index = ImageIndex.open(inputs["index"], inputs.project)
+    order = disk_order(index, params.resize, params.size)
+    weights = _weights(params.weights, inputs.project)
+    device = resources.torch_device()
+    backbone = load_backbone(
+        params.backbone, params.layers, weights, device, precision=params.precision
+    )
+    needs = _needs(params, index, order, device)
+    decoders = needs.decoders_within(resources.memory, resources.workers)
+    nodes = {layer: resolve_layer(params.backbone, layer) for layer in params.layers}
+    recipe = _recipe(params, backbone)
+    group = create_artifact(
+        place,
+        stage="extract",
+        fingerprint=work.fingerprint,
+        layers=params.layers,
+        images=index.names,
+        sets={name: order.positions(ids) for name, ids in index.sets.items()},
+        backbone=params.backbone,
+        nodes=list(nodes.values()),
+        weights=params.weights,
+        weights_digest=backbone.weights_digest,
+        resize=params.resize,
+        size=params.size,
+        recipe=recipe,
+    )
+    write_array(group, HASHES, index.hashes)
+    earlier = find_earlier(work, recipe, nodes)
+    while True:
+        known = Known.of(earlier, [index.hashes[i].tobytes() for i in order.image_ids])
+        writers = _writers(params, order, group, work)
+        jobs = plan_jobs(order.shapes, known.source >= 0, params.batch)
+        try:
+            Stream(index, backbone, order, known, writers, decoders).run(jobs)
+            break
+        except EarlierDamaged as error:
+            note(f"extract: not reusing earlier rows: {error}")
+            earlier = []
+    finish_artifact(group)
+    if place.path != work.path:
+        _leave_pointer(work, place)
+
+
+def _recipe(params: ExtractParams, backbone: "Backbone") -> dict[str, Any]:
+    """All that decides the rows of an image, but for its file and the layers."""
+    return {
+        "version": VERSION,
+        "backbone": params.backbone,
+        "weights_digest": backbone.weights_digest,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "resize": params.resize,
+        "size": params.size,
+        "precision": params.precision,
+        "dtype": params.dtype,
+    }
+
+
+def _writers(
+    params: ExtractParams, order: Order, group: zarr.Group, work: Staging
+) -> dict[str, RaggedWriter]:
+    """A writer per layer that goes on where the progress record says."""
+    from stages.algorithms.backbone import channels, grid_shape
+
+    stored: dict[str, Any] = dict(work.progress.get("stored", {}))
+    writers: dict[str, RaggedWriter] = {}
+
+    def record(layer: str, state: Mapping[str, Any]) -> None:
+        stored[layer] = state
+        done = min(
+            int(np.searchsorted(w.offsets, w.flushed, side="right")) - 1 for w in writers.values()
+        )
+        work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
+
+    grids = {
+        (layer, shape): grid_shape(params.backbone, layer, *shape)
+        for layer in params.layers
+        for shape in set(order.shapes)
+    }
+    for layer in params.layers:
+        grid_hw = np.array([grids[layer, shape] for shape in order.shapes])
+        width = channels(params.backbone, layer)
+        writers[layer] = RaggedWriter(
+            group.require_group(f"{layer_key(layer)}/maps"),
+            grid_hw,
+            np.array(order.image_ids),
+            width,
+            np.float32,
+            layout=plan_layout(
+                int(grid_hw.prod(axis=1).sum()),
+                width * np.dtype(params.dtype).itemsize,
+                shard_bytes=shard_bytes(len(params.layers)),
+            ),
+            narrow=params.dtype == "float16",
+            resume=stored.get(layer),
+            on_flush=partial(record, layer),
+        )
+    return writers
+
+
+def _needs(params: ExtractParams, index: ImageIndex, order: Order, device: str) -> Needs:
+    """What the run will hold in this machine's memory."""
+    from stages.algorithms.backbone import forward_bytes
+
+    shapes = set(order.shapes)
+    batch = max(2, params.batch)
+    passes = [forward_bytes(params.backbone, params.layers, batch, *shape) for shape in shapes]
+    largest = max((h * w for h, w in shapes), default=1)
+    pixels = max((int(h) * int(w) for h, w in index.sizes), default=1)
+    return Needs(
+        resident=int(psutil.Process().memory_info().rss),
+        forward=max((peak for peak, _ in passes), default=0) if device == "cpu" else 0,
+        batch_inputs=batch * largest * 3 * 4,
+        batch_outputs=max((outputs for _, outputs in passes), default=0),
+        shards=len(params.layers) * (shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
+        decoder=Needs.of_decoder(pixels, largest),
+    )
+
+
+# -- where the arrays go ---------------------------------------------------------------------
+
+
+def _place(work: Staging, resources: Resources) -> Location:
+    """Where this run's arrays go; work begun at another place is forgotten."""
+    place = Location.of(work.path)
+    if resources.store:
+        place = Location.of(resources.store) / f"activations-{work.fingerprint[:16]}.zarr"
+    begun = str(place) if resources.store else ""
+    if work.progress.get("place", "") != begun:
+        work.restart()
+    if begun:
+        work.checkpoint(place=begun)
+    return place
+
+
+def _is_complete(place: Location, fingerprint: str) -> bool:
+    try:
+        return open_artifact(str(place)).fingerprint == fingerprint
+    except ArtifactMissing:
+        return False
+
+
+def _leave_pointer(work: Staging, place: Location) -> None:
+    write_record(
+        work.path, stage="extract", fingerprint=work.fingerprint, store=str(place.absolute())
+    )
+
+
+# -- weights ---------------------------------------------------------------------------------
+
+
+def sources(params: ExtractParams, project: Path) -> str:
+    """Digest of the weights file, where the weights are one: another file is another network."""
+    path = Path(_weights(params.weights, project))
+    if params.weights == "bundled":
+        path = Path(__file__).parents[1] / "algorithms" / "demo_network.pth"
+    return file_digest(path) if path.is_file() else ""
+
+
+def _weights(weights: str, project: Path) -> str:
+    """A relative weights file is relative to params.yaml."""
+    return str(project / weights) if weights.endswith((".pth", ".pt", ".safetensors")) else weights
+
+
+EXTRACT: Stage[ExtractParams] = Stage(
+    name="extract",
+    version=VERSION,
+    params=ExtractParams,
+    reads={"index": Path("artifacts/index")},
+    writes=Path("artifacts/activations.zarr"),
+    run=run,
+    summary="Run the images through the network and store the activations of the tapped layers.",
+    code=(
+        "stages/extract",
+        "stages/images.py",
+        "stages/algorithms/backbone",
+        "stages/algorithms/demo_network.py",
+        "stages/algorithms/demo_network.pth",
+        "store",
+    ),
+    sources=sources,
+)

@@ -1,0 +1,227 @@
+"""One chunk of rows as bytes: compressed sparse rows where that is smaller, dense elsewhere.
+
+ReLU activations deep in a network are mostly zeros, and factorization wants them as sparse rows.
+So a chunk is written in the form it is read in; the smaller form is chosen chunk by chunk. All
+numbers are little-endian::
+
+    header    version u8, form u8 ('S' or 'D'), type of the values char[4] (numpy: "<f2"), pad u16,
+              rows u32, non-zeros u32, bytes of counts u32, bytes of columns u32
+    counts    non-zeros of each row, u16 (u32 from 65536 channels on)           only in form 'S'
+    columns   column of each non-zero, row by row, same type                    only in form 'S'
+    values    form 'S': the non-zeros; form 'D': all values, row-major
+
+Each of the three is a Blosc frame (shuffled, LZ4 by default: it decodes nearly as fast as memory
+is read). A value counts as zero only when all its bits are: -0.0 and NaN come back as they were.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+VERSION = 1
+HEADER = struct.Struct("<BB4sHIIII")
+SPARSE, DENSE = ord("S"), ord("D")
+
+# Blosc's own threads place blocks in the order they finish: other bytes on every run.
+blosc.use_threads = False
+
+
+class ChunkError(ValueError):
+    """Bytes that are not a chunk of the expected shape."""
+
+
+def encode(rows: Array, *, narrow: bool = False, compressor: str = "lz4") -> bytes:
+    """The bytes of one chunk.
+
+    Parameters
+    ----------
+    rows : array [n, channels]
+        Of any real type of 1, 2, 4 or 8 bytes.
+    narrow : bool
+        Keep float32 values as float16, unless one of this chunk would become infinite.
+    compressor : str
+        What Blosc uses inside: ``lz4`` or ``zstd``.
+
+    Returns
+    -------
+    bytes
+    """
+    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
+    flat, channels = rows.reshape(-1), rows.shape[1]
+    places = np.flatnonzero(_bits(flat))
+    values = flat[places]
+    if narrow and rows.dtype == np.float32 and (half := _narrowed(values)) is not None:
+        kept = _bits(half) != 0  # a few may be too small for float16
+        places, values = (places, half) if kept.all() else (places[kept], half[kept])
+    small = _index_type(channels)
+    if len(places) * (small.itemsize + values.itemsize) < rows.size * values.itemsize:
+        form = SPARSE
+        pointers = np.searchsorted(places, np.arange(len(rows) + 1) * channels)
+        parts = [np.diff(pointers).astype(small), (places % channels).astype(small), values]
+    else:
+        form = DENSE
+        parts = [values[:0], values[:0], flat.astype(values.dtype)]
+    first, second, third = (_compress(part, compressor) for part in parts)
+    header = HEADER.pack(
+        VERSION, form, values.dtype.str.encode(), 0, len(rows), len(places), len(first), len(second)
+    )
+    return b"".join([header, first, second, third])
+
+
+def _bits(values: Array) -> Array:
+    return values.view(f"<u{values.itemsize}")
+
+
+def _narrowed(values: Array) -> Array | None:
+    """float32 values as float16, or None when a finite one is beyond float16."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    infinite = np.isinf(half)
+    return None if infinite.any() and np.isfinite(values[infinite]).any() else half
+
+
+def _index_type(channels: int) -> np.dtype[Any]:
+    return np.dtype("<u2" if channels < 2**16 else "<u4")
+
+
+def _compress(values: Array, compressor: str) -> bytes:
+    if not values.size:
+        return b""
+    level = 5 if compressor == "lz4" else 1
+    return bytes(blosc.compress(values, compressor.encode(), level, blosc.SHUFFLE))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk whose header has been read; its parts are decoded when they are asked for.
+
+    Attributes
+    ----------
+    form : int
+        `SPARSE` or `DENSE`.
+    dtype : numpy dtype
+        Of the values as they are stored.
+    rows, channels, nonzeros : int
+    """
+
+    form: int
+    dtype: np.dtype[Any]
+    rows: int
+    channels: int
+    nonzeros: int
+    _parts: tuple[memoryview, memoryview, memoryview]
+
+    @classmethod
+    def parse(cls, content: bytes | memoryview, channels: int) -> "Chunk":
+        """Read the header of a chunk of `channels` columns.
+
+        Raises
+        ------
+        ChunkError
+            When these bytes are none.
+        """
+        view = memoryview(content)
+        try:
+            version, form, kind, _, rows, nonzeros, first, second = HEADER.unpack_from(view)
+            dtype = np.dtype(kind.rstrip(b"\0").decode())
+        except (struct.error, TypeError, UnicodeDecodeError) as error:
+            raise ChunkError("not a chunk of rows") from error
+        if version != VERSION or form not in (SPARSE, DENSE):
+            raise ChunkError(f"chunk of version {version} and form {form}, not known here")
+        start, middle = HEADER.size + first, HEADER.size + first + second
+        parts = view[HEADER.size : start], view[start:middle], view[middle:]
+        return cls(form, dtype, rows, channels, nonzeros, parts)
+
+    def dense(self, dtype: Any = None) -> Array:
+        """All values ``[rows, channels]``, as `dtype` (by default the stored type)."""
+        shape = self.rows, self.channels
+        if self.form == DENSE:
+            values = _decompress(self._parts[2], self.dtype, shape[0] * shape[1])
+            return values.reshape(shape).astype(dtype or self.dtype, copy=False)
+        out = np.zeros(shape, dtype or self.dtype)
+        pointers, columns, values = self.parts()
+        starts = np.arange(self.rows, dtype=np.int64) * self.channels
+        places = np.repeat(starts, np.diff(pointers))
+        places += columns
+        out.reshape(-1)[places] = values
+        return out
+
+    def parts(self) -> tuple[NDArray[np.int64], Array, Array]:
+        """Row pointers ``[rows + 1]``, columns and values of the non-zeros, in row order.
+
+        Raises
+        ------
+        ChunkError
+            When the parts do not agree with the header.
+        """
+        if self.form == DENSE:
+            sparse = scipy.sparse.csr_array(self.dense().astype(_arithmetic(self.dtype)))
+            return sparse.indptr.astype(np.int64), sparse.indices, sparse.data
+        small = _index_type(self.channels)
+        counts = _decompress(self._parts[0], small, self.rows)
+        pointers = np.zeros(self.rows + 1, np.int64)
+        np.cumsum(counts, out=pointers[1:])
+        if pointers[-1] != self.nonzeros:
+            raise ChunkError(f"{pointers[-1]} non-zeros counted, {self.nonzeros} announced")
+        columns = _decompress(self._parts[1], small, self.nonzeros)
+        return pointers, columns, _decompress(self._parts[2], self.dtype, self.nonzeros)
+
+
+def _arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type scipy computes with: it knows no float16."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _decompress(part: memoryview, dtype: np.dtype[Any], count: int) -> Array:
+    values = np.empty(count, dtype)
+    if not count:
+        return values
+    try:
+        blosc.decompress(part, values)
+    except (RuntimeError, ValueError) as error:
+        raise ChunkError(f"{count} values cannot be decoded ({error})") from error
+    return values
+
+
+def assemble(
+    pieces: Sequence[tuple[Chunk, int, int]], channels: int, dtype: np.dtype[Any]
+) -> scipy.sparse.csr_array:
+    """Some rows of several chunks as one sparse matrix of `dtype`.
+
+    Parameters
+    ----------
+    pieces : sequence of (chunk, first row, one past the last row)
+
+    Returns
+    -------
+    csr_array [rows, channels]
+        Sorted columns; int32 indices unless there are more than 2^31 non-zeros.
+    """
+    decoded = [(chunk.parts(), first, stop) for chunk, first, stop in pieces]
+    counts = [np.diff(parts[0][first : stop + 1]) for parts, first, stop in decoded]
+    pointers = np.concatenate([np.zeros(1, np.int64), *counts])
+    np.cumsum(pointers, out=pointers)
+    total = int(pointers[-1])
+    index_type = np.int32 if max(total, channels) < 2**31 else np.int64
+    columns, values = np.empty(total, index_type), np.empty(total, _arithmetic(dtype))
+    at = 0
+    for (row_pointers, some_columns, some_values), first, stop in decoded:
+        chosen = slice(int(row_pointers[first]), int(row_pointers[stop]))
+        size = chosen.stop - chosen.start
+        columns[at : at + size] = some_columns[chosen]
+        values[at : at + size] = some_values[chosen]
+        at += size
+    matrix = scipy.sparse.csr_array(
+        (values, columns, pointers.astype(index_type)), shape=(len(pointers) - 1, channels)
+    )
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    return matrix

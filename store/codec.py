@@ -1,0 +1,64 @@
+"""The chunks of `store.chunk` as a Zarr codec, so that any Zarr tool reads the arrays densely.
+
+It is registered through the package's entry point: in this environment ``zarr.open``, dask and
+xarray need not import anything of ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, NDBuffer
+from zarr.registry import register_codec
+
+from store.chunk import Chunk, ChunkError, encode
+
+NAME = "dff.rows"
+
+
+@dataclass(frozen=True)
+class RowsCodec(ArrayBytesCodec):
+    """Array -> bytes: rows ``[n, channels]``, sparse where that is smaller (see `store.chunk`).
+
+    Attributes
+    ----------
+    narrow : bool
+        Keep float32 values as float16 where none of a chunk becomes infinite.
+    compressor : str
+        ``lz4`` or ``zstd``.
+    """
+
+    narrow: bool = False
+    compressor: str = "lz4"
+    is_fixed_size = False
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "RowsCodec":
+        """From the array's metadata."""
+        return cls(**(data.get("configuration") or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the array's metadata."""
+        options = {"narrow": self.narrow, "compressor": self.compressor}
+        return {"name": NAME, "configuration": options}
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Not known beforehand."""
+        raise NotImplementedError
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        shape, dtype = chunk_spec.shape, chunk_spec.dtype.to_native_dtype()
+        chunk = Chunk.parse(chunk_data.to_bytes(), shape[1])
+        if chunk.rows != shape[0]:
+            raise ChunkError(f"a chunk of {chunk.rows} rows where {shape[0]} are expected")
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk.dense(dtype))
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        rows = np.asarray(chunk_data.as_numpy_array())
+        content = encode(rows, narrow=self.narrow, compressor=self.compressor)
+        return chunk_spec.prototype.buffer.from_bytes(content)
+
+
+register_codec(NAME, RowsCodec)

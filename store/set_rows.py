@@ -1,0 +1,144 @@
+"""The rows of one image set: a tall matrix that is read block by block."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from store.ragged import Ragged
+
+Array = NDArray[Any]
+Spans = list[tuple[int, int]]
+
+BLOCK_BYTES = 32 * 2**20
+# Below it sparse rows take less memory than dense ones (8 bytes a non-zero against 4 a value) and
+# are faster to make and to multiply with.
+SPARSE_BELOW = 1 / 3
+
+
+@dataclass(frozen=True)
+class SetRows:
+    """All rows of some entries of a `Ragged`: the matrix A of one image set, never whole in memory.
+
+    Looks enough like an array for ``dask.array.from_array``: shape, dtype, and slices of rows.
+
+    Parameters
+    ----------
+    ragged : Ragged
+    entries : int64 array [n]
+        Positions in `ragged`, in the order the rows are wanted. Ascending ones are read fastest.
+    block_rows : int, optional
+        Rows per block; by default about 32 MiB of them.
+    form : {"dense", "sparse"}
+        What blocks are: numpy arrays, or scipy CSR arrays. How they lie on disk does not matter.
+    """
+
+    ragged: "Ragged"
+    entries: NDArray[np.int64]
+    block_rows: int | None = None
+    form: Literal["dense", "sparse"] = "dense"
+    ndim = 2
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Row of this matrix behind each entry's last, with a leading 0 ``[n + 1]``."""
+        sizes = self.ragged.offsets[self.entries + 1] - self.ragged.offsets[self.entries]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, channels)."""
+        return int(self._ends[-1]), self.ragged.channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the blocks' values."""
+        return self.ragged.dtype
+
+    @property
+    def density(self) -> float:
+        """Share of non-zero values, over the whole layer."""
+        return self.ragged.density
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes all blocks take in memory: counted for dense ones, estimated for sparse ones."""
+        rows, channels = self.shape
+        if self.form == "dense":
+            return rows * channels * self.dtype.itemsize
+        return round(rows * channels * self.density) * (4 + self.dtype.itemsize) + 4 * rows
+
+    def compact(self) -> "SetRows":
+        """The same rows in the form that takes less memory."""
+        return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense")
+
+    def blocks(self) -> Iterator[Any]:
+        """Yield the rows in order, ``[rows, channels]`` each, reading one block ahead.
+
+        Yields
+        ------
+        ndarray or csr_array
+            Writable and the caller's own: ``torch.from_numpy`` wraps it without a copy.
+        """
+        rows, channels = self.shape
+        limit = self.block_rows or max(1, BLOCK_BYTES // (channels * self.dtype.itemsize))
+        starts = range(0, rows, limit)
+        if not starts:
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, 0, min(limit, rows))
+            for start in starts[1:]:
+                block = ahead.result()
+                ahead = reader.submit(self._read, start, min(start + limit, rows))
+                yield block
+                del block  # else three are alive while the next is awaited
+            yield ahead.result()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.blocks()
+
+    def __getitem__(self, key: Any) -> Array:
+        """Some rows, dense: ``rows[10:20]``, ``rows[10:20, 3]``, as an array would."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if not isinstance(first, slice):
+            raise TypeError("rows are taken by slices, such as rows[10:20]")
+        start, stop, step = first.indices(self.shape[0])
+        if step != 1:
+            raise TypeError("slices of rows have no step")
+        return self.ragged.read_dense(self._spans(start, max(start, stop)))[(slice(None), *rest)]
+
+    def locate(self, row: int) -> int:
+        """Image id of the image that owns row `row` of this matrix."""
+        entry = int(np.searchsorted(self._ends[1:], row, side="right"))
+        return int(self.ragged.image_ids[self.entries[entry]])
+
+    def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
+        spans = self._spans(start, stop)
+        if self.form == "sparse":
+            return self.ragged.read_sparse(spans)
+        return self.ragged.read_dense(spans)
+
+    def _spans(self, start: int, stop: int) -> Spans:
+        """Where rows ``start:stop`` of this matrix lie on disk; neighbouring entries merge."""
+        first, last = np.searchsorted(self._ends[1:], [start, stop], side="right")
+        members = self.entries[first : last + 1]
+        if not len(members):
+            return []
+        lows, highs = self.ragged.offsets[members], self.ragged.offsets[members + 1]
+        # the first and the last entry may be wanted in part only
+        lows = lows + np.maximum(start - self._ends[first : first + len(members)], 0)
+        highs = highs - np.maximum(self._ends[first + 1 : first + 1 + len(members)] - stop, 0)
+        kept = highs > lows
+        lows, highs = lows[kept], highs[kept]
+        if not len(lows):
+            return []
+        breaks = np.flatnonzero(lows[1:] != highs[:-1]) + 1
+        bounds = [0, *breaks.tolist(), len(lows)]
+        return [(int(lows[one]), int(highs[two - 1])) for one, two in pairwise(bounds)]

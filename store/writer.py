@@ -1,0 +1,176 @@
+"""Writing ragged arrays: front to back, whole shards at a time, resumable at any shard."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+
+from store.chunk import Chunk, encode
+from store.codec import RowsCodec
+from store.errors import ArtifactDamaged
+from store.layout import Layout, plan_layout
+from store.ragged import offsets_of
+from store.reading import MEND, where
+from store.shards import ShardReader, index_of, with_checksum
+from store.small import write_array
+
+Array = NDArray[Any]
+Flushed = Mapping[str, Any]
+
+
+class RaggedWriter:
+    """Write a `Ragged` front to back, whole shards at a time, resumable at any shard.
+
+    Rows are encoded chunk by chunk as they come, so it holds one chunk of them and one encoded
+    shard, whatever the size of the array.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        An empty group, or the one a killed writer left behind.
+    grid_hw : int array [n, 2]
+    image_ids : int array [n]
+    channels : int
+    dtype : numpy dtype
+        Of the rows as they will be read.
+    layout : Layout, optional
+        By default from `plan_layout`.
+    narrow : bool
+        Keep float32 values as float16 on disk, chunk by chunk, unless one would become infinite.
+    compressor : {"lz4", "zstd"}
+        ``lz4`` reads fastest, ``zstd`` is smaller.
+    resume : mapping, optional
+        What `on_flush` was given last: the shards it counts are kept.
+    on_flush : callable, optional
+        Called after each shard that is safely stored, with what a later `resume` needs (JSON);
+        its ``rows`` says how many rows are stored.
+    """
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        grid_hw: Array,
+        image_ids: Array,
+        channels: int,
+        dtype: Any,
+        *,
+        layout: Layout | None = None,
+        narrow: bool = False,
+        compressor: str = "lz4",
+        resume: Flushed | None = None,
+        on_flush: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.offsets = offsets_of(grid_hw)
+        self.total_rows = int(self.offsets[-1])
+        self.dtype = np.dtype(dtype)
+        self.codec = RowsCodec(narrow=narrow, compressor=compressor)
+        stored = 2 if narrow else self.dtype.itemsize
+        self.layout = layout or plan_layout(self.total_rows, channels * stored)
+        resume = {"rows": 0, **(resume or {})}
+        self.flushed = int(resume["rows"])
+        on_boundary = self.flushed % self.layout.shard_rows == 0 or self.flushed == self.total_rows
+        if not (on_boundary and 0 <= self.flushed <= self.total_rows):
+            raise ValueError(f"row {self.flushed} is not on a shard boundary of {self.layout}")
+        self._nonzeros = int(resume.get("nonzeros", 0))
+        self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
+        self._position = self.flushed
+        self._chunk = np.zeros((self.layout.chunk_rows, channels), self.dtype)
+        self._encoded: list[bytes] = []
+        self._on_flush = on_flush
+        self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
+        self._shards = ShardReader(self._values, lambda first, last: "")
+        self._shards.refuse_missing(self.flushed)
+
+    def _create(
+        self, group: zarr.Group, grid_hw: Array, image_ids: Array, channels: int
+    ) -> "zarr.Array[Any]":
+        if "values" in group:
+            values = cast("zarr.Array[Any]", group["values"])
+            if (
+                values.shape != (self.total_rows, channels)
+                or values.dtype != self.dtype
+                or values.shards != (self.layout.shard_rows, channels)
+            ):
+                raise ArtifactDamaged(f"{where(values)}: not the array that was begun; {MEND}")
+            return values
+        # Values come last; a writer killed before that may have left some of the other parts.
+        write_array(group, "offsets", self.offsets, ["edge"])
+        write_array(group, "grid_hw", grid_hw.astype(np.int32).reshape(-1, 2), ["entry", "side"])
+        write_array(group, "image_ids", image_ids.astype(np.int64), ["entry"])
+        return group.create_array(
+            "values",
+            shape=(self.total_rows, channels),
+            dtype=self.dtype,
+            chunks=(self.layout.chunk_rows, channels),
+            shards=(self.layout.shard_rows, channels),
+            serializer=self.codec,
+            compressors=[Crc32cCodec()],
+            # Should another tool read a lost float shard, then as NaN, not as "no concept".
+            fill_value=np.nan if self.dtype.kind == "f" else 0,
+            dimension_names=["row", "channel"],
+        )
+
+    @property
+    def channels(self) -> int:
+        """Columns of the array."""
+        return int(self._chunk.shape[1])
+
+    def append(self, start: int, rows: Array) -> None:
+        """Write ``rows [n, channels]`` whose first is row `start` of the whole array.
+
+        Rows that are already on disk (a resumed run repeats a few) are dropped; a gap is an error.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 2 or rows.shape[1] != self._values.shape[1]:
+            raise ValueError(f"rows are {rows.shape}, the array is {self._values.shape}")
+        if start < 0 or start + len(rows) > self.total_rows:
+            raise ValueError(f"rows {start} to {start + len(rows)} of {self.total_rows}")
+        if start > self._position:
+            raise ValueError(f"rows {start}.. after {self._position}: rows are missing between")
+        rows = rows[self._position - start :]
+        while len(rows):
+            filled = self._position % self.layout.chunk_rows
+            part = rows[: self.layout.chunk_rows - filled]
+            self._chunk[filled : filled + len(part)] = part
+            self._position += len(part)
+            rows = rows[len(part) :]
+            if filled + len(part) == self.layout.chunk_rows:
+                self._encode()
+
+    def close(self) -> None:
+        """Write what is left; every row must have been appended."""
+        if self._position != self.total_rows:
+            raise ValueError(f"{self._position} of {self.total_rows} rows were written")
+        filled = self._position % self.layout.chunk_rows
+        if filled and self._position > self.flushed:
+            self._chunk[filled:] = 0
+            self._encode()
+        if self._encoded:
+            self._flush()
+        self._values.attrs.update(self._counted())
+
+    def _encode(self) -> None:
+        content = encode(self._chunk, narrow=self.codec.narrow, compressor=self.codec.compressor)
+        chunk = Chunk.parse(content, self._chunk.shape[1])
+        self._nonzeros += chunk.nonzeros
+        self._dtypes[chunk.dtype.name] += 1
+        self._encoded.append(with_checksum(content))
+        if len(self._encoded) * self.layout.chunk_rows == self.layout.shard_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        chunks = self.layout.shard_rows // self.layout.chunk_rows
+        index = index_of([len(content) for content in self._encoded], chunks)
+        file = self._shards.location / self._shards.key(self.flushed // self.layout.shard_rows)
+        file.write([*self._encoded, index])
+        self._encoded = []
+        self.flushed = self._position
+        if self._on_flush:
+            self._on_flush({"rows": self.flushed, **self._counted()})
+
+    def _counted(self) -> dict[str, Any]:
+        return {"nonzeros": self._nonzeros, "stored_dtypes": dict(sorted(self._dtypes.items()))}
