@@ -43,7 +43,9 @@ def read_whole(group: zarr.Group, name: str) -> Array:
 
 def _refuse_missing(array: "zarr.Array[Any]") -> None:
     """Every chunk is written, all-zero ones too: Zarr reads a lost or empty one as fill values."""
-    sides = [range(-(-length // side)) for length, side in zip(array.shape, array.chunks, strict=True)]
+    sides = [
+        range(-(-length // side)) for length, side in zip(array.shape, array.chunks, strict=True)
+    ]
     for position in product(*sides):
         file = Location.of_node(array) / array.metadata.encode_chunk_key(position)
         if not file.size():

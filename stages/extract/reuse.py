@@ -102,7 +102,9 @@ def _usable(
 ) -> Earlier | None:
     if artifact.attrs.get("recipe") != dict(recipe):
         return None
-    theirs = {node: layer for layer, node in zip(artifact.layers, artifact.attrs["nodes"], strict=True)}
+    theirs = {
+        node: layer for layer, node in zip(artifact.layers, artifact.attrs["nodes"], strict=True)
+    }
     if not set(nodes.values()) <= set(theirs):
         return None
     layers = {layer: artifact.ragged(theirs[node]) for layer, node in nodes.items()}
