@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # dvc runs `dff`, so both must come from the virtual environment
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format clean
+.PHONY: demo test soak check format clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,10 @@ demo: $(READY)
 
 test: $(READY)
 	pytest -n auto
+
+# the tests that kill an extraction at random instants, 50 times instead of a few
+soak: $(READY)
+	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py
 
 check: $(READY)
 	ruff check .

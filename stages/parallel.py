@@ -1,13 +1,11 @@
 """Bounded, ordered maps over local threads, local processes or a dask cluster."""
 
 import multiprocessing
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
-from queue import Full, Queue
-from typing import Any, Literal, TypeVar
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 from stages.stage import StageError
 
@@ -24,11 +22,13 @@ def ordered_map(
     kind: Kind = "threads",
     cluster: str | None = None,
     ahead: int = 2,
+    limit: int | None = None,
 ) -> Iterator[R]:
     """Yield ``function(item)`` in the order of the items.
 
-    At most ``ahead * workers`` results are under way or waiting, so memory stays bounded however
-    long the input is. An exception of `function` is raised at its place in the order.
+    At most `limit`, or ``ahead * workers``, results are under way or waiting, so memory stays
+    bounded however long the input is. An exception of `function` is raised at its place in the
+    order.
 
     Parameters
     ----------
@@ -44,57 +44,13 @@ def ordered_map(
         try:
             for item in items:
                 waiting.append(executor.submit(function, item))
-                if len(waiting) >= max(1, ahead * slots):
+                if len(waiting) >= (limit or max(1, ahead * slots)):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def read_ahead(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
-    """Yield the items in order while a thread of its own makes the next ones.
-
-    At most `depth` finished items wait, and one more is being made. An exception is raised at its
-    place in the order; when the caller stops early, so does the thread.
-    """
-    waiting: Queue[tuple[bool, Any]] = Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[bool, Any]) -> None:
-        while not stopped.is_set():
-            try:
-                waiting.put(entry, timeout=0.1)
-                return
-            except Full:
-                continue
-
-    def work() -> None:
-        with closing(iter(items)) if isinstance(items, Generator) else nullcontext(items) as source:
-            try:
-                for item in source:
-                    put((True, item))
-                    if stopped.is_set():
-                        return
-                put((False, None))
-            except BaseException as error:  # whatever it is, the caller is to see it
-                put((False, error))
-
-    thread = threading.Thread(target=work, name="read ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, item = waiting.get()
-            if more:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        stopped.set()
-        thread.join()
 
 
 @contextmanager

@@ -211,6 +211,23 @@ def create_artifact(
         Further facts (JSON) that later stages need.
     """
     location = Location.of(place)
+    facts = {
+        "schema": SCHEMA,
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "layers": list(layers),
+        "images": list(images),
+        "sets": list(sets),
+        **attrs,
+        **({UNFINISHED: True} if location.path is None else {}),
+    }
+    with location.answering():
+        return _begin(location, sets, facts)
+
+
+def _begin(
+    location: Location, sets: Mapping[str, Sequence[int] | Array], facts: dict[str, Any]
+) -> zarr.Group:
     if location.path is not None:
         for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
             leftover.unlink()
@@ -222,25 +239,16 @@ def create_artifact(
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
     write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
-    # The attributes come last: a group that has them was created whole.
-    group.attrs.update(
-        {
-            "schema": SCHEMA,
-            "stage": stage,
-            "fingerprint": fingerprint,
-            "layers": list(layers),
-            "images": list(images),
-            "sets": list(sets),
-            **attrs,
-            **({UNFINISHED: True} if location.path is None else {}),
-        }
-    )
-    return group
+    # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
+    # has them was created whole.
+    return group.update_attributes(facts)
 
 
 def finish_artifact(group: zarr.Group) -> None:
     """Mark an artifact at a URL as complete; one on this machine is published by renaming."""
-    if UNFINISHED in group.attrs:
+    if UNFINISHED not in group.attrs:
+        return
+    with Location.of_node(group).answering():
         group.attrs.put({k: v for k, v in dict(group.attrs).items() if k != UNFINISHED})
 
 
@@ -267,7 +275,8 @@ def open_artifact(place: str | Path) -> Artifact:
             f"{location}: not there yet; run `dff run` (or the stage that makes it)"
         )
     try:
-        group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
+        with location.answering():
+            group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
     except ValueError as error:
         raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
     _check_schema(str(location), group.attrs.get("schema"), SCHEMA)

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 VERSION = 1
 HEADER = struct.Struct("<BB4sHIIII")
+FRAME = struct.Struct("<4xI4xI")  # of Blosc: bytes before and after compression
 SPARSE, DENSE = ord("S"), ord("D")
 
 # Blosc's own threads place blocks in the order they finish: other bytes on every run.
@@ -184,6 +185,9 @@ def _decompress(part: memoryview, dtype: np.dtype[Any], count: int) -> Array:
     values = np.empty(count, dtype)
     if not count:
         return values
+    # Blosc trusts the lengths in its frame, and would read past a frame that was cut off.
+    if len(part) < FRAME.size or FRAME.unpack_from(part) != (values.nbytes, len(part)):
+        raise ChunkError(f"{count} values are announced, their bytes are not there")
     try:
         blosc.decompress(part, values)
     except (RuntimeError, ValueError) as error:

@@ -95,27 +95,37 @@ class Location:
         """As Zarr sees it."""
         if self.path is not None:
             return LocalStore(self.path, read_only=read_only)
-        with self._answering():
+        with self.answering():
             return FsspecStore.from_url(self.root, read_only=read_only)
 
     def _filesystem(self) -> tuple[Any, str]:
-        with self._answering():
-            filesystem, path = fsspec.url_to_fs(self.root)
+        try:
+            with self.answering():
+                filesystem, path = fsspec.url_to_fs(self.root)
+        except ValueError as error:  # a protocol that fsspec does not know
+            raise StoreError(f"{self.root}: cannot be reached ({error})") from error
         return filesystem, path
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """A service's complaint, of whatever type, as one line."""
+    def answering(self, *passing: type[Exception]) -> Iterator[None]:
+        """Turn the complaint of a service, of whatever type, into one line.
+
+        Parameters
+        ----------
+        *passing
+            Types of errors that the caller looks after.
+        """
         try:
             yield
-        except (StoreError, FileNotFoundError):
-            raise
         except ImportError as error:
             raise StoreError(
                 f"{self.root}: its protocol needs another package ({error}): install that, for s3 "
                 "with `pip install 'dff-pipeline[s3]'`"
             ) from error
         except Exception as error:  # each service has its own
+            # of KeyError and ValueError Zarr makes its own use
+            if self.path or isinstance(error, (StoreError, KeyError, ValueError, *passing)):
+                raise
             said = " ".join(str(error).split()) or type(error).__name__
             raise StoreError(
                 f"{self.root}: cannot be reached ({said}); check the address and the credentials "
@@ -130,7 +140,7 @@ class Location:
             return self.path.stat().st_size if self.path.is_file() else None
         filesystem, path = self._filesystem()
         try:
-            with self._answering():
+            with self.answering(FileNotFoundError):
                 info = filesystem.info(path)
         except FileNotFoundError:
             return None
@@ -151,7 +161,7 @@ class Location:
                 file.seek(-min(count, file.seek(0, os.SEEK_END)), os.SEEK_END)
                 return file.read()
         filesystem, path = self._filesystem()
-        with self._answering():
+        with self.answering(FileNotFoundError):
             return bytes(filesystem.cat_file(path, start=-count))
 
     def read_spans(self, spans: Sequence[Span]) -> list[bytes]:
@@ -161,7 +171,7 @@ class Location:
                 return [os.pread(file.fileno(), stop - start, start) for start, stop in spans]
         filesystem, path = self._filesystem()
         starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
-        with self._answering():
+        with self.answering(FileNotFoundError):
             found = filesystem.cat_ranges([path] * len(spans), starts, stops, on_error="raise")
             return [bytes(part) for part in found]
 
@@ -172,7 +182,7 @@ class Location:
         """
         if self.path is None:
             filesystem, path = self._filesystem()
-            with self._answering():
+            with self.answering():
                 filesystem.pipe_file(path, b"".join(parts))
             return
         missing = [folder for folder in self.path.parents if not folder.exists()]

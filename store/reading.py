@@ -18,7 +18,8 @@ MEND = "delete the artifact and run the stage again, or restore it with `dvc che
 def member(group: zarr.Group, name: str) -> "zarr.Array[Any]":
     """An array of a group that is sure to have it, or `ArtifactDamaged`."""
     try:
-        found = group[name]
+        with Location.of_node(group).answering():
+            found = group[name]
     except (KeyError, ValueError, OSError) as error:
         raise ArtifactDamaged(f"{where(group)}/{name}: gone or unreadable; {MEND}") from error
     return cast("zarr.Array[Any]", found)
@@ -29,7 +30,8 @@ def read_whole(group: zarr.Group, name: str) -> Array:
     array = member(group, name)
     try:
         _refuse_missing(array)
-        return np.asarray(array[...])
+        with Location.of_node(array).answering():
+            return np.asarray(array[...])
     except OSError as error:
         raise StoreError(
             f"{where(array)}: cannot be read ({error.strerror or error}); mend that and run it "

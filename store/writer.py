@@ -13,6 +13,7 @@ from store.chunk import Chunk, encode
 from store.codec import RowsCodec
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
+from store.location import Location
 from store.ragged import offsets_of
 from store.reading import MEND, where
 from store.shards import ShardReader, index_of, with_checksum
@@ -81,7 +82,8 @@ class RaggedWriter:
         self._chunk = np.zeros((self.layout.chunk_rows, channels), self.dtype)
         self._encoded: list[bytes] = []
         self._on_flush = on_flush
-        self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
+        with Location.of_node(group).answering():
+            self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
         self._shards = ShardReader(self._values, lambda first, last: "")
         self._shards.refuse_missing(self.flushed)
 
@@ -151,7 +153,8 @@ class RaggedWriter:
             self._encode()
         if self._encoded:
             self._flush()
-        self._values.attrs.update(self._counted())
+        with self._shards.location.answering():
+            self._values.update_attributes(self._counted())
 
     def _encode(self) -> None:
         content = encode(self._chunk, narrow=self.codec.narrow, compressor=self.codec.compressor)

@@ -17,10 +17,7 @@ JOB_IMAGES = 512
 # All layers together hold so many encoded bytes before their shards are written.
 SHARDS_BYTES = 256 * 2**20
 SHARD_BYTES = 64 * 2**20
-# Batches whose inputs wait: one in the network, one assembled, one being assembled.
-BATCHES_AHEAD = 3
-# Decoded images that wait per decoder, and copies of an image while it is decoded and turned.
-IMAGES_AHEAD = 4
+# An image while it is decoded: Pillow's own, RGB, turned upright.
 DECODE_COPIES = 3
 
 
@@ -121,6 +118,27 @@ def shard_bytes(layers: int) -> int:
 
 
 @dataclass(frozen=True)
+class Lanes:
+    """How batches run side by side.
+
+    Attributes
+    ----------
+    count : int
+        Batches in work at once.
+    threads : int
+        Threads of each in the network.
+    """
+
+    count: int
+    threads: int
+
+    @property
+    def waiting(self) -> int:
+        """Batches in work or waiting to be written: one lane may go on meanwhile."""
+        return self.count + 1
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a run will hold in memory, in bytes.
 
@@ -128,49 +146,49 @@ class Needs:
     ----------
     resident : int
         The process as it is: interpreter, libraries, weights.
-    forward : int
-        The network's own peak in one pass.
-    batch_inputs, batch_outputs : int
-        One batch's pixels, and its activations at all tapped layers.
     shards : int
         Encoded rows that wait for their shards, and the chunks being filled.
-    decoder : int
-        One decoder at work on the largest image, and what it has ready.
+    forward : int
+        The network's own peak in one pass of one batch.
+    inputs, outputs : int
+        One batch's pixels, and its activations at all tapped layers.
+    image : int
+        Pixels of the largest image file.
     """
 
     resident: int
-    forward: int
-    batch_inputs: int
-    batch_outputs: int
     shards: int
-    decoder: int
-
-    @classmethod
-    def of_decoder(cls, pixels: int, resized: int) -> int:
-        """Bytes of one decoder for images of so many pixels, as files and as the network's."""
-        return 3 * pixels * DECODE_COPIES + IMAGES_AHEAD * 3 * 4 * resized
+    forward: int
+    inputs: int
+    outputs: int
+    image: int
 
     @property
     def fixed(self) -> int:
-        """All but the decoders: outputs are held twice, computed next and written last."""
-        inputs = BATCHES_AHEAD * self.batch_inputs
-        return self.resident + self.forward + inputs + 2 * self.batch_outputs + self.shards
+        """Whatever runs: among it the outputs being written, and those next in line."""
+        return self.resident + self.shards + 2 * self.outputs
 
-    def decoders_within(self, budget: int, workers: int) -> int:
-        """How many images may be decoded at once.
+    @property
+    def lane(self) -> int:
+        """One batch in work: its images and their stack, then the pass, then the outputs."""
+        decoding = self.inputs + 3 * self.image * DECODE_COPIES
+        return max(decoding, 2 * self.inputs, self.inputs + self.forward) + self.outputs
+
+    def lanes_within(self, budget: int, workers: int) -> Lanes:
+        """As many lanes as workers and budget allow; each gets its share of the threads.
 
         Raises
         ------
         StageError
             When the budget does not even allow one; the line gives both numbers.
         """
-        fitting = (budget - self.fixed) // max(1, self.decoder)
+        fitting = min(workers, (budget - self.fixed) // max(1, self.lane))
         if fitting < 1:
-            least = self.fixed + self.decoder
             raise StageError(
-                f"extract needs about {least / 2**20:.0f} MiB ({self.resident / 2**20:.0f} MiB of "
-                f"them for libraries and weights, {self.forward / 2**20:.0f} MiB for a forward "
-                f"pass), the budget is {budget / 2**20:.0f} MiB: lower extract.batch or "
-                "extract.size, tap fewer layers, or raise --memory"
+                f"extract needs about {(self.fixed + self.lane) / 2**20:.0f} MiB "
+                f"({self.resident / 2**20:.0f} MiB of them for libraries and weights, "
+                f"{self.lane / 2**20:.0f} MiB for a batch), the budget is "
+                f"{budget / 2**20:.0f} MiB: lower extract.batch or extract.size, tap fewer "
+                "layers, or raise --memory"
             )
-        return int(min(workers, fitting))
+        return Lanes(int(fitting), max(1, workers // int(fitting)))

@@ -1,7 +1,8 @@
 """Rows that an earlier extraction has computed already: found by content, never by name.
 
 An image's rows are taken over when its file has the same SHA-256 and everything that decides its
-activations is the same: the stage's version, network, weights' digest, resizing, precision, type.
+activations is the same: the stage's version, network, layer, its weights' digest, resizing,
+precision and type on disk.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,22 +72,19 @@ class Known:
         return cls(earlier, source, entry)
 
 
-def find_earlier(
-    work: Staging, recipe: Mapping[str, Any], nodes: Mapping[str, str]
-) -> list[Earlier]:
-    """Earlier artifacts made by the same recipe: the published one, and unfinished ones.
+def find_earlier(work: Staging, recipes: Mapping[str, Mapping[str, Any]]) -> list[Earlier]:
+    """Earlier artifacts with the same layers: the published one, and unfinished ones.
 
     Parameters
     ----------
-    recipe : mapping
-        What decides activations, but for the layers.
-    nodes : mapping of layer to the network's node
+    recipes : mapping of layer to all that decides its activations but the image files
+        As the attribute ``recipes`` has them, in the order of the layers. A layer of another name
+        with the same recipe is the same.
     """
     found = []
     for path, progress in work.earlier():
         try:
-            artifact = open_artifact(path)
-            usable = _usable(artifact, progress, recipe, nodes)
+            usable = _usable(open_artifact(path), progress, recipes)
         except StoreError:
             continue  # absent, of an older layout, or damaged: nothing to reuse
         if usable and usable.entries:
@@ -97,19 +95,16 @@ def find_earlier(
 def _usable(
     artifact: Artifact,
     progress: Mapping[str, Any] | None,
-    recipe: Mapping[str, Any],
-    nodes: Mapping[str, str],
+    recipes: Mapping[str, Mapping[str, Any]],
 ) -> Earlier | None:
-    if artifact.attrs.get("recipe") != dict(recipe):
+    theirs = list(zip(artifact.layers, artifact.attrs.get("recipes", ()), strict=False))
+    names = [next((t for t, made in theirs if made == wanted), None) for wanted in recipes.values()]
+    if not all(names):
         return None
-    theirs = {
-        node: layer for layer, node in zip(artifact.layers, artifact.attrs["nodes"], strict=True)
-    }
-    if not set(nodes.values()) <= set(theirs):
-        return None
-    layers = {layer: artifact.ragged(theirs[node]) for layer, node in nodes.items()}
+    layers = {layer: artifact.ragged(str(t)) for layer, t in zip(recipes, names, strict=True)}
     complete = min(
-        _complete(ragged, progress, theirs[nodes[layer]]) for layer, ragged in layers.items()
+        _complete(ragged, progress, str(t))
+        for ragged, t in zip(layers.values(), names, strict=True)
     )
     hashes = artifact.array(HASHES)
     ids = next(iter(layers.values())).image_ids[:complete]

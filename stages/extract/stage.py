@@ -86,7 +86,7 @@ def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resourc
 
 
 def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    from stages.algorithms.backbone import load_backbone, resolve_layer
+    from stages.algorithms.backbone import load_backbone
 
     place = _place(work, resources)
     if place.path != work.path and _is_complete(place, work.fingerprint):
@@ -100,9 +100,8 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
         params.backbone, params.layers, weights, device, precision=params.precision
     )
     needs = _needs(params, index, order, device)
-    decoders = needs.decoders_within(resources.memory, resources.workers)
-    nodes = {layer: resolve_layer(params.backbone, layer) for layer in params.layers}
-    recipe = _recipe(params, backbone)
+    lanes = needs.lanes_within(resources.memory, resources.workers)
+    recipes = _recipes(params, backbone)
     group = create_artifact(
         place,
         stage="extract",
@@ -111,21 +110,21 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
         images=index.names,
         sets={name: order.positions(ids) for name, ids in index.sets.items()},
         backbone=params.backbone,
-        nodes=list(nodes.values()),
+        nodes=[recipe["node"] for recipe in recipes.values()],
         weights=params.weights,
         weights_digest=backbone.weights_digest,
         resize=params.resize,
         size=params.size,
-        recipe=recipe,
+        recipes=list(recipes.values()),
     )
     write_array(group, HASHES, index.hashes)
-    earlier = find_earlier(work, recipe, nodes)
+    earlier = find_earlier(work, recipes)
     while True:
         known = Known.of(earlier, [index.hashes[i].tobytes() for i in order.image_ids])
         writers = _writers(params, order, group, work)
         jobs = plan_jobs(order.shapes, known.source >= 0, params.batch)
         try:
-            Stream(index, backbone, order, known, writers, decoders).run(jobs)
+            Stream(index, backbone, order, known, writers, lanes).run(jobs)
             break
         except EarlierDamaged as error:
             note(f"extract: not reusing earlier rows: {error}")
@@ -135,18 +134,27 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
         _leave_pointer(work, place)
 
 
-def _recipe(params: ExtractParams, backbone: "Backbone") -> dict[str, Any]:
-    """All that decides the rows of an image, but for its file and the layers."""
-    return {
+def _recipes(params: ExtractParams, backbone: "Backbone") -> dict[str, dict[str, Any]]:
+    """By layer, all that decides an image's rows but its file."""
+    from stages.algorithms.backbone import resolve_layer
+
+    common = {
         "version": VERSION,
         "backbone": params.backbone,
-        "weights_digest": backbone.weights_digest,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "resize": params.resize,
         "size": params.size,
         "precision": params.precision,
         "dtype": params.dtype,
+    }
+    return {
+        layer: {
+            **common,
+            "node": resolve_layer(params.backbone, layer),
+            "weights_digest": backbone.layer_digests[layer],
+        }
+        for layer in params.layers
     }
 
 
@@ -203,11 +211,11 @@ def _needs(params: ExtractParams, index: ImageIndex, order: Order, device: str) 
     pixels = max((int(h) * int(w) for h, w in index.sizes), default=1)
     return Needs(
         resident=int(psutil.Process().memory_info().rss),
-        forward=max((peak for peak, _ in passes), default=0) if device == "cpu" else 0,
-        batch_inputs=batch * largest * 3 * 4,
-        batch_outputs=max((outputs for _, outputs in passes), default=0),
         shards=len(params.layers) * (shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
-        decoder=Needs.of_decoder(pixels, largest),
+        forward=max((peak for peak, _ in passes), default=0) if device == "cpu" else 0,
+        inputs=batch * largest * 3 * 4,
+        outputs=max((outputs for _, outputs in passes), default=0),
+        image=pixels,
     )
 
 

@@ -1,4 +1,4 @@
-"""Run `dff STAGE` in a process of its own that can be killed at any checkpoint.
+"""Run `dff STAGE` in a process of its own that can be killed at any checkpoint or instant.
 
 One server process imports everything once and forks for each run: starting Python with torch
 takes seconds, a fork milliseconds. It has run no arithmetic, so there are no threads to lose.
@@ -9,20 +9,26 @@ import sys
 from pathlib import Path
 
 SERVER = """
-import importlib, os, signal, sys
+import importlib, os, signal, sys, time
 from pathlib import Path
-import pipeline.cli, stages.concept_maps, stages.extract.stage, stages.factorize, store.writer
+import pipeline.cli, stages.concept_maps, stages.extract.stage, stages.extract.stream
+import stages.factorize, store.writer
+# what stages import only when they run: seconds that a fork need not spend again
+import stages.algorithms.backbone, stages.algorithms.nmf
 from store.layout import Layout
 
 staging = importlib.import_module("store.staging")
 # shards of a few rows, so that there are many checkpoints on small images
 ROWS = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}
 
-def run(stage, die_at):
+def run(stage, die_at, pause):
     rows = ROWS.get(stage, 100)
     layout = lambda *a, **k: Layout(rows // 2, rows)
     for module in (store.writer, stages.concept_maps, stages.extract.stage):
         module.plan_layout = layout
+    decode = stages.extract.stream.decode_rgb
+    # decoding takes a while, so that a random instant mostly finds the network at work
+    stages.extract.stream.decode_rgb = lambda data: (time.sleep(pause), decode(data))[1]
     write, count = staging.write_atomically, 0
     def dying(path, content):
         nonlocal count
@@ -38,13 +44,13 @@ def run(stage, die_at):
     pipeline.cli.main()
 
 for line in sys.stdin:
-    folder, stage, die_at = line.rstrip("\\n").split("\\t")
+    folder, stage, die_at, die_after, pause = line.rstrip("\\n").split("\\t")
     child = os.fork()
     if child == 0:
         os.chdir(folder)
         code = 1
         try:
-            run(stage, int(die_at))
+            run(stage, int(die_at), float(pause))
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
@@ -52,6 +58,9 @@ for line in sys.stdin:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+    if float(die_after):
+        time.sleep(float(die_after))
+        os.kill(child, signal.SIGKILL)  # a child that has ended is still to be waited for
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -75,10 +84,21 @@ class Killable:
         self._server.wait(timeout=60)
         self._server.stdout.close()
 
-    def run(self, project: Path, stage: str, die_at: int = 0) -> tuple[int, str]:
-        """Exit code (-9: killed) and output of one run that dies at its `die_at`-th checkpoint."""
+    def run(
+        self,
+        project: Path,
+        stage: str,
+        die_at: int = 0,
+        die_after: float = 0,
+        pause: float = 0,
+    ) -> tuple[int, str]:
+        """Exit code (-9: killed) and output of one run.
+
+        It dies at its `die_at`-th checkpoint, or after so many seconds, wherever it is.
+        `pause` are seconds that extract waits at each image.
+        """
         assert self._server.stdin and self._server.stdout
-        self._server.stdin.write(f"{project}\t{stage}\t{die_at}\n")
+        self._server.stdin.write(f"{project}\t{stage}\t{die_at}\t{die_after}\t{pause}\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
         return code, (project / f"{stage}.log").read_text()

@@ -30,6 +30,7 @@ from stages.algorithms.backbone.weights import (
     install,
     parse_weights,
     read_tensors,
+    used_tensors,
 )
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,6 +50,8 @@ class Backbone:
         What images in 0 to 1 must be normalised with: red, green, blue.
     weights_digest
         SHA-256 of the tensors in use: those down to the deepest layer.
+    layer_digests
+        For each layer, SHA-256 of the tensors that it depends on.
     device
         Where it runs.
     dtype
@@ -60,6 +63,7 @@ class Backbone:
     mean: Channels
     std: Channels
     weights_digest: str
+    layer_digests: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
     _network: fx.GraphModule
@@ -174,10 +178,15 @@ def load_backbone(
     for layer in nodes:
         channels(backbone, layer)  # refused before anything is downloaded
     source = parse_weights(backbone, weights)
-    network = prune(_traced(backbone, source), dict.fromkeys(nodes.values()))
+    traced = _traced(backbone, source)
+    network = prune(traced, dict.fromkeys(nodes.values()))
     if source.seed is None:
         install(network, read_tensors(source), backbone, weights)
     weights_digest = digest(network)
+    layer_digests = {
+        layer: digest(network, used_tensors(prune(traced, [node])).keys())
+        for layer, node in nodes.items()
+    }
     try:
         place = torch.device(device)
         network.to(place, dtype).to(memory_format=torch.channels_last)
@@ -189,6 +198,7 @@ def load_backbone(
         mean=source.mean,
         std=source.std,
         weights_digest=weights_digest,
+        layer_digests=layer_digests,
         device=place,
         dtype=dtype,
         _network=network,

@@ -6,7 +6,7 @@ import http.client
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,16 +250,20 @@ def _fault(name: str, wanted: torch.Tensor, given: torch.Tensor | None) -> str |
     return None
 
 
-def digest(network: nn.Module) -> str:
+def digest(network: nn.Module, names: Collection[str] | None = None) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor that decides the output.
 
     Parameters
     ----------
     network
         Pruned, on the CPU.
+    names
+        Of the tensors; by default all.
     """
     total = hashlib.sha256()
     for name, tensor in used_tensors(network).items():
+        if names is not None and name not in names:
+            continue
         total.update(
             f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode(errors="backslashreplace")
         )

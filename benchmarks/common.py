@@ -1,0 +1,139 @@
+"""Shared by the benchmarks: tables, JSON, medians, photographs, processes and their peak RSS."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.init import write_params
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+BINARIES = Path(sys.executable).parent
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    cuda = torch.cuda.is_available()
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def median_seconds(work: Callable[[], Any], runs: int) -> float:
+    """Median of several timings, after none to warm up: each caller decides what is warm."""
+    return statistics.median(seconds(work) for _ in range(runs))
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def interleaved(cases: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
+    """Time all cases in turn, several times over, so that a busy moment hits all alike."""
+    timings: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(runs):
+        for name, work in cases.items():
+            timings[name].append(seconds(work))
+    return timings
+
+
+def report(name: str, title: str, rows: Sequence[dict[str, Any]], **facts: Any) -> None:
+    """Print one table and write ``results/<name>.json``."""
+    table = Table(title=title, box=None)
+    columns = list(rows[0])
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    Console(width=150).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    content = {"title": title, "machine": machine(), **facts, "rows": list(rows)}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else _whole(value)
+
+
+def _whole(value: Any) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def draw_photographs(folder: Path, count: int, size: tuple[int, int] = (500, 375)) -> Path:
+    """JPEG files of about the weight of photographs, for machines without any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3)).astype(np.uint8))
+        fine = rng.normal(0, 6, (size[1], size[0], 3))
+        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) + fine
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+            folder / f"{i:06d}.jpg", quality=90
+        )
+    return folder
+
+
+def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
+    """A project over a folder of photographs, with its index made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = extract.pop("layers", [])
+    write_params(
+        folder,
+        str(photographs.resolve()),
+        None,
+        backbone=extract.pop("backbone", ""),
+        weights=str(extract.pop("weights", "")),
+        layers=layers,
+        force=True,
+    )
+    path = folder / "params.yaml"
+    lines = path.read_text().splitlines()
+    for key, value in extract.items():
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"  {key}:"))
+        lines[at] = f"  {key}: {value}"
+    path.write_text("\n".join(lines) + "\n")
+    run_dff(folder, "index")
+    return folder
+
+
+def run_dff(project: Path, *arguments: str) -> dict[str, float]:
+    """`dff ...` in a process of its own: its seconds and its peak RSS in MiB."""
+    command = [str(BINARIES / "dff"), *arguments, "--project", str(project)]
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert child.stderr
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {said}")
+    return {"seconds": time.perf_counter() - start, "peak_mib": usage.ru_maxrss / 1024}
