@@ -116,7 +116,6 @@ def write_maps(
         columns,
         np.uint16,
         layout=plan_layout(sum(h * w for h, w in sizes), 2 * columns, shard_bytes=SHARD_BYTES),
-        compressor="zstd",
         resume=resume,
         on_flush=lambda stored: work.checkpoint(
             **{key: stored},

@@ -1,4 +1,4 @@
-"""One chunk of rows as bytes: compressed sparse rows where that is smaller, dense elsewhere.
+"""One chunk of rows as bytes: compressed sparse rows where that is much smaller, dense elsewhere.
 
 ReLU activations deep in a network are mostly zeros, and factorization wants them as sparse rows.
 So a chunk is written in the form it is read in; the smaller form is chosen chunk by chunk. All
@@ -10,13 +10,16 @@ numbers are little-endian::
     columns   column of each non-zero, row by row, same type                    only in form 'S'
     values    form 'S': the non-zeros; form 'D': all values, row-major
 
-Each of the three is a Blosc frame (shuffled, LZ4 by default: it decodes nearly as fast as memory
-is read). A value counts as zero only when all its bits are: -0.0 and NaN come back as they were.
+Each of the three is a shuffled Blosc frame: LZ4 for sparse rows, which decodes nearly as fast as
+memory is read; Zstandard for dense ones, where it finds the zeros that are left (at half density
+0.59 of the bytes against 0.92). A value counts as zero only when all its bits are: -0.0 and NaN
+come back as they were.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,8 +31,13 @@ Array = NDArray[Any]
 
 VERSION = 1
 HEADER = struct.Struct("<BB4sHIIII")
+# Sparse rows must save this factor before compression: below it dense ones are read faster, and
+# compress about as well. For float16 that means up to a third of non-zeros.
+SPARSE_GAIN = 1.5
 FRAME = struct.Struct("<4xI4xI")  # of Blosc: bytes before and after compression
 SPARSE, DENSE = ord("S"), ord("D")
+
+FLOAT16_VALUES = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 # Blosc's own threads place blocks in the order they finish: other bytes on every run.
 blosc.use_threads = False
@@ -39,7 +47,7 @@ class ChunkError(ValueError):
     """Bytes that are not a chunk of the expected shape."""
 
 
-def encode(rows: Array, *, narrow: bool = False, compressor: str = "lz4") -> bytes:
+def encode(rows: Array, *, narrow: bool = False) -> bytes:
     """The bytes of one chunk.
 
     Parameters
@@ -48,8 +56,6 @@ def encode(rows: Array, *, narrow: bool = False, compressor: str = "lz4") -> byt
         Of any real type of 1, 2, 4 or 8 bytes.
     narrow : bool
         Keep float32 values as float16, unless one of this chunk would become infinite.
-    compressor : str
-        What Blosc uses inside: ``lz4`` or ``zstd``.
 
     Returns
     -------
@@ -63,18 +69,18 @@ def encode(rows: Array, *, narrow: bool = False, compressor: str = "lz4") -> byt
         kept = _bits(half) != 0  # a few may be too small for float16
         places, values = (places, half) if kept.all() else (places[kept], half[kept])
     small = _index_type(channels)
-    if len(places) * (small.itemsize + values.itemsize) < rows.size * values.itemsize:
+    if SPARSE_GAIN * len(places) * (small.itemsize + values.itemsize) < rows.size * values.itemsize:
         form = SPARSE
-        pointers = np.searchsorted(places, np.arange(len(rows) + 1) * channels)
-        parts = [np.diff(pointers).astype(small), (places % channels).astype(small), values]
+        pointers = _pointers(places, len(rows), channels)
+        counts, columns = np.diff(pointers), places % channels
+        parts = [_lz4(counts.astype(small)), _lz4(columns.astype(small)), _lz4(values)]
     else:
         form = DENSE
-        parts = [values[:0], values[:0], flat.astype(values.dtype)]
-    first, second, third = (_compress(part, compressor) for part in parts)
+        parts = [b"", b"", _zstd(flat.astype(values.dtype))]
     header = HEADER.pack(
-        VERSION, form, values.dtype.str.encode(), 0, len(rows), len(places), len(first), len(second)
+        VERSION, form, values.dtype.str.encode(), 0, len(rows), len(places), *map(len, parts[:2])
     )
-    return b"".join([header, first, second, third])
+    return b"".join([header, *parts])
 
 
 def _bits(values: Array) -> Array:
@@ -93,11 +99,12 @@ def _index_type(channels: int) -> np.dtype[Any]:
     return np.dtype("<u2" if channels < 2**16 else "<u4")
 
 
-def _compress(values: Array, compressor: str) -> bytes:
-    if not values.size:
-        return b""
-    level = 5 if compressor == "lz4" else 1
-    return bytes(blosc.compress(values, compressor.encode(), level, blosc.SHUFFLE))
+def _lz4(values: Array) -> bytes:
+    return bytes(blosc.compress(values, b"lz4", 5, blosc.SHUFFLE)) if values.size else b""
+
+
+def _zstd(values: Array) -> bytes:
+    return bytes(blosc.compress(values, b"zstd", 1, blosc.SHUFFLE)) if values.size else b""
 
 
 @dataclass(frozen=True)
@@ -143,18 +150,30 @@ class Chunk:
 
     def dense(self, dtype: Any = None) -> Array:
         """All values ``[rows, channels]``, as `dtype` (by default the stored type)."""
-        shape = self.rows, self.channels
-        if self.form == DENSE:
-            values = _decompress(self._parts[2], self.dtype, shape[0] * shape[1])
-            return values.reshape(shape).astype(dtype or self.dtype, copy=False)
-        out = np.zeros(shape, dtype or self.dtype)
-        pointers, columns, values = self.parts()
-        starts = np.arange(self.rows, dtype=np.int64) * self.channels
-        places = np.repeat(starts, np.diff(pointers))
-        places += columns
-        out.reshape(-1)[places] = values
+        out = np.empty((self.rows, self.channels), dtype or self.dtype)
+        self.fill(out, 0, self.rows)
         return out
 
+    def fill(self, out: Array, first: int, stop: int) -> None:
+        """Write rows ``first:stop`` into ``out [stop - first, channels]``, C-contiguous."""
+        if self.form == DENSE:
+            _assign(out, self._all_values[first:stop])
+            return
+        pointers, columns, values = self.parts
+        chosen = slice(int(pointers[first]), int(pointers[stop]))
+        places = np.repeat(
+            np.arange(stop - first) * self.channels, np.diff(pointers[first : stop + 1])
+        )
+        places += columns[chosen]
+        out[:] = 0
+        out.reshape(-1)[places] = values[chosen]  # the few there are
+
+    @cached_property
+    def _all_values(self) -> Array:
+        values = _decompress(self._parts[2], self.dtype, self.rows * self.channels)
+        return values.reshape(self.rows, self.channels)
+
+    @cached_property
     def parts(self) -> tuple[NDArray[np.int64], Array, Array]:
         """Row pointers ``[rows + 1]``, columns and values of the non-zeros, in row order.
 
@@ -163,10 +182,13 @@ class Chunk:
         ChunkError
             When the parts do not agree with the header.
         """
-        if self.form == DENSE:
-            sparse = scipy.sparse.csr_array(self.dense().astype(_arithmetic(self.dtype)))
-            return sparse.indptr.astype(np.int64), sparse.indices, sparse.data
         small = _index_type(self.channels)
+        pointers: NDArray[np.int64]
+        if self.form == DENSE:
+            flat = self._all_values.reshape(-1)
+            places = np.flatnonzero(_bits(flat))
+            pointers = _pointers(places, self.rows, self.channels)
+            return pointers, (places % self.channels).astype(small), flat[places]
         counts = _decompress(self._parts[0], small, self.rows)
         pointers = np.zeros(self.rows + 1, np.int64)
         np.cumsum(counts, out=pointers[1:])
@@ -174,6 +196,19 @@ class Chunk:
             raise ChunkError(f"{pointers[-1]} non-zeros counted, {self.nonzeros} announced")
         columns = _decompress(self._parts[1], small, self.nonzeros)
         return pointers, columns, _decompress(self._parts[2], self.dtype, self.nonzeros)
+
+
+def _pointers(places: NDArray[np.int64], rows: int, channels: int) -> NDArray[np.int64]:
+    """Where each row begins among the ascending flat `places` of the non-zeros ``[rows + 1]``."""
+    return np.searchsorted(places, np.arange(rows + 1) * channels).astype(np.int64)
+
+
+def _assign(out: Array, values: Array) -> None:
+    """``out[:] = values``; float16 becomes float32 by table, 7 times faster than numpy's cast."""
+    if values.dtype == np.float16 and out.dtype == np.float32:
+        np.take(FLOAT16_VALUES, values.view(np.uint16), out=out, mode="clip")
+    else:
+        out[:] = values
 
 
 def _arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -209,7 +244,7 @@ def assemble(
     csr_array [rows, channels]
         Sorted columns; int32 indices unless there are more than 2^31 non-zeros.
     """
-    decoded = [(chunk.parts(), first, stop) for chunk, first, stop in pieces]
+    decoded = [(chunk.parts, first, stop) for chunk, first, stop in pieces]
     counts = [np.diff(parts[0][first : stop + 1]) for parts, first, stop in decoded]
     pointers = np.concatenate([np.zeros(1, np.int64), *counts])
     np.cumsum(pointers, out=pointers)
@@ -221,7 +256,7 @@ def assemble(
         chosen = slice(int(row_pointers[first]), int(row_pointers[stop]))
         size = chosen.stop - chosen.start
         columns[at : at + size] = some_columns[chosen]
-        values[at : at + size] = some_values[chosen]
+        _assign(values[at : at + size], some_values[chosen])
         at += size
     matrix = scipy.sparse.csr_array(
         (values, columns, pointers.astype(index_type)), shape=(len(pointers) - 1, channels)

@@ -26,12 +26,9 @@ class RowsCodec(ArrayBytesCodec):
     ----------
     narrow : bool
         Keep float32 values as float16 where none of a chunk becomes infinite.
-    compressor : str
-        ``lz4`` or ``zstd``.
     """
 
     narrow: bool = False
-    compressor: str = "lz4"
     is_fixed_size = False
 
     @classmethod
@@ -41,8 +38,7 @@ class RowsCodec(ArrayBytesCodec):
 
     def to_dict(self) -> dict[str, Any]:
         """For the array's metadata."""
-        options = {"narrow": self.narrow, "compressor": self.compressor}
-        return {"name": NAME, "configuration": options}
+        return {"name": NAME, "configuration": {"narrow": self.narrow}}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Not known beforehand."""
@@ -57,7 +53,7 @@ class RowsCodec(ArrayBytesCodec):
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         rows = np.asarray(chunk_data.as_numpy_array())
-        content = encode(rows, narrow=self.narrow, compressor=self.compressor)
+        content = encode(rows, narrow=self.narrow)
         return chunk_spec.prototype.buffer.from_bytes(content)
 
 

@@ -129,21 +129,17 @@ class Ragged:
         """Rows of several spans, one after the other; errors as `rows`."""
         out = np.empty((sum(stop - start for start, stop in spans), self.channels), self.dtype)
         at = 0
-        dense: dict[int, Array] = {}  # neighbouring pieces of one chunk are decoded once
-        for number, chunk, first, stop in self._pieces(spans):
-            if number not in dense:
-                dense = {number: chunk.dense(self.dtype)}
-            out[at : at + stop - first] = dense[number][first:stop]
+        for chunk, first, stop in self._pieces(spans):
+            chunk.fill(out[at : at + stop - first], first, stop)
             at += stop - first
         return out
 
     def read_sparse(self, spans: Sequence[Span]) -> scipy.sparse.csr_array:
         """Rows of several spans as one sparse matrix; float32 for float16; errors as `rows`."""
-        pieces = [(chunk, first, stop) for _, chunk, first, stop in self._pieces(spans)]
-        return assemble(pieces, self.channels, self.dtype)
+        return assemble(list(self._pieces(spans)), self.channels, self.dtype)
 
-    def _pieces(self, spans: Sequence[Span]) -> Iterator[tuple[int, Chunk, int, int]]:
-        """(number, chunk, first row in it, one past the last) of the spans, in their order."""
+    def _pieces(self, spans: Sequence[Span]) -> Iterator[tuple[Chunk, int, int]]:
+        """(chunk, first row in it, one past the last) of the spans, in their order."""
         size = self._shards.chunk_rows
         wanted: list[tuple[int, int, int]] = []
         for start, stop in spans:
@@ -154,7 +150,7 @@ class Ragged:
                 wanted.append((number, max(start - base, 0), min(stop - base, size)))
         chunks = self._shards.chunks(number for number, _, _ in wanted)
         for number, first, last in wanted:
-            yield number, chunks[number], first, last
+            yield chunks[number], first, last
 
     def map(self, entry: int) -> Array:
         """Entry `entry` as an ``[h, w, channels]`` array."""

@@ -42,8 +42,6 @@ class RaggedWriter:
         By default from `plan_layout`.
     narrow : bool
         Keep float32 values as float16 on disk, chunk by chunk, unless one would become infinite.
-    compressor : {"lz4", "zstd"}
-        ``lz4`` reads fastest, ``zstd`` is smaller.
     resume : mapping, optional
         What `on_flush` was given last: the shards it counts are kept.
     on_flush : callable, optional
@@ -61,14 +59,13 @@ class RaggedWriter:
         *,
         layout: Layout | None = None,
         narrow: bool = False,
-        compressor: str = "lz4",
         resume: Flushed | None = None,
         on_flush: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.offsets = offsets_of(grid_hw)
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
-        self.codec = RowsCodec(narrow=narrow, compressor=compressor)
+        self.codec = RowsCodec(narrow=narrow)
         stored = 2 if narrow else self.dtype.itemsize
         self.layout = layout or plan_layout(self.total_rows, channels * stored)
         resume = {"rows": 0, **(resume or {})}
@@ -157,7 +154,7 @@ class RaggedWriter:
             self._values.update_attributes(self._counted())
 
     def _encode(self) -> None:
-        content = encode(self._chunk, narrow=self.codec.narrow, compressor=self.codec.compressor)
+        content = encode(self._chunk, narrow=self.codec.narrow)
         chunk = Chunk.parse(content, self._chunk.shape[1])
         self._nonzeros += chunk.nonzeros
         self._dtypes[chunk.dtype.name] += 1

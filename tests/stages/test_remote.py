@@ -1,5 +1,6 @@
 """The activation store in a bucket, against a real S3-speaking server on this machine."""
 
+import gc
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -43,6 +44,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def forget_connections() -> None:
     fsspec.filesystem("s3").clear_instance_cache()
+    gc.collect()  # here, where their warnings are expected, and not in a later test
 
 
 def test_the_pipeline_with_its_activations_in_a_bucket(

@@ -1,0 +1,1 @@
+"""One script per claim: prints a table, writes JSON into results/."""
