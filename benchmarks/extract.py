@@ -2,7 +2,8 @@
 
     python benchmarks/extract.py [--photographs FOLDER] [--squeezenet WEIGHTS]
 
-`forward` is the network alone on the same batches in memory. `one by one` is decode, resize,
+`forward` is the network alone on the same images in memory, all cores, in batches of 16 or of 4,
+whichever is faster here; the next two take that size, too. `one by one` is decode, resize,
 normalise and forward one after the other, nothing overlapped and nothing stored; `decode in
 threads` decodes each batch with all cores first. `stage` is all of `dff extract` but the start of
 Python: loading weights, decoding, forward passes, encoding, writing, publishing. Each network is
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 import torchvision
 
-from benchmarks.common import draw_photographs, interleaved, make_project, report
+from benchmarks.common import draw_photographs, interleaved, make_project, report, seconds
 from pipeline.params import read_params
 from pipeline.resources import make_resources
 from stages.algorithms.backbone import Backbone, load_backbone
@@ -35,7 +36,7 @@ from stages.images import decode_rgb, normalise, resize_rgb
 from stages.stage import execute
 from store import open_artifact
 
-BATCH = 16
+SIZES = (16, 4)
 
 
 def prepared(index: ImageIndex, network: Backbone, i: int) -> np.ndarray:
@@ -43,42 +44,45 @@ def prepared(index: ImageIndex, network: Backbone, i: int) -> np.ndarray:
     return normalise(rgb, network.mean, network.std)
 
 
-def batches(images: list[np.ndarray]) -> list[torch.Tensor]:
+def batches(images: list[np.ndarray], size: int) -> list[torch.Tensor]:
     return [
-        torch.from_numpy(np.stack(images[i : i + BATCH])).permute(0, 3, 1, 2)
-        for i in range(0, len(images), BATCH)
+        torch.from_numpy(np.stack(images[i : i + size])).permute(0, 3, 1, 2)
+        for i in range(0, len(images), size)
     ]
+
+
+def run_all(network: Backbone, inputs: list[torch.Tensor]) -> None:
+    for batch in inputs:
+        network(batch)
+    if network.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def best(work: Callable[[], Any]) -> float:
+    return min(seconds(work) for _ in range(2))
 
 
 def cases(project: Path, network: Backbone, count: int) -> dict[str, Callable[[], Any]]:
     index = ImageIndex.open(project / "artifacts/index", project)
-    in_memory = batches([prepared(index, network, i) for i in range(count)])
+    images = [prepared(index, network, i) for i in range(count)]
+    size = min(SIZES, key=lambda size: best(lambda: run_all(network, batches(images[:32], size))))
+    in_memory = batches(images, size)
     params, resources = read_params(project)["extract"], make_resources("auto", 0, "8GiB", "")
 
-    def synchronised() -> None:
-        if network.device.type == "cuda":
-            torch.cuda.synchronize()
-
     def forward() -> None:
-        for batch in in_memory:
-            network(batch)
-        synchronised()
+        run_all(network, in_memory)
 
     def one_by_one() -> None:
-        for start in range(0, count, BATCH):
-            chosen = range(start, min(start + BATCH, count))
-            (batch,) = batches([prepared(index, network, i) for i in chosen])
-            network(batch)
-        synchronised()
+        for start in range(0, count, size):
+            chosen = range(start, min(start + size, count))
+            run_all(network, batches([prepared(index, network, i) for i in chosen], size))
 
     def decode_in_threads() -> None:
         with ThreadPoolExecutor(resources.workers) as pool:
-            for start in range(0, count, BATCH):
-                chosen = range(start, min(start + BATCH, count))
+            for start in range(0, count, size):
+                chosen = range(start, min(start + size, count))
                 images = list(pool.map(lambda i: prepared(index, network, i), chosen))
-                (batch,) = batches(images)
-                network(batch)
-        synchronised()
+                run_all(network, batches(images, size))
 
     def stage() -> None:
         shutil.rmtree(project / "artifacts/activations.zarr", ignore_errors=True)

@@ -17,6 +17,8 @@ JOB_IMAGES = 512
 # All layers together hold so many encoded bytes before their shards are written.
 SHARDS_BYTES = 256 * 2**20
 SHARD_BYTES = 64 * 2**20
+# Images at once in the network on a CPU; see `stages.extract.stream`.
+CPU_SLICE = 4
 # An image while it is decoded: Pillow's own, RGB, turned upright.
 DECODE_COPIES = 3
 
@@ -127,10 +129,13 @@ class Lanes:
         Batches in work at once.
     threads : int
         Threads of each in the network.
+    slice : int
+        Images that the network sees at once.
     """
 
     count: int
     threads: int
+    slice: int
 
     @property
     def waiting(self) -> int:
@@ -148,16 +153,21 @@ class Needs:
         The process as it is: interpreter, libraries, weights.
     shards : int
         Encoded rows that wait for their shards, and the chunks being filled.
+    slice : int
+        Images that the network sees at once.
     forward : int
-        The network's own peak in one pass of one batch.
-    inputs, outputs : int
-        One batch's pixels, and its activations at all tapped layers.
+        The network's own peak in one pass of a slice.
+    inputs : int
+        Pixels of a slice.
+    outputs : int
+        Activations of a whole batch at all tapped layers.
     image : int
         Pixels of the largest image file.
     """
 
     resident: int
     shards: int
+    slice: int
     forward: int
     inputs: int
     outputs: int
@@ -170,7 +180,7 @@ class Needs:
 
     @property
     def lane(self) -> int:
-        """One batch in work: its images and their stack, then the pass, then the outputs."""
+        """One batch in work: a slice's images and their stack, the pass, the outputs so far."""
         decoding = self.inputs + 3 * self.image * DECODE_COPIES
         return max(decoding, 2 * self.inputs, self.inputs + self.forward) + self.outputs
 
@@ -191,4 +201,4 @@ class Needs:
                 f"{budget / 2**20:.0f} MiB: lower extract.batch or extract.size, tap fewer "
                 "layers, or raise --memory"
             )
-        return Lanes(int(fitting), max(1, workers // int(fitting)))
+        return Lanes(int(fitting), max(1, workers // int(fitting)), self.slice)

@@ -16,6 +16,7 @@ import psutil
 import zarr
 
 from stages.extract.plan import (
+    CPU_SLICE,
     Needs,
     Order,
     disk_order,
@@ -57,7 +58,7 @@ class ExtractParams:
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
     size: int = param(224, "pixels of the network's input, long side")
-    batch: int = param(16, "images per forward pass")
+    batch: int = param(16, "images per forward pass of a GPU; a CPU takes four at a time")
     precision: Literal["float32", "bfloat16"] = param(
         "float32", "float32, or bfloat16: often twice as fast, activations differ by 1-2 %"
     )
@@ -205,16 +206,18 @@ def _needs(params: ExtractParams, index: ImageIndex, order: Order, device: str) 
     from stages.algorithms.backbone import forward_bytes
 
     shapes = set(order.shapes)
-    batch = max(2, params.batch)
-    passes = [forward_bytes(params.backbone, params.layers, batch, *shape) for shape in shapes]
+    cpu = device == "cpu"
+    size = max(2, min(CPU_SLICE, params.batch) if cpu else params.batch)
+    passes = [forward_bytes(params.backbone, params.layers, size, *shape) for shape in shapes]
     largest = max((h * w for h, w in shapes), default=1)
     pixels = max((int(h) * int(w) for h, w in index.sizes), default=1)
     return Needs(
         resident=int(psutil.Process().memory_info().rss),
         shards=len(params.layers) * (shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
-        forward=max((peak for peak, _ in passes), default=0) if device == "cpu" else 0,
-        inputs=batch * largest * 3 * 4,
-        outputs=max((outputs for _, outputs in passes), default=0),
+        slice=size,
+        forward=max((peak for peak, _ in passes), default=0) if cpu else 0,
+        inputs=size * largest * 3 * 4,
+        outputs=max((outputs for _, outputs in passes), default=0) * -(-params.batch // size),
         image=pixels,
     )
 

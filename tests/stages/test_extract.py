@@ -314,11 +314,11 @@ def test_memory_of_a_forward_pass_by_hand() -> None:
 
 
 def test_lanes_by_hand() -> None:
-    needs = Needs(resident=100, shards=20, forward=50, inputs=10, outputs=5, image=1)
+    needs = Needs(resident=100, shards=20, slice=4, forward=50, inputs=10, outputs=5, image=1)
     assert needs.fixed == 130 and needs.lane == 65
-    assert needs.lanes_within(130 + 65, 8) == Lanes(1, 8)
-    assert needs.lanes_within(130 + 4 * 65 + 1, 8) == Lanes(4, 2)
-    assert needs.lanes_within(10_000, 8) == Lanes(8, 1)
+    assert needs.lanes_within(130 + 65, 8) == Lanes(1, 8, 4)
+    assert needs.lanes_within(130 + 4 * 65 + 1, 8) == Lanes(4, 2, 4)
+    assert needs.lanes_within(10_000, 8) == Lanes(8, 1, 4)
     assert needs.lanes_within(10_000, 8).waiting == 9
     with pytest.raises(StageError, match=r"needs about 0 MiB.*the budget is 0 MiB"):
         needs.lanes_within(194, 8)

@@ -1,0 +1,64 @@
+"""The examples in docs/store.md and in docstrings run, and give what they say."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.init import write_params
+from tools import ROOT, draw, edit, run_dff
+
+MODULES = ("store.artifact", "store.location", "stages.algorithms.nmf.factorize")
+
+
+@pytest.fixture(scope="module")
+def demo_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two sets of four images, seen by the demo's network."""
+    home = tmp_path_factory.mktemp("examples")
+    for name in ("bird", "car"):
+        for i in range(4):
+            draw(home / "photographs" / name / f"{i}.png", i)
+    write_params(
+        home,
+        str(home / "photographs"),
+        None,
+        backbone="demo",
+        weights="bundled",
+        layers=["conv4_2"],
+    )
+    edit(home, "batch: 16", "batch: 4")
+    for stage in ("index", "extract"):
+        assert run_dff(stage, "--project", str(home)).exit_code == 0
+    return home
+
+
+def check(text: str, name: str) -> int:
+    test = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    results = runner.run(test, out=said.append)
+    assert results.failed == 0, "".join(said)
+    return results.attempted
+
+
+def test_the_store_document(demo_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo_like)
+    text = (ROOT / "docs/store.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert check("\n".join(blocks), "docs/store.md") > 20
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(demo_like: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo_like)
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner()
+    attempted = 0
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+        said: list[str] = []
+        results = runner.run(test, out=said.append)
+        assert results.failed == 0, "".join(said)
+        attempted += results.attempted
+    assert attempted > 0
