@@ -92,7 +92,7 @@ class Ragged:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values as they are read; on disk they may be narrower."""
-        return np.dtype(self.values.dtype)
+        return np.dtype(self.values.dtype).newbyteorder("=")
 
     @property
     def density(self) -> float:

@@ -3,8 +3,8 @@
 On a CPU every core takes a job of its own, on one thread from decoding to the last layer: nothing
 waits for the slowest thread of each layer, and decoding, forward passes and writing overlap by
 themselves. Four images at a time in the network were measured 1.2 (VGG-19) to 1.5 (SqueezeNet)
-times faster than sixteen, whose intermediate results fit no cache. On a GPU the lanes decode and copy
-while it computes whole batches.
+times faster than sixteen, whose intermediate results fit no cache. On a GPU the lanes decode and
+copy while it computes whole batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
