@@ -58,6 +58,7 @@ Cluster = Annotated[
     str, typer.Option(envvar="DFF_CLUSTER", help="Address of a dask scheduler (densecrf).")
 ]
 STORE_HELP = "Folder or fsspec URL (s3://bucket/prefix) to put activations into."
+REUSE_HELP = "Take over rows of images that earlier extractions have seen."
 Store = Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP)]
 
 
@@ -96,9 +97,13 @@ def _stage_command(stage: Stage[Any]) -> None:
             str,
             typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=stage.name != "extract"),
         ] = "",
+        reuse: Annotated[
+            bool,
+            typer.Option(envvar="DFF_REUSE", help=REUSE_HELP, hidden=stage.name != "extract"),
+        ] = True,
     ) -> None:
         params = read_params(project)[stage.name]
-        resources = make_resources(device, workers, memory, cluster, store)
+        resources = make_resources(device, workers, memory, cluster, store, reuse)
         with interruptible():
             out = execute(stage, params, project, resources)
         print(out)
@@ -124,14 +129,16 @@ def run(
     that was interrupted goes on where it stopped.
     """
     check_root(project, read_params(project)["index"].root)
-    make_resources(device, workers, memory, cluster)  # refuse bad ones before the first stage
+    # refuse bad ones before the first stage
+    checked = make_resources(device, workers, memory, cluster, store)
     ensure_repository(project)
     resources = {
         "DFF_DEVICE": device,
         "DFF_WORKERS": str(workers),
         "DFF_MEMORY": memory,
         "DFF_CLUSTER": cluster,
-        "DFF_STORE": store,
+        "DFF_STORE": checked.store or "",
+        "DFF_REUSE": "0" if force else "1",
     }
     with interruptible():
         repro(project, resources, force=force)

@@ -6,6 +6,7 @@ import re
 import psutil
 
 from stages.stage import Resources
+from store import Location
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -15,7 +16,12 @@ class ResourceError(Exception):
 
 
 def make_resources(
-    device: str, workers: int, memory: str, cluster: str, store: str = ""
+    device: str,
+    workers: int,
+    memory: str,
+    cluster: str,
+    store: str = "",
+    reuse: bool = True,
 ) -> Resources:
     """Resolve what ``auto`` stands for and check what was asked for.
 
@@ -31,7 +37,9 @@ def make_resources(
         workers=workers or len(os.sched_getaffinity(0)),
         memory=_memory(memory),
         cluster=cluster or None,
-        store=store or None,
+        # DVC runs stages in the project's folder: a relative one is relative to where we are now
+        store=str(Location.of(store).absolute()) if store else None,
+        reuse=reuse,
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from stages.stage import Stage, fingerprint
-from store import SchemaMismatch, read_progress
+from store import ArtifactDamaged, SchemaMismatch, read_progress
 from store.artifact import read_attrs
 from store.staging import staging_folder
 
@@ -41,10 +42,11 @@ def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
     progress = read_progress(out, wanted)
     try:
         attrs = read_attrs(out)
-    except SchemaMismatch as error:
+    except (SchemaMismatch, ArtifactDamaged) as error:
         return State(stage.name, "stale", size, str(error))
     if attrs is not None and attrs["fingerprint"] == wanted:
-        return State(stage.name, "fresh", size, str(stage.writes))
+        elsewhere = f"; arrays at {attrs['store']}" if "store" in attrs else ""
+        return State(stage.name, "fresh", size, f"{stage.writes}{elsewhere}")
     if progress is not None and "total" in progress:
         detail = f"{progress['done']} of {progress['total']} {progress['unit']}"
         return State(stage.name, "partial", size, detail)
@@ -56,12 +58,13 @@ def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(
-        (Path(parent) / name).stat().st_size
-        for parent, _, names in os.walk(folder)
-        for name in names
-    )
+    """Bytes of all files below a folder; what vanishes meanwhile does not count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(parent) / name).lstat().st_size
+    return total
 
 
 def readable_size(count: int) -> str:

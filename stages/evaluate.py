@@ -86,8 +86,8 @@ class _SetTruth:
 
 def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
-    index = ImageIndex.open(inputs["index"], inputs.project)
     factors = open_artifact(inputs["factorize"])
+    index = ImageIndex.open(inputs["index"], inputs.project, factors.images)
     opened = {kind: open_artifact(inputs[stage]) for kind, stage in KINDS.items()}
     damaged: dict[str, str] = {}
     scores: list[dict[str, Any]] = []

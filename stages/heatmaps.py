@@ -47,7 +47,7 @@ def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
     factors = open_artifact(inputs["factorize"])
-    index = ImageIndex.open(inputs["index"], inputs.project)
+    index = ImageIndex.open(inputs["index"], inputs.project, factors.images)
     group = create_artifact(
         work.path,
         stage="heatmaps",

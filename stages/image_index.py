@@ -40,14 +40,25 @@ class ImageIndex:
     attrs: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path, project: Path) -> "ImageIndex":
-        """Open the index artifact at `path` of the project in folder `project`."""
+    def open(cls, path: Path, project: Path, images: Sequence[str] | None = None) -> "ImageIndex":
+        """Open the index artifact at `path` of the project in folder `project`.
+
+        Parameters
+        ----------
+        images : sequence of str, optional
+            Image names of an artifact that is used together with it.
+
+        Raises
+        ------
+        StageError
+            When that artifact was made from another index: its image ids mean other images.
+        """
         attrs = read_attrs(path)
         if attrs is None:
             raise ArtifactMissing(f"{path}: not there yet; run `dff index`")
         members = read_table(path / "sets.parquet")
         base = path if attrs["inside"] else project
-        return cls(
+        index = cls(
             images=read_table(path / "images.parquet"),
             sets={
                 str(name): [int(i) for i in members.loc[members["set"] == name, "image_id"]]
@@ -57,6 +68,12 @@ class ImageIndex:
             dataset=open_dataset(attrs["reader"], base / attrs["root"], attrs["options"]),
             attrs=attrs,
         )
+        if images is not None and list(images) != index.names:
+            raise StageError(
+                f"{path}: was made after the artifacts that are used with it, of other images; "
+                "`dff run` makes all that is needed in order"
+            )
+        return index
 
     @cached_property
     def names(self) -> list[str]:

@@ -75,7 +75,7 @@ class _Task:
 def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
     heatmaps = open_artifact(inputs["heatmaps"])
-    index = ImageIndex.open(inputs["index"], inputs.project)
+    index = ImageIndex.open(inputs["index"], inputs.project, heatmaps.images)
     group = create_artifact(
         work.path,
         stage="refine",

@@ -39,6 +39,8 @@ class Resources:
         Address of a dask scheduler for the work that can be spread.
     store : str or None
         Folder or fsspec URL that activations are put into, instead of the artifact's folder.
+    reuse : bool
+        Take over what earlier artifacts have; False computes everything anew.
     """
 
     device: str = "auto"
@@ -46,6 +48,7 @@ class Resources:
     memory: int = 4 * 2**30
     cluster: str | None = None
     store: str | None = None
+    reuse: bool = True
 
     def torch_device(self) -> str:
         """The device by its name in torch: ``auto`` is CUDA where there is one.

@@ -23,7 +23,7 @@ from store.staging import write_atomically
 SCHEMA = 2  # of array artifacts
 RECORD_SCHEMA = 1  # of folders of files
 RECORD = "artifact.json"
-# Attribute of an artifact in the making where it cannot be renamed into place: at a URL.
+# Attribute of an artifact in the making that is not renamed into place: with `--store`.
 UNFINISHED = "unfinished"
 
 
@@ -85,7 +85,8 @@ class Artifact:
         """The ragged array `name` of `layer`."""
         key = f"{self._key(layer)}/{name}"
         try:
-            group = self.group[key]
+            with self.location.answering():
+                group = self.group[key]
         except (KeyError, ValueError) as error:
             raise ArtifactDamaged(f"{self.location}/{key}: gone or unreadable; {MEND}") from error
         return Ragged.open(cast(zarr.Group, group), self.images)
@@ -192,15 +193,20 @@ def create_artifact(
     layers: Sequence[str],
     images: Sequence[str],
     sets: Mapping[str, Sequence[int] | Array],
+    in_place: bool = False,
     **attrs: Any,
 ) -> zarr.Group:
     """Start an artifact in a staging folder, or go on with the one a killed run left there.
 
+    One that was begun with other facts is replaced.
+
     Parameters
     ----------
     place : path, URL or Location
-        The staging folder. At a URL, where nothing can be renamed, the artifact is marked as
-        unfinished until `finish_artifact`.
+        The staging folder.
+    in_place : bool
+        It is made where it will stay, with no renaming at the end: until `finish_artifact` it is
+        marked as unfinished.
     stage, fingerprint : str
         Who makes it, and from what.
     layers, images : sequence of str
@@ -219,33 +225,36 @@ def create_artifact(
         "images": list(images),
         "sets": list(sets),
         **attrs,
-        **({UNFINISHED: True} if location.path is None else {}),
+        **({UNFINISHED: True} if in_place else {}),
     }
+    entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     with location.answering():
-        return _begin(location, sets, facts)
+        return _begin(location, entries, json.loads(json.dumps(facts)))
 
 
 def _begin(
-    location: Location, sets: Mapping[str, Sequence[int] | Array], facts: dict[str, Any]
+    location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
 ) -> zarr.Group:
+    offsets = np.cumsum([0, *(len(members) for members in entries)])
+    joined = np.concatenate([np.empty(0, np.int64), *entries])
     if location.path is not None:
         for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
             leftover.unlink()
     if (location / "zarr.json").size() is not None:
         group = zarr.open_group(location.zarr_store(), mode="r+", zarr_format=3)
-        if "schema" in group.attrs:
+        # attributes that are there were written last: the other parts are there, too
+        if dict(group.attrs) == facts and np.array_equal(read_whole(group, "sets/entries"), joined):
             return group
     group = zarr.open_group(location.zarr_store(), mode="w", zarr_format=3)
-    entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
-    write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
-    write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
+    write_array(group, "sets/offsets", offsets)
+    write_array(group, "sets/entries", joined)
     # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
     # has them was created whole.
     return group.update_attributes(facts)
 
 
 def finish_artifact(group: zarr.Group) -> None:
-    """Mark an artifact at a URL as complete; one on this machine is published by renaming."""
+    """Mark an artifact that was made in place as complete."""
     if UNFINISHED not in group.attrs:
         return
     with Location.of_node(group).answering():
@@ -279,8 +288,9 @@ def open_artifact(place: str | Path) -> Artifact:
             group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
     except ValueError as error:
         raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
-    _check_schema(str(location), group.attrs.get("schema"), SCHEMA)
-    if group.attrs.get(UNFINISHED):
+    if group.attrs:
+        _check_schema(str(location), group.attrs.get("schema"), SCHEMA)
+    if not group.attrs or group.attrs.get(UNFINISHED):
         raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
     return Artifact(location, group)
 

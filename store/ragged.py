@@ -6,6 +6,7 @@ h x w grid, row-major) and ``image_ids int64 [n]`` (which image entry i is).
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -15,7 +16,7 @@ import scipy.sparse
 import zarr
 from numpy.typing import NDArray
 
-from store.chunk import Chunk, assemble
+from store.chunk import Chunk, ChunkError, assemble
 from store.errors import ArtifactDamaged
 from store.location import Span
 from store.reading import MEND, member, read_whole, where
@@ -129,14 +130,28 @@ class Ragged:
         """Rows of several spans, one after the other; errors as `rows`."""
         out = np.empty((sum(stop - start for start, stop in spans), self.channels), self.dtype)
         at = 0
-        for chunk, first, stop in self._pieces(spans):
-            chunk.fill(out[at : at + stop - first], first, stop)
-            at += stop - first
+        with self._damage(spans):
+            for chunk, first, stop in self._pieces(spans):
+                chunk.fill(out[at : at + stop - first], first, stop)
+                at += stop - first
         return out
 
     def read_sparse(self, spans: Sequence[Span]) -> scipy.sparse.csr_array:
         """Rows of several spans as one sparse matrix; float32 for float16; errors as `rows`."""
-        return assemble(list(self._pieces(spans)), self.channels, self.dtype)
+        with self._damage(spans):
+            return assemble(list(self._pieces(spans)), self.channels, self.dtype)
+
+    @contextmanager
+    def _damage(self, spans: Sequence[Span]) -> Iterator[None]:
+        """A chunk whose checksum is right and whose content is not: written wrongly."""
+        try:
+            yield
+        except ChunkError as error:
+            start, stop = spans[0][0], spans[-1][1]
+            raise ArtifactDamaged(
+                f"{where(self.values)}: rows {start} to {stop}{self._owners(start, stop - 1)} "
+                f"cannot be read ({error}); {MEND}"
+            ) from error
 
     def _pieces(self, spans: Sequence[Span]) -> Iterator[tuple[Chunk, int, int]]:
         """(chunk, first row in it, one past the last) of the spans, in their order."""

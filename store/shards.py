@@ -67,7 +67,8 @@ class ShardReader:
     """
 
     def __init__(self, values: "zarr.Array[Any]", owners: Callable[[int, int], str]) -> None:
-        assert values.shards is not None
+        if values.shards is None:
+            raise ArtifactDamaged(f"{Location.of_node(values)}: has no shards; {MEND}")
         self.rows, self.channels = values.shape
         self.chunk_rows, self.shard_rows = values.chunks[0], values.shards[0]
         self.location = Location.of_node(values)

@@ -130,7 +130,7 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
         When the folder cannot be written or the disk is full; the work so far is kept.
     """
     folder = staging_folder(out, fingerprint)
-    with _disk_errors(out):
+    with disk_errors(out):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.parent / "lock", timeout=0)
         try:
@@ -185,7 +185,8 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn a full disk, and the like, while something is written for `out` into one line."""
     try:
         yield
     except OSError as error:

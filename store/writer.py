@@ -75,7 +75,7 @@ class RaggedWriter:
             raise ValueError(f"row {self.flushed} is not on a shard boundary of {self.layout}")
         self._nonzeros = int(resume.get("nonzeros", 0))
         self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
-        self._position = self.flushed
+        self._position = self._resumed = self.flushed
         self._chunk = np.zeros((self.layout.chunk_rows, channels), self.dtype)
         self._encoded: list[bytes] = []
         self._on_flush = on_flush
@@ -130,6 +130,8 @@ class RaggedWriter:
             raise ValueError(f"rows {start} to {start + len(rows)} of {self.total_rows}")
         if start > self._position:
             raise ValueError(f"rows {start}.. after {self._position}: rows are missing between")
+        if start < self._position > self._resumed:
+            raise ValueError(f"rows {start}.. after {self._position}: rows are there already")
         rows = rows[self._position - start :]
         while len(rows):
             filled = self._position % self.layout.chunk_rows

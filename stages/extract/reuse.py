@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from store import Artifact, Ragged, Staging, StoreError, open_artifact
 
 HASHES = "image_sha256"
+BLOCK_BYTES = 4 * 2**20
 
 
 class EarlierDamaged(Exception):
@@ -36,9 +37,13 @@ class Earlier:
     entries: Mapping[bytes, int]
 
     def rows(self, layer: str, entries: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-        """Blocks of rows of some entries, in order."""
+        """Blocks of rows of some entries, in order; small ones, beside all that runs."""
+        ragged = self.layers[layer]
+        rows = ragged.select(entries)
+        step = max(1, BLOCK_BYTES // (ragged.channels * ragged.dtype.itemsize))
         try:
-            yield from self.layers[layer].select(entries).blocks()
+            for start in range(0, rows.shape[0], step):
+                yield rows[start : start + step]
         except StoreError as error:
             raise EarlierDamaged(str(error)) from error
 
@@ -61,14 +66,28 @@ class Known:
     entry: NDArray[np.int64]
 
     @classmethod
-    def of(cls, earlier: Sequence[Earlier], hashes: Sequence[bytes]) -> "Known":
-        """Look up every image of an order by the SHA-256 of its file."""
+    def of(
+        cls,
+        earlier: Sequence[Earlier],
+        hashes: Sequence[bytes],
+        grids: Mapping[str, NDArray[np.int64]],
+    ) -> "Known":
+        """Look up every image of an order by the SHA-256 of its file.
+
+        Parameters
+        ----------
+        hashes : sequence of bytes [n]
+        grids : mapping of layer to (h, w) of each image ``[n, 2]``
+            Another library may see another size in the same file: such rows are not taken.
+        """
         source = np.full(len(hashes), -1, np.int64)
         entry = np.zeros(len(hashes), np.int64)
         for rank, one in reversed(list(enumerate(earlier))):  # the first has the last word
-            for position, content in enumerate(hashes):
-                if content in one.entries:
-                    source[position], entry[position] = rank, one.entries[content]
+            found = np.array([one.entries.get(content, -1) for content in hashes], np.int64)
+            for layer, ragged in one.layers.items():
+                same = (ragged.grid_hw[found] == grids[layer]).all(axis=1)
+                found = np.where(same, found, -1)
+            source[found >= 0], entry[found >= 0] = rank, found[found >= 0]
         return cls(earlier, source, entry)
 
 

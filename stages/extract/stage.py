@@ -6,6 +6,7 @@ With ``--store`` the arrays go to another folder or URL, and the artifact only s
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import psutil
 import zarr
+from numpy.typing import NDArray
 
 from stages.extract.plan import (
     CPU_SLICE,
@@ -28,7 +30,16 @@ from stages.extract.stream import Stream
 from stages.image_index import ImageIndex
 from stages.images import Resize
 from stages.progress import note
-from stages.stage import Inputs, Resources, Stage, StageError, check_choices, file_digest, param
+from stages.stage import (
+    Inputs,
+    Resources,
+    Stage,
+    StageError,
+    check_choices,
+    digest,
+    file_digest,
+    param,
+)
 from store import (
     ArtifactMissing,
     Location,
@@ -42,6 +53,7 @@ from store import (
 )
 from store.artifact import layer_key, write_record
 from store.layout import CHUNK_BYTES
+from store.staging import disk_errors
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
@@ -87,12 +99,23 @@ def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resourc
 
 
 def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    from stages.algorithms.backbone import load_backbone
-
     place = _place(work, resources)
-    if place.path != work.path and _is_complete(place, work.fingerprint):
+    in_place = place.path != work.path
+    if in_place and resources.reuse and _is_complete(place, work.fingerprint):
         _leave_pointer(work, place)
         return
+    # another disk than the artifact's own may fill up, too
+    with disk_errors(place.path) if in_place and place.path else nullcontext():
+        _extract(params, inputs, work, resources, place)
+    if in_place:
+        _leave_pointer(work, place)
+
+
+def _extract(
+    params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources, place: Location
+) -> None:
+    from stages.algorithms.backbone import load_backbone
+
     index = ImageIndex.open(inputs["index"], inputs.project)
     order = disk_order(index, params.resize, params.size)
     weights = _weights(params.weights, inputs.project)
@@ -103,8 +126,10 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
     needs = _needs(params, index, order, device)
     lanes = needs.lanes_within(resources.memory, resources.workers)
     recipes = _recipes(params, backbone)
-    group = create_artifact(
+    begin = partial(
+        create_artifact,
         place,
+        in_place=place.path != work.path,
         stage="extract",
         fingerprint=work.fingerprint,
         layers=params.layers,
@@ -118,11 +143,19 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
         size=params.size,
         recipes=list(recipes.values()),
     )
+    group = begin()
+    if HASHES not in group and "stored" in work.progress:
+        # begun anew, since what was there is gone or of other facts: so is its progress
+        work.restart()
+        _place(work, resources)
+        group = begin()
     write_array(group, HASHES, index.hashes)
-    earlier = find_earlier(work, recipes)
+    earlier = find_earlier(work, recipes) if resources.reuse else []
+    hashes = [index.hashes[i].tobytes() for i in order.image_ids]
+    grids = _grids(params, order)
     while True:
-        known = Known.of(earlier, [index.hashes[i].tobytes() for i in order.image_ids])
-        writers = _writers(params, order, group, work)
+        known = Known.of(earlier, hashes, grids)
+        writers = _writers(params, order, grids, group, work)
         jobs = plan_jobs(order.shapes, known.source >= 0, params.batch)
         try:
             Stream(index, backbone, order, known, writers, lanes).run(jobs)
@@ -131,8 +164,6 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
             note(f"extract: not reusing earlier rows: {error}")
             earlier = []
     finish_artifact(group)
-    if place.path != work.path:
-        _leave_pointer(work, place)
 
 
 def _recipes(params: ExtractParams, backbone: "Backbone") -> dict[str, dict[str, Any]]:
@@ -141,6 +172,7 @@ def _recipes(params: ExtractParams, backbone: "Backbone") -> dict[str, dict[str,
 
     common = {
         "version": VERSION,
+        "code": _code_digest(),
         "backbone": params.backbone,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
@@ -159,11 +191,38 @@ def _recipes(params: ExtractParams, backbone: "Backbone") -> dict[str, dict[str,
     }
 
 
+def _code_digest() -> str:
+    """SHA-256 over the source files that decide what an image's activations are."""
+    stages = Path(__file__).parents[1]
+    backbone = sorted((stages / "algorithms" / "backbone").glob("*.py"))
+    files = [stages / "images.py", stages / "algorithms" / "demo_network.py", *backbone]
+    return digest([[path.name, file_digest(path)] for path in files])
+
+
+def _grids(params: ExtractParams, order: Order) -> dict[str, NDArray[np.int64]]:
+    """By layer, the grids (h, w) of the images in their order ``[n, 2]``."""
+    from stages.algorithms.backbone import grid_shape
+
+    shapes = {
+        (layer, shape): grid_shape(params.backbone, layer, *shape)
+        for layer in params.layers
+        for shape in set(order.shapes)
+    }
+    return {
+        layer: np.array([shapes[layer, shape] for shape in order.shapes]).reshape(-1, 2)
+        for layer in params.layers
+    }
+
+
 def _writers(
-    params: ExtractParams, order: Order, group: zarr.Group, work: Staging
+    params: ExtractParams,
+    order: Order,
+    grids: Mapping[str, NDArray[np.int64]],
+    group: zarr.Group,
+    work: Staging,
 ) -> dict[str, RaggedWriter]:
     """A writer per layer that goes on where the progress record says."""
-    from stages.algorithms.backbone import channels, grid_shape
+    from stages.algorithms.backbone import channels
 
     stored: dict[str, Any] = dict(work.progress.get("stored", {}))
     writers: dict[str, RaggedWriter] = {}
@@ -175,13 +234,7 @@ def _writers(
         )
         work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
 
-    grids = {
-        (layer, shape): grid_shape(params.backbone, layer, *shape)
-        for layer in params.layers
-        for shape in set(order.shapes)
-    }
-    for layer in params.layers:
-        grid_hw = np.array([grids[layer, shape] for shape in order.shapes])
+    for layer, grid_hw in grids.items():
         width = channels(params.backbone, layer)
         writers[layer] = RaggedWriter(
             group.require_group(f"{layer_key(layer)}/maps"),
@@ -213,7 +266,8 @@ def _needs(params: ExtractParams, index: ImageIndex, order: Order, device: str) 
     pixels = max((int(h) * int(w) for h, w in index.sizes), default=1)
     return Needs(
         resident=int(psutil.Process().memory_info().rss),
-        shards=len(params.layers) * (shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
+        # twice: values too large for float16, or a shard joined for one request to a URL
+        shards=len(params.layers) * (2 * shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
         slice=size,
         forward=max((peak for peak, _ in passes), default=0) if cpu else 0,
         inputs=size * largest * 3 * 4,
@@ -230,7 +284,7 @@ def _place(work: Staging, resources: Resources) -> Location:
     place = Location.of(work.path)
     if resources.store:
         place = Location.of(resources.store) / f"activations-{work.fingerprint[:16]}.zarr"
-    begun = str(place) if resources.store else ""
+    begun = str(place.absolute()) if resources.store else ""
     if work.progress.get("place", "") != begun:
         work.restart()
     if begun:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.image_index import ImageIndex
-from stages.images import decode_rgb, normalise, resize_rgb
+from stages.images import ImageError, decode_rgb, normalise, resize_rgb
 from stages.parallel import ordered_map
 from stages.progress import track
+from stages.stage import StageError
 from store import RaggedWriter
 
 if TYPE_CHECKING:
@@ -89,14 +90,27 @@ class Stream:
             if self.backbone.device.type == "cuda":
                 batch = batch.pin_memory()
             with self._turn if self.backbone.device.type == "cuda" else nullcontext():
-                found = self.backbone(batch.permute(0, 3, 1, 2))
+                try:
+                    found = self.backbone(batch.permute(0, 3, 1, 2))
+                except torch.OutOfMemoryError as error:  # of a GPU
+                    raise StageError(
+                        f"a batch of {len(batch)} images of {job.shape[0]}x{job.shape[1]} does "
+                        f"not fit {self.backbone.device}: lower extract.batch"
+                    ) from error
             for layer, values in found.items():
                 outputs[layer].append(values[: len(images)].cpu().numpy())
         return outputs
 
     def _decode(self, position: int, shape: tuple[int, int]) -> NDArray[np.float32]:
         """One image, normalised, float32 ``[h, w, 3]``."""
-        rgb = resize_rgb(decode_rgb(self.index.read(self.order.image_ids[position])), shape)
+        image_id = self.order.image_ids[position]
+        try:
+            rgb = resize_rgb(decode_rgb(self.index.read(image_id)), shape)
+        except ImageError as error:
+            raise StageError(
+                f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
+                "this another version of Pillow? run `dff index` again"
+            ) from error
         return normalise(rgb, self.backbone.mean, self.backbone.std)
 
     def _write(self, job: Job, computed: Outputs) -> None:

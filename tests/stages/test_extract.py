@@ -18,8 +18,7 @@ from stages.extract.plan import Lanes, Needs, disk_order, plan_jobs
 from stages.image_index import ImageIndex
 from stages.stage import StageError
 from store import Layout, open_artifact
-from store.staging import Staging
-from tools import draw, edit, message
+from tools import draw, edit, interrupted_at, message
 
 Dff = Callable[..., Result]
 LAYER = "features.5"
@@ -166,15 +165,7 @@ def test_an_unfinished_run_of_other_images_is_not_lost(
 ) -> None:
     monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
     assert dff("index").exit_code == 0
-    checkpoint = Staging.checkpoint
-
-    def interrupted(self: Staging, **progress: object) -> None:
-        checkpoint(self, **progress)
-        if progress.get("done") == 8:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Staging, "checkpoint", interrupted)
+    with interrupted_at(8):
         assert dff("extract").exit_code == 130
     draw(photographs / "images" / "discs" / "9.png", seed=9)
     passes.clear()
@@ -345,3 +336,71 @@ def test_the_index_knows_sizes_and_hashes_at_once(project: Path, dff: Dff) -> No
     index = ImageIndex.open(project / "artifacts/index", project)
     assert index.hashes.shape == (14, 32) and index.sizes.shape == (14, 2)
     assert index.hashes[3].tobytes().hex() == index.images["sha256"][3]
+
+
+def test_an_image_that_no_longer_decodes_is_one_line(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.images import ImageError
+
+    assert dff("index").exit_code == 0
+
+    def broken(data: bytes) -> np.ndarray:
+        raise ImageError("truncated")
+
+    monkeypatch.setattr("stages.extract.stream.decode_rgb", broken)
+    line = message(dff("extract"))
+    assert "images/discs/0.png: truncated" in line and "dff index" in line
+
+
+def test_reuse_can_be_refused(project: Path, dff: Dff, passes: list[int]) -> None:
+    both(dff)
+    expected = contents(project / "artifacts/activations.zarr")
+    passes.clear()
+    assert dff("extract").exit_code == 0
+    assert passes == []
+    assert dff("extract", "--no-reuse").exit_code == 0
+    assert sum(passes) == 14
+    assert contents(project / "artifacts/activations.zarr") == expected
+
+
+def test_other_code_is_another_recipe(
+    project: Path, dff: Dff, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(dff)
+    passes.clear()
+    monkeypatch.setattr("stages.extract.stage._code_digest", lambda: "changed")
+    assert dff("extract").exit_code == 0
+    assert sum(passes) == 14
+
+
+def test_work_begun_with_other_weights_is_not_gone_on_with(
+    project: Path, dff: Dff, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights by name have no digest in the fingerprint: an upgrade may change what they mean."""
+    from stages.algorithms.backbone.weights import parse_weights
+
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    assert dff("index").exit_code == 0
+    with interrupted_at(8):
+        assert dff("extract").exit_code == 130
+    monkeypatch.setattr(
+        "stages.algorithms.backbone.network.parse_weights",
+        lambda backbone, weights: parse_weights(backbone, "random:7"),
+    )
+    passes.clear()
+    assert dff("extract").exit_code == 0
+    assert sum(passes) == 14
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
+
+
+def test_an_index_of_other_images_is_refused_downstream(
+    project: Path, photographs: Path, dff: Dff
+) -> None:
+    for stage in ("index", "extract", "factorize", "heatmaps"):
+        assert dff(stage).exit_code == 0
+    draw(photographs / "images" / "discs" / "0a.png", seed=1)
+    assert dff("index").exit_code == 0
+    for stage in ("heatmaps", "refine"):
+        line = message(dff(stage))
+        assert "artifacts/index: was made after" in line and "dff run" in line

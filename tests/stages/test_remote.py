@@ -13,8 +13,8 @@ from typer.testing import Result
 
 from pipeline.registry import STAGES
 from pipeline.status import stage_states
-from store import open_artifact
-from tools import message
+from store import Layout, open_artifact
+from tools import interrupted_at, message
 
 Dff = Callable[..., Result]
 # a test that forgets its connections leaves their sessions to the garbage collector
@@ -65,7 +65,8 @@ def test_the_pipeline_with_its_activations_in_a_bucket(
     for i, one in enumerate(expected):
         np.testing.assert_array_equal(far.ragged("features.5").map(i), one)
     assert open_artifact(str(far.location)).sets.keys() == far.sets.keys()
-    assert {s.name: s.state for s in stage_states(project)}["extract"] == "fresh"
+    state = {s.name: s for s in stage_states(project)}["extract"]
+    assert state.state == "fresh" and str(far.location) in state.detail
 
     assert dff("factorize").exit_code == 0
     again = open_artifact(project / "artifacts/factors.zarr").layer_array("features.5", "factors")
@@ -93,24 +94,13 @@ def test_run_again_it_is_found_complete(
 def test_interrupted_in_the_bucket(
     project: Path, dff: Dff, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from store import Layout
-    from store.staging import Staging
-
     monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
     assert dff("index").exit_code == 0
     assert dff("extract").exit_code == 0
     whole = open_artifact(project / "artifacts/activations.zarr")
     expected = [whole.ragged("features.5").map(i) for i in range(14)]
     (project / "artifacts/activations.zarr").rename(project / "aside.zarr")
-    checkpoint = Staging.checkpoint
-
-    def interrupted(self: Staging, **progress: object) -> None:
-        checkpoint(self, **progress)
-        if progress.get("done", 0) == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Staging, "checkpoint", interrupted)
+    with interrupted_at(4):
         assert dff("extract", "--store", bucket).exit_code == 130
     assert not (project / "artifacts/activations.zarr").exists()
     (begun,) = fsspec.filesystem("s3").glob(f"{bucket}/*")
@@ -133,19 +123,9 @@ def test_begun_here_and_gone_on_there(
     project: Path, dff: Dff, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress at one place is none at another."""
-    from store import Layout
-    from store.staging import Staging
-
     monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
     assert dff("index").exit_code == 0
-    checkpoint = Staging.checkpoint
-
-    def interrupted(self: Staging, **progress: object) -> None:
-        checkpoint(self, **progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Staging, "checkpoint", interrupted)
+    with interrupted_at(4):
         assert dff("extract").exit_code == 130
     assert dff("extract", "--store", bucket).exit_code == 0
     artifact = open_artifact(project / "artifacts/activations.zarr")
@@ -171,10 +151,41 @@ def test_a_bucket_that_is_not_there(
     assert "cannot be reached" in message(dff("factorize"))
 
 
-def test_another_folder_does_as_well(project: Path, dff: Dff, tmp_path: Path) -> None:
+def test_a_prefix_that_was_deleted_meanwhile(
+    project: Path, dff: Dff, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
     assert dff("index").exit_code == 0
-    assert dff("extract", "--store", str(tmp_path / "large disk")).exit_code == 0
+    with interrupted_at(4):
+        assert dff("extract", "--store", bucket).exit_code == 130
+    fsspec.filesystem("s3").rm(bucket, recursive=True)
+    forget_connections()
+    assert dff("extract", "--store", bucket).exit_code == 0
+    assert len(open_artifact(project / "artifacts/activations.zarr").ragged("features.5")) == 14
+
+
+def test_another_folder_does_as_well(
+    project: Path, dff: Dff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    disk = tmp_path / "large disk"
+    assert dff("index").exit_code == 0
+    with interrupted_at(4):
+        assert dff("extract", "--store", str(disk)).exit_code == 130
+    (begun,) = disk.iterdir()
+    assert "unfinished" in message_of(str(begun))
+    assert dff("extract", "--store", str(disk)).exit_code == 0
     artifact = open_artifact(project / "artifacts/activations.zarr")
-    assert artifact.location.path is not None
-    assert artifact.location.path.parent == tmp_path / "large disk"
+    assert artifact.location.path == begun
+    whole = artifact.ragged("features.5").rows(0, 14 * 49)
     assert dff("factorize").exit_code == 0
+
+    (tmp_path / "file").write_text("in the way")
+    line = message(dff("extract", "--store", str(tmp_path / "file")))
+    assert str(tmp_path / "file") in line
+    # a relative one is relative to where the command is typed
+    monkeypatch.chdir(tmp_path)
+    assert dff("extract", "--store", "near").exit_code == 0
+    near = open_artifact(project / "artifacts/activations.zarr")
+    assert near.location.path is not None and near.location.path.parent == tmp_path / "near"
+    np.testing.assert_array_equal(near.ragged("features.5").rows(0, 14 * 49), whole)

@@ -141,6 +141,9 @@ def test_another_schema_is_refused(tmp_path):
     with pytest.raises(SchemaMismatch, match="schema 99"):
         read_attrs(tmp_path / "a.zarr")
     zarr.open_group(tmp_path / "foreign.zarr", mode="w", zarr_format=3)
+    with pytest.raises(ArtifactMissing, match="unfinished"):
+        open_artifact(tmp_path / "foreign.zarr")
+    zarr.open_group(tmp_path / "foreign.zarr", mode="r+").attrs["by"] = "others"
     with pytest.raises(SchemaMismatch, match="schema None"):
         open_artifact(tmp_path / "foreign.zarr")
 
@@ -234,10 +237,18 @@ def test_killed_before_the_attributes_were_written(tmp_path, after, monkeypatch)
 
 def test_going_on_keeps_what_is_there(tmp_path):
     make(tmp_path)
-    group = create_artifact(
-        tmp_path, stage="extract", fingerprint="f" * 64, layers=["x"], images=[], sets={}
-    )
-    assert group.attrs["layers"] == ["conv4", "conv5"] and "layers/conv4" in group
+    facts = {
+        "stage": "extract",
+        "fingerprint": "f" * 64,
+        "layers": ["conv4", "conv5"],
+        "images": ["a.png", "b.png", "c.png"],
+        "sets": {"bird": [0, 2], "all": [0, 1, 2]},
+        "backbone": "demo",
+    }
+    assert "layers/conv4" in create_artifact(tmp_path, **facts)
+    for other in ({"backbone": "vgg19"}, {"sets": {"bird": [0, 1], "all": [0, 1, 2]}}):
+        make(tmp_path)
+        assert "layers/conv4" not in create_artifact(tmp_path, **{**facts, **other}), other
 
 
 # -- hostile names -------------------------------------------------------------------------------

@@ -31,7 +31,13 @@ def place(request, tmp_path):
 
 def write(place):
     group = create_artifact(
-        place, stage="extract", fingerprint="f", layers=["l"], images=["a", "b"], sets={"s": [0, 1]}
+        place,
+        stage="extract",
+        fingerprint="f",
+        layers=["l"],
+        images=["a", "b"],
+        sets={"s": [0, 1]},
+        in_place=True,
     )
     writer = RaggedWriter(
         group.require_group(f"{layer_key('l')}/maps"),
@@ -56,13 +62,12 @@ def test_an_artifact_at_either_place(place):
     assert artifact.ragged("l").values[:].sum() == np.arange(30).sum()
 
 
-def test_an_unfinished_artifact_at_a_url_is_not_there_yet():
-    group = write("memory://bucket/b.zarr")
-    with pytest.raises(ArtifactMissing, match=r"memory://bucket/b\.zarr: unfinished"):
-        open_artifact("memory://bucket/b.zarr")
+def test_an_unfinished_artifact_is_not_there_yet(place):
+    group = write(f"{place}/b.zarr")
+    with pytest.raises(ArtifactMissing, match=r"/b\.zarr: unfinished"):
+        open_artifact(f"{place}/b.zarr")
     finish_artifact(group)
-    assert open_artifact("memory://bucket/b.zarr").fingerprint == "f"
-    MemoryFileSystem.store.clear()
+    assert open_artifact(f"{place}/b.zarr").fingerprint == "f"
 
 
 def test_files(place):
@@ -82,12 +87,8 @@ def test_files(place):
 
 
 def test_damage_at_a_url_is_one_line():
-    write("memory://bucket/c.zarr")
+    finish_artifact(write("memory://bucket/c.zarr"))
     fs = fsspec.filesystem("memory")
-    group = create_artifact(
-        "memory://bucket/c.zarr", stage="", fingerprint="", layers=[], images=[], sets={}
-    )
-    finish_artifact(group)
     shard = "/bucket/c.zarr/layers/l/maps/values/c/1/0"
     sound = fs.cat_file(shard)
     fs.pipe_file(shard, sound[:5] + bytes([sound[5] ^ 1]) + sound[6:])

@@ -203,6 +203,13 @@ def test_a_gap_is_an_error(tmp_path):
         writer.append(6, np.ones((2, 3)))
 
 
+def test_rows_that_are_there_already_are_an_error(tmp_path):
+    writer = open_writer(tmp_path)
+    writer.append(0, np.ones((5, 3)))
+    with pytest.raises(ValueError, match=r"rows 4.* after 5: rows are there already"):
+        writer.append(4, np.ones((2, 3)))
+
+
 def test_missing_rows_are_an_error(tmp_path):
     writer = open_writer(tmp_path)
     writer.append(0, np.ones((49, 3)))

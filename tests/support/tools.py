@@ -1,13 +1,17 @@
 """Tools that tests share: small collections of photographs, and `dff` run in this process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
 from pipeline.params import PARAMS
+from store import Staging
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +37,21 @@ def edit(project: Path, before: str, after: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert before in text, f"{before!r} is not in params.yaml"
     path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+@contextmanager
+def interrupted_at(images: int) -> Iterator[None]:
+    """Ctrl-C right after the checkpoint that counts so many images."""
+    checkpoint = Staging.checkpoint
+
+    def interrupted(self: Staging, **progress: object) -> None:
+        checkpoint(self, **progress)
+        if progress.get("done") == images:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Staging, "checkpoint", interrupted)
+        yield
 
 
 def run_dff(*arguments: str) -> Result:
