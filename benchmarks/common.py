@@ -22,6 +22,13 @@ from pipeline.init import write_params
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 BINARIES = Path(sys.executable).parent
+# A small process in between: a child's peak RSS begins with what its parent held when it forked.
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 def machine() -> dict[str, Any]:
@@ -129,11 +136,10 @@ def run_dff(project: Path, *arguments: str) -> dict[str, float]:
     """`dff ...` in a process of its own: its seconds and its peak RSS in MiB."""
     command = [str(BINARIES / "dff"), *arguments, "--project", str(project)]
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert child.stderr
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {said}")
-    return {"seconds": time.perf_counter() - start, "peak_mib": usage.ru_maxrss / 1024}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    peak = int(done.stdout.splitlines()[-1])
+    return {"seconds": time.perf_counter() - start, "peak_mib": peak / 1024}
