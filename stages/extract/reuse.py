@@ -7,12 +7,18 @@ precision and type on disk.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.stage import digest, file_digest
 from store import Artifact, Ragged, Staging, StoreError, open_artifact
+
+if TYPE_CHECKING:
+    from stages.algorithms.backbone import Backbone
+    from stages.extract.stage import ExtractParams
 
 HASHES = "image_sha256"
 BLOCK_BYTES = 4 * 2**20
@@ -89,6 +95,41 @@ class Known:
                 found = np.where(same, found, -1)
             source[found >= 0], entry[found >= 0] = rank, found[found >= 0]
         return cls(earlier, source, entry)
+
+
+def recipes_of(
+    params: "ExtractParams", version: int, backbone: "Backbone"
+) -> dict[str, dict[str, Any]]:
+    """By layer, all that decides an image's rows but its file; `version` is the stage's."""
+    from stages.algorithms.backbone import resolve_layer
+
+    common = {
+        "version": version,
+        "code": _code_digest(),
+        "backbone": params.backbone,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "resize": params.resize,
+        "size": params.size,
+        "precision": params.precision,
+        "dtype": params.dtype,
+    }
+    return {
+        layer: {
+            **common,
+            "node": resolve_layer(params.backbone, layer),
+            "weights_digest": backbone.layer_digests[layer],
+        }
+        for layer in params.layers
+    }
+
+
+def _code_digest() -> str:
+    """SHA-256 over the source files that decide what an image's activations are."""
+    stages = Path(__file__).parents[1]
+    backbone = sorted((stages / "algorithms" / "backbone").glob("*.py"))
+    files = [stages / "images.py", stages / "algorithms" / "demo_network.py", *backbone]
+    return digest([[path.name, file_digest(path)] for path in files])
 
 
 def find_earlier(work: Staging, recipes: Mapping[str, Mapping[str, Any]]) -> list[Earlier]:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -25,7 +25,7 @@ from stages.extract.plan import (
     plan_jobs,
     shard_bytes,
 )
-from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier
+from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier, recipes_of
 from stages.extract.stream import Stream
 from stages.image_index import ImageIndex
 from stages.images import Resize
@@ -36,7 +36,6 @@ from stages.stage import (
     Stage,
     StageError,
     check_choices,
-    digest,
     file_digest,
     param,
 )
@@ -54,9 +53,6 @@ from store import (
 from store.artifact import layer_key, write_record
 from store.layout import CHUNK_BYTES
 from store.staging import disk_errors
-
-if TYPE_CHECKING:
-    from stages.algorithms.backbone import Backbone
 
 VERSION = 2
 
@@ -125,7 +121,7 @@ def _extract(
     )
     needs = _needs(params, index, order, device)
     lanes = needs.lanes_within(resources.memory, resources.workers)
-    recipes = _recipes(params, backbone)
+    recipes = recipes_of(params, VERSION, backbone)
     begin = partial(
         create_artifact,
         place,
@@ -164,39 +160,6 @@ def _extract(
             note(f"extract: not reusing earlier rows: {error}")
             earlier = []
     finish_artifact(group)
-
-
-def _recipes(params: ExtractParams, backbone: "Backbone") -> dict[str, dict[str, Any]]:
-    """By layer, all that decides an image's rows but its file."""
-    from stages.algorithms.backbone import resolve_layer
-
-    common = {
-        "version": VERSION,
-        "code": _code_digest(),
-        "backbone": params.backbone,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
-        "resize": params.resize,
-        "size": params.size,
-        "precision": params.precision,
-        "dtype": params.dtype,
-    }
-    return {
-        layer: {
-            **common,
-            "node": resolve_layer(params.backbone, layer),
-            "weights_digest": backbone.layer_digests[layer],
-        }
-        for layer in params.layers
-    }
-
-
-def _code_digest() -> str:
-    """SHA-256 over the source files that decide what an image's activations are."""
-    stages = Path(__file__).parents[1]
-    backbone = sorted((stages / "algorithms" / "backbone").glob("*.py"))
-    files = [stages / "images.py", stages / "algorithms" / "demo_network.py", *backbone]
-    return digest([[path.name, file_digest(path)] for path in files])
 
 
 def _grids(params: ExtractParams, order: Order) -> dict[str, NDArray[np.int64]]:

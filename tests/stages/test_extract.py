@@ -369,7 +369,7 @@ def test_other_code_is_another_recipe(
 ) -> None:
     both(dff)
     passes.clear()
-    monkeypatch.setattr("stages.extract.stage._code_digest", lambda: "changed")
+    monkeypatch.setattr("stages.extract.reuse._code_digest", lambda: "changed")
     assert dff("extract").exit_code == 0
     assert sum(passes) == 14
 
