@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -50,11 +49,6 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def median_seconds(work: Callable[[], Any], runs: int) -> float:
-    """Median of several timings, after none to warm up: each caller decides what is warm."""
-    return statistics.median(seconds(work) for _ in range(runs))
 
 
 def seconds(work: Callable[[], Any]) -> float:

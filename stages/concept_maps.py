@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from stages.algorithms.masks import ValueHistogram, binarise
 from stages.stage import Resources, StageError
-from store import Artifact, Ragged, RaggedWriter, Staging, plan_layout, write_array
+from store import (
+    Artifact,
+    Ragged,
+    RaggedWriter,
+    Staging,
+    plan_layout,
+    whole_entries,
+    write_array,
+)
 
 # A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
 SHARD_BYTES = 16 * 2**20
@@ -119,7 +127,7 @@ def write_maps(
         resume=resume,
         on_flush=lambda stored: work.checkpoint(
             **{key: stored},
-            done=int(np.searchsorted(writer.offsets, stored["rows"], side="right")) - 1,
+            done=whole_entries(writer.offsets, stored["rows"]),
             total=len(sizes),
             unit="maps",
         ),

@@ -16,7 +16,7 @@ from store.errors import (
 )
 from store.layout import Layout, plan_layout
 from store.location import Location
-from store.ragged import Ragged, offsets_of
+from store.ragged import Ragged, offsets_of, whole_entries
 from store.set_rows import SetRows
 from store.small import write_array
 from store.staging import Staging, read_progress, staging, write_atomically
@@ -43,6 +43,7 @@ __all__ = [
     "plan_layout",
     "read_progress",
     "staging",
+    "whole_entries",
     "write_array",
     "write_atomically",
 ]

@@ -35,6 +35,11 @@ def offsets_of(grid_hw: Array) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(grid[:, 0] * grid[:, 1])]).astype(np.int64)
 
 
+def whole_entries(offsets: NDArray[np.int64], rows: int) -> int:
+    """How many entries, from the first on, lie wholly within the first `rows` rows."""
+    return int(np.searchsorted(offsets, rows, side="right")) - 1
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Read access to one ragged array (see the module's docstring for its four parts).

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.image_index import ImageIndex
 from stages.images import Resize, target_shape
 from stages.stage import StageError
+from store.layout import SHARD_BYTES
 
 Shape = tuple[int, int]
 
@@ -16,7 +17,6 @@ Shape = tuple[int, int]
 JOB_IMAGES = 512
 # All layers together hold so many encoded bytes before their shards are written.
 SHARDS_BYTES = 256 * 2**20
-SHARD_BYTES = 64 * 2**20
 # Images at once in the network on a CPU; see `stages.extract.stream`.
 CPU_SLICE = 4
 # Per pixel of an image file while it is decoded: Pillow's 4 bytes, once more turned upright, and

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.stage import digest, file_digest
-from store import Artifact, Ragged, Staging, StoreError, open_artifact
+from store import Artifact, Ragged, Staging, StoreError, open_artifact, whole_entries
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
@@ -176,4 +176,4 @@ def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) ->
     if progress is None:
         return len(ragged)
     rows = int(progress.get("stored", {}).get(layer, {}).get("rows", 0))
-    return int(np.searchsorted(ragged.offsets, rows, side="right")) - 1
+    return whole_entries(ragged.offsets, rows)

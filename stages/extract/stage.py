@@ -48,6 +48,7 @@ from store import (
     finish_artifact,
     open_artifact,
     plan_layout,
+    whole_entries,
     write_array,
 )
 from store.artifact import layer_key, write_record
@@ -192,9 +193,7 @@ def _writers(
 
     def record(layer: str, state: Mapping[str, Any]) -> None:
         stored[layer] = state
-        done = min(
-            int(np.searchsorted(w.offsets, w.flushed, side="right")) - 1 for w in writers.values()
-        )
+        done = min(whole_entries(w.offsets, w.flushed) for w in writers.values())
         work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
 
     for layer, grid_hw in grids.items():
