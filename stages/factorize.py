@@ -7,10 +7,13 @@ order of the attribute ``columns`` (a list of [k, seed, factor]):
 - ``factors`` float32 ``[sets, columns, channels]``; ``energy`` float64 ``[sets, columns]``;
 - ``loss`` float64 ``[sets, problems, updates]``, padded with NaN; ``norm`` float64 ``[sets]``
   (``||A||_F^2``); ``passes``, ``converged``, ``reseeded`` int64 ``[sets, problems]``,
-  where a problem is one (k, seed) of the attribute ``problems``.
+  where a problem is one (k, seed) of the attribute ``problems``;
+- ``stability`` float64 ``[sets, ks, 2]``: cosine and silhouette of each k of the attribute ``ks``
+  (see `stages.algorithms.nmf.choice`), NaN where it was not asked for;
+- ``parent`` int64 and ``parent_cosine`` float64 ``[sets, columns]``: the column of the next smaller
+  k that a factor's coefficients are most like, -1 for none.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +32,15 @@ from store import (
     Staging,
     create_artifact,
     open_artifact,
+    replacing,
     write_array,
-    write_atomically,
 )
 from store.artifact import layer_key
+from store.layout import SHARD_BYTES
 
 if TYPE_CHECKING:
     from stages.algorithms.nmf import Factorization
+    from stages.algorithms.nmf.choice import Stability
     from stages.algorithms.rows import RowBlocks
 
 
@@ -49,8 +54,9 @@ class FactorizeParams:
     init: Literal["sample", "random", "nndsvd"] = param(
         "sample", "sample (warm start), random (the paper's) or nndsvd"
     )
-    tol: float = param(1e-5, "stop when an update lowers the loss by less than this share")
+    tol: float = param(1e-4, "stop when an update lowers the loss by less than this share")
     max_passes: int = param(100, "at most so many updates")
+    stability_runs: int = param(5, "runs on row samples that say how stable each k is; 0: none")
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
@@ -62,6 +68,8 @@ class FactorizeParams:
         check_choices(self)
         if self.tol < 0 or self.max_passes < 1:
             raise ValueError("tol must be at least 0 and max_passes at least 1")
+        if self.stability_runs == 1 or self.stability_runs < 0:
+            raise ValueError(f"stability_runs: {self.stability_runs} must be 0, or at least 2")
 
     @property
     def problems(self) -> list[tuple[int, int]]:
@@ -88,6 +96,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         sets=positions,
         problems=params.problems,
         columns=params.columns,
+        ks=params.k,
         solver=params.solver,
     )
     total = len(activations.layers) * len(sets)
@@ -103,7 +112,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
                 if done > int(work.progress.get("done", 0)):
                     work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
-            _write_results(layer_group, results)
+            _write_results(layer_group, params, results)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,16 @@ class _Job:
     params: FactorizeParams
     work: Staging
     resources: Resources
+
+
+@dataclass(frozen=True)
+class _SetResult:
+    """What is known of one set in the end, besides its coefficients."""
+
+    factorizations: "list[Factorization]"
+    stability: "list[Stability]"
+    parent: NDArray[np.int64]
+    parent_cosine: NDArray[np.float64]
 
 
 def _members(
@@ -135,7 +154,7 @@ def _factorize_layer(
     entries: NDArray[np.int64],
     group: zarr.Group,
     number: int,
-) -> "Iterator[list[Factorization]]":
+) -> "Iterator[_SetResult]":
     """All factorizations of each set in turn, the coefficients going to disk."""
     ragged = activations.ragged(layer)
     if max(job.params.k) > ragged.channels:
@@ -166,53 +185,76 @@ def _factorize_layer(
 
 def _factorize_set(
     job: _Job, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
-) -> "list[Factorization]":
+) -> _SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
     pass gives the coefficients that were not on disk yet.
     """
     from stages.algorithms.nmf import Sweep
+    from stages.algorithms.nmf.choice import Links
 
     params = job.params
+    device = job.resources.torch_device()
     sweep = Sweep(
-        _within_budget(rows, params, job.resources.memory),
+        _within_budget(rows, params, job.resources, device),
         params.k,
         params.seeds,
         solver=params.solver,
         init=params.init,
         tol=params.tol,
         max_passes=params.max_passes,
-        device=job.resources.torch_device(),
+        device=device,
+        threads=job.resources.workers,
+        stability_runs=params.stability_runs,
         resume=_load_state(checkpoint),
     )
     while not sweep.done:
         sweep.step()
         _save_state(checkpoint, sweep.state())
-    return sweep.finish(lambda row, block: writer.append(first_row + row, block))
+    links = Links(params.columns)
+
+    def write(row: int, block: NDArray[np.float32]) -> None:
+        links.add(block)
+        writer.append(first_row + row, block)
+
+    return _SetResult(sweep.finish(write), sweep.stability, *links.parents())
 
 
-def _within_budget(rows: SetRows, params: FactorizeParams, budget: int) -> "RowBlocks":
-    """The rows kept in memory where they fit half the budget, streamed from disk otherwise."""
+def _within_budget(
+    rows: SetRows, params: FactorizeParams, resources: Resources, device: str
+) -> "RowBlocks":
+    """The rows kept in memory where they fit the budget, streamed from disk otherwise."""
+    from stages.algorithms.nmf.budget import bytes_needed
     from stages.algorithms.rows import ResidentRows
 
-    total, channels = rows.shape
-    columns = len(params.columns)
-    kept = total * columns * 4 if params.solver == "mu" else 0
-    # one block in work as float32 with its products, one being read, and the row sample
-    needed = 6 * 32 * 2**20 + kept + 8 * 32 * 2**20 * columns // channels + 60_000 * channels * 4
+    budget = resources.memory
+    needed = bytes_needed(
+        rows.shape,
+        rows.density if rows.form == "sparse" else 1.0,
+        params.k,
+        params.seeds,
+        solver=params.solver,
+        block_rows=rows.rows_per_block,
+        threads=resources.workers,
+    )
+    # the writer of the coefficients holds an encoded shard
+    needed += min(SHARD_BYTES, 4 * rows.shape[0] * len(params.columns))
     if needed > budget:
         raise StageError(
-            f"{total} rows with {columns} factors need at least {needed / 2**20:.0f} MiB, the "
-            f"budget is {budget / 2**20:.0f} MiB: raise --memory or ask for fewer k and seeds"
+            f"{rows.shape[0]} rows with {len(params.columns)} factors need about "
+            f"{needed / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} MiB: raise --memory, or "
+            "ask for fewer k and seeds"
         )
-    return ResidentRows.of(rows) if rows.nbytes <= (budget - needed) / 2 else rows
+    if rows.nbytes > budget - needed:
+        return rows
+    # an estimate from the whole layer's share of non-zeros: this set may have more
+    return ResidentRows.within(rows, budget - needed) or rows
 
 
 def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **state)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    with replacing(path) as file:
+        np.savez(file, **state)  # type: ignore[arg-type]
 
 
 def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
@@ -222,26 +264,34 @@ def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
         return dict(saved)
 
 
-def _write_results(group: zarr.Group, results: "list[list[Factorization]]") -> None:
-    updates = max(len(one.loss) for per_set in results for one in per_set)
+def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_SetResult]) -> None:
+    per_set = [result.factorizations for result in results]
+    updates = max(len(one.loss) for mine in per_set for one in mine)
     padded = [
-        [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in per_set]
-        for per_set in results
+        [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in mine]
+        for mine in per_set
     ]
     write_array(group, "loss", np.array(padded))
     write_array(
-        group, "factors", np.array([np.concatenate([f.factors for f in s]) for s in results])
+        group, "factors", np.array([np.concatenate([f.factors for f in s]) for s in per_set])
     )
-    write_array(group, "energy", np.array([np.concatenate([f.energy for f in s]) for s in results]))
-    write_array(group, "norm", np.array([s[0].norm for s in results]))
+    write_array(group, "energy", np.array([np.concatenate([f.energy for f in s]) for s in per_set]))
+    write_array(group, "norm", np.array([s[0].norm for s in per_set]))
     for name in ("passes", "converged", "reseeded"):
-        counts = [[int(getattr(one, name)) for one in per_set] for per_set in results]
+        counts = [[int(getattr(one, name)) for one in mine] for mine in per_set]
         write_array(group, name, np.array(counts, dtype=np.int64))
+    stable = np.full((len(results), len(params.k), 2), np.nan)
+    for row, result in zip(stable, results, strict=True):
+        for entry, one in zip(row, result.stability, strict=False):
+            entry[:] = one.cosine, one.silhouette
+    write_array(group, "stability", stable)
+    write_array(group, "parent", np.array([result.parent for result in results]))
+    write_array(group, "parent_cosine", np.array([result.parent_cosine for result in results]))
 
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=1,
+    version=2,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

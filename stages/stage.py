@@ -4,9 +4,11 @@ Stage modules import torch and what needs it inside their functions: it takes se
 command line's help, `dff init` and `dff status` need only the params.
 """
 
+import ctypes
 import dataclasses
 import hashlib
 import json
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,16 +60,29 @@ class Resources:
         StageError
             When this machine has no such device.
         """
+        if self.device == "cpu" or (self.device == "auto" and not _has_cuda_driver()):
+            return "cpu"
         import torch
 
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         number = int(self.device.partition(":")[2] or 0)
-        if self.device != "cpu" and number >= torch.cuda.device_count():
+        if number >= torch.cuda.device_count():
             raise StageError(
                 f"--device {self.device}: this machine has {torch.cuda.device_count()} CUDA devices"
             )
         return self.device
+
+
+def _has_cuda_driver() -> bool:
+    """Whether it is worth the seconds to ask torch for a GPU; only Linux can say no."""
+    if sys.platform != "linux":
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from store.location import Location
 from store.ragged import Ragged, offsets_of, whole_entries
 from store.set_rows import SetRows
 from store.small import write_array
-from store.staging import Staging, read_progress, staging, write_atomically
+from store.staging import Staging, read_progress, replacing, staging, write_atomically
 from store.writer import RaggedWriter
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "open_artifact",
     "plan_layout",
     "read_progress",
+    "replacing",
     "staging",
     "whole_entries",
     "write_array",

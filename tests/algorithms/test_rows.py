@@ -7,16 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.algorithms.nmf.initial import Sample, pick
 from stages.algorithms.rows import (
     MatrixRows,
     ResidentRows,
     RowBlocks,
     as_row_blocks,
-    sample_rows,
-    to_tensor,
+    dense,
+    float_type,
 )
-
-CPU = torch.device("cpu")
 
 
 def matrix(rows=23, channels=4, dtype=np.float32, seed=0):
@@ -46,8 +45,16 @@ class Blocks:
         return 1000 + row
 
 
-def whole(rows, dtype=torch.float32):
-    return torch.cat([to_tensor(block, CPU, dtype) for block in rows.blocks()]).numpy()
+def whole(rows):
+    return np.concatenate([dense(block, np.float32) for block in rows.blocks()])
+
+
+def sample(rows, indices):
+    parts, start = [], 0
+    for block in rows.blocks():
+        parts.append(pick(block, start, np.array(indices, dtype=np.int64)))
+        start += block.shape[0]
+    return Sample.of(parts)
 
 
 FORMS = {
@@ -74,9 +81,9 @@ def test_every_form_is_the_same_matrix(form):
     assert rows.shape == A.shape
     np.testing.assert_array_equal(whole(rows), A)
     np.testing.assert_array_equal(whole(rows), A)  # and again
-    picked = sample_rows(rows, [0, 2, 3, 9, 22])
-    assert isinstance(picked, np.ndarray)
-    np.testing.assert_array_equal(picked, A[[0, 2, 3, 9, 22]])
+    picked = sample(rows, [0, 2, 3, 9, 22])
+    np.testing.assert_array_equal(dense(picked.matrix, np.float32), A[[0, 2, 3, 9, 22]])
+    np.testing.assert_allclose(picked.mean, A[[0, 2, 3, 9, 22]].mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint16", "int64", "bool"])
@@ -84,10 +91,9 @@ def test_types_are_kept_until_they_become_tensors(dtype):
     A = matrix().astype(dtype)
     rows = as_row_blocks(A)
     assert rows.dtype == A.dtype
-    tensor = to_tensor(next(iter(rows.blocks())), CPU, torch.float64)
-    assert tensor.dtype == torch.float64
-    np.testing.assert_array_equal(tensor.numpy(), A.astype(float))
-    assert sample_rows(rows, [1]).dtype == (np.float64 if dtype == "float64" else np.float32)
+    np.testing.assert_array_equal(dense(next(iter(rows.blocks())), np.float64), A.astype(float))
+    assert float_type(A.dtype) == (np.float64 if dtype == "float64" else np.float32)
+    assert sample(rows, [1]).matrix.dtype == float_type(A.dtype)
 
 
 def test_torch_types_as_numpy_names_them():
@@ -112,31 +118,29 @@ def test_blocks_have_the_size_asked_for(rows, block_rows):
     np.testing.assert_array_equal(np.concatenate([A[:0], *blocks]), A)
 
 
-@given(indices=st.sets(st.integers(0, 22)), block_rows=st.integers(1, 30))
+@given(indices=st.sets(st.integers(0, 22), min_size=1), block_rows=st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
 def test_samples_are_the_rows(indices, block_rows):
     A, wanted = matrix(), sorted(indices)
     for form in (A, scipy.sparse.csr_matrix(A), torch.from_numpy(A)):
-        picked = sample_rows(as_row_blocks(form, block_rows), wanted)
-        np.testing.assert_array_equal(picked, A[wanted])
-
-
-def test_a_sample_behind_the_last_row_is_refused():
-    with pytest.raises(ValueError, match="row 23 was asked for, the blocks have 23"):
-        sample_rows(MatrixRows(matrix()), [1, 23])
+        picked = sample(as_row_blocks(form, block_rows), wanted).matrix
+        np.testing.assert_array_equal(dense(picked, np.float32), A[wanted])
 
 
 def test_views_where_the_matrix_allows_it():
     A = matrix()
     assert all(np.shares_memory(A, block) for block in as_row_blocks(A, 5).blocks())
+    csr = scipy.sparse.csr_array(A)
+    assert all(np.shares_memory(csr.data, block.data) for block in as_row_blocks(csr, 5).blocks())
 
 
-def test_read_only_blocks_become_tensors_without_touching_them():
-    A = matrix()
-    A.flags.writeable = False
-    tensor = to_tensor(A, CPU, torch.float32)
-    tensor += 1
-    np.testing.assert_array_equal(A, matrix())
+def test_entries_given_in_parts_are_added_up():
+    parts = scipy.sparse.csr_array(
+        (np.array([1.0, 2.0, 4.0], np.float32), np.array([1, 1, 0]), np.array([0, 2, 3])), (2, 2)
+    )
+    (block,) = as_row_blocks(parts).blocks()
+    assert block.data.tolist() == [3, 4]
+    assert parts.nnz == 3, "the caller's matrix is not changed"
 
 
 def test_resident_rows_read_once_and_keep_the_type_and_the_owners():

@@ -1,26 +1,25 @@
 """What a factorization refuses: impossible requests and matrices that are not non-negative."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from stages.algorithms.nmf.initial import INITS
 from stages.algorithms.nmf.solvers import SOLVERS
-from stages.algorithms.rows import RowBlocks
+from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 
 def check_request(
-    total: int,
-    channels: int,
+    shape: tuple[int, int],
     ks: Sequence[int],
     seeds: Sequence[int],
     solver: str,
     init: str,
     max_passes: int,
 ) -> None:
+    """Refuse what cannot be done before anything is read."""
+    total, channels = shape
     if total < 1 or channels < 1:
         raise ValueError(f"A is {total} x {channels}: there is nothing to factorize")
     if not len(ks) or not len(seeds):
@@ -36,20 +35,25 @@ def check_request(
         raise ValueError(f"max_passes = {max_passes}: must be at least 1")
 
 
-def refuse_bad(X: Tensor, rows: RowBlocks, numbers: int | NDArray[np.int64]) -> None:
-    """NaN, infinite and negative values are errors, named by row (and image where known).
+def refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
+    """Name the first row of a block that has NaN, infinite or negative values, and its image.
 
-    `numbers` says which rows of the matrix X holds: the first of a block, or each one's number.
+    Raises
+    ------
+    ValueError
+        Always; the block is known to have such a value.
     """
-    if not X.numel():
-        return
-    low, high = (float(bound) for bound in torch.aminmax(X))  # NaN spreads to both
-    if low >= 0 and high < float("inf"):
-        return
-    kind = "a negative value" if low < 0 else "NaN or infinity"
-    bad = (~torch.isfinite(X) | (X < 0)).any(dim=1)
-    position = int(torch.nonzero(bad)[0])
-    row = numbers + position if isinstance(numbers, int) else int(numbers[position])
+    values = as_numpy(block.data if is_sparse(block) else block)
+    bad = ~np.isfinite(values) | (values < 0)
+    if is_sparse(block):
+        position = int(np.searchsorted(block.indptr, np.flatnonzero(bad)[0], side="right")) - 1
+        found = values[block.indptr[position] : block.indptr[position + 1]]
+    else:
+        position = int(np.flatnonzero(bad.any(axis=1))[0])
+        found = values[position]
+    kind = "a negative value" if np.isfinite(found).all() or (found < 0).any() else ""
+    kind = kind or "NaN or infinity"
     locate = getattr(rows, "locate", None)
+    row = start + position
     named = f" (image id {locate(row)})" if locate else ""
     raise ValueError(f"A has {kind} in row {row}{named}: NMF needs finite values >= 0")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stages.algorithms.nmf.checks import refuse_bad
-from stages.algorithms.nmf.solvers import fresh_coefficients
+from stages.algorithms.nmf.engines import make_engine
+from stages.algorithms.nmf.stack import EXACT, Stack
 from stages.algorithms.nmf.state import Factorization
 from stages.algorithms.nmf.sweep import Sweep
-from stages.algorithms.rows import as_row_blocks, to_tensor
+from stages.algorithms.rows import as_row_blocks, float_type
 
 Array = NDArray[Any]
 
@@ -37,7 +37,7 @@ def factorize(A: Any, k: int, seed: int = 0, **options: Any) -> Factorization:
         Number of factors.
     seed : int
     **options
-        ``solver``, ``init``, ``tol``, ``max_passes``, ``device``: see `Sweep`.
+        ``solver``, ``init``, ``tol``, ``max_passes``, ``device``, ``threads``: see `Sweep`.
 
     Examples
     --------
@@ -53,13 +53,15 @@ def factorize(A: Any, k: int, seed: int = 0, **options: Any) -> Factorization:
     return factorize_many(A, [k], [seed], **options)[0]
 
 
-def transform(A: Any, factors: Array, device: str = "cpu") -> Array:
+def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | None = None) -> Array:
     """Coefficients of new rows for fixed factors: least squares with H >= 0.
 
     Parameters
     ----------
     A : as for `factorize`, [rows, channels]
-    factors : array [k, channels]
+    factors : array [k, channels], non-negative
+    device, threads
+        See `Sweep`.
 
     Returns
     -------
@@ -73,14 +75,14 @@ def transform(A: Any, factors: Array, device: str = "cpu") -> Array:
     rows = as_row_blocks(A)
     if rows.shape[1] != np.shape(factors)[1]:
         raise ValueError(f"A is {rows.shape}, factors are {np.shape(factors)}: channels differ")
-    dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
-    W = torch.from_numpy(np.array(factors)).to(device, dtype)
-    G = W @ W.T
-    solved = np.empty((rows.shape[0], len(W)), np.float32)
+    engine, dtype = make_engine(device, threads), float_type(rows.dtype)
+    H = np.zeros((rows.shape[0], len(factors)), dtype)
     start = 0
     for block in rows.blocks():
-        X = to_tensor(block, torch.device(device), dtype)
-        refuse_bad(X, rows, start)
-        solved[start : start + len(X)] = fresh_coefficients(X @ W.T, G).float().cpu().numpy()
-        start += len(X)
-    return solved
+        if not engine.survey(block)[1]:
+            refuse_bad(block, rows, start)
+        start += int(block.shape[0])
+    if len(H):
+        stack = Stack([np.asarray(factors, dtype=np.float64)], dtype)
+        engine.run_pass(rows, stack, EXACT, H=H, with_HtA=False)
+    return H.astype(np.float32, copy=False)

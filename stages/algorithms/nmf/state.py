@@ -1,13 +1,13 @@
-"""What a factorization is made of: its result, its state between passes, the sums of one pass."""
+"""What a factorization is made of: its result, and its state between passes."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stages.algorithms.nmf.solvers import Solver
+from stages.algorithms.nmf.stack import Matrix
 
 Array = NDArray[Any]
 
@@ -57,29 +57,9 @@ class Problem:
     k: int
     seed: int
     solver: Solver
-    W: Tensor  # [k, channels] float64
-    H: Tensor | None = None  # [rows, k], only where the solver keeps it
+    first: int  # column in H, where H is kept
+    W: Matrix  # [k, channels]
     loss: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
     reseeded: int = 0
-
-
-@dataclass
-class Sums:
-    """What one pass accumulates for one factorization, float64."""
-
-    HtA: Tensor  # [k, channels]
-    HtH: Tensor  # [k, k]
-    worst: float = 0.0
-    worst_row: Tensor | None = None  # the row with the largest residual
-
-
-def note_worst(sums: Sums, X: Tensor, H: Tensor, W: Tensor) -> None:
-    """Keep the row of the pass that is explained worst: the largest ||x - hW||^2."""
-    if not len(X) or float(sums.HtH.diagonal().min()) > 0:
-        return  # every factor is alive so far; nothing to reseed
-    residual = (X - H @ W.to(H.dtype)).square().sum(dim=1)
-    worst = int(residual.argmax())
-    if float(residual[worst]) > sums.worst:
-        sums.worst, sums.worst_row = float(residual[worst]), X[worst].clone()

@@ -1,27 +1,37 @@
 """Block-streaming NMF: every k and seed in the same passes over the rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stages.algorithms.nmf.checks import check_request, refuse_bad
+from stages.algorithms.nmf.choice import Stability, sample_stability
+from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
-    draw_sample,
+    Sample,
     nndsvd_factors,
+    pick,
     random_start,
-    sums_loss,
-    unit_rows,
+    sample_indices,
     warm_factors,
 )
-from stages.algorithms.nmf.solvers import SOLVERS, fresh_coefficients
-from stages.algorithms.nmf.state import Factorization, Problem, Sums, note_worst
-from stages.algorithms.rows import RowBlocks, as_row_blocks, to_tensor
+from stages.algorithms.nmf.solvers import SOLVERS
+from stages.algorithms.nmf.stack import (
+    EXACT,
+    Engine,
+    Stack,
+    Sums,
+    loss_of,
+    loss_of_pass,
+    unit_rows,
+)
+from stages.algorithms.nmf.state import Factorization, Problem
+from stages.algorithms.rows import RowBlocks, as_row_blocks, dense, float_type
 
 Array = NDArray[Any]
+CHUNK_ROWS = 65536  # of H, where it is worked on as a whole
 
 
 class Sweep:
@@ -42,8 +52,18 @@ class Sweep:
     max_passes : int
         At most so many updates.
     device : str
+        ``cpu``, or a CUDA device by its name in torch.
+    threads : int, optional
+        Of the CPU; by default one per core. Results do not depend on it.
+    stability_runs : int
+        Runs on halves of the row sample that say how reproducible each k is; 0 for none.
     resume : mapping of arrays, optional
         What `state` returned.
+
+    Attributes
+    ----------
+    stability : list of Stability
+        One per k, where it was asked for.
 
     Raises
     ------
@@ -60,76 +80,108 @@ class Sweep:
         *,
         solver: str = "hals",
         init: str = "sample",
-        tol: float = 1e-5,
+        tol: float = 1e-4,
         max_passes: int = 100,
         device: str = "cpu",
-        resume: dict[str, Array] | None = None,
+        threads: int | None = None,
+        stability_runs: int = 0,
+        resume: Mapping[str, Array] | None = None,
     ) -> None:
         self.rows: RowBlocks = as_row_blocks(A)
-        total, channels = self.rows.shape
-        check_request(total, channels, ks, seeds, solver, init, max_passes)
+        check_request(self.rows.shape, ks, seeds, solver, init, max_passes)
         self.tol, self.max_passes = tol, max_passes
-        self.device = torch.device(device)
-        self.dtype = torch.float64 if self.rows.dtype == np.float64 else torch.float32
+        self.engine: Engine = make_engine(device, threads)
+        self.dtype = float_type(self.rows.dtype)
         self.passes = 0
-        self.norm: float | None = None
-        self.problems = [
-            Problem(k, seed, SOLVERS[solver](), torch.zeros((k, channels), dtype=torch.float64))
-            for k in ks
-            for seed in seeds
-        ]
+        self.norm = 0.0
+        self.H: Array | None = None  # [rows, columns], only where the solver keeps it
+        self._sample: Sample | None = None
+        self.stability: list[Stability] = []
+        self.problems: list[Problem] = []
+        for k in ks:
+            for seed in seeds:
+                first = sum(problem.k for problem in self.problems)
+                W = np.zeros((k, self.rows.shape[1]))
+                self.problems.append(Problem(k, seed, SOLVERS[solver](), first, W))
         if resume:
             self._restore(resume)
         else:
             self._start(init)
+            if stability_runs and self._sample is not None:
+                self.stability = sample_stability(
+                    self._sample, ks, stability_runs, self.engine, self.dtype
+                )
 
     # -- starting and resuming ---------------------------------------------------------------
 
     def _start(self, init: str) -> None:
-        indices, drawn = draw_sample(self.rows)
-        sample = to_tensor(drawn, self.device, self.dtype)
-        refuse_bad(sample, self.rows, indices)
+        self._sample = sample = self._survey()
+        drawn = [(p.k, np.random.default_rng([p.seed, p.k])) for p in self.problems]
+        if init == "sample":
+            found = warm_factors(sample, drawn, self.engine, self.dtype)
+        elif init == "nndsvd":
+            found = [nndsvd_factors(sample, k) for k, _ in drawn]
+        else:
+            channels = self.rows.shape[1]
+            found = [random_start((k, channels), k, sample.mean, rng) for k, rng in drawn]
+        for problem, W in zip(self.problems, found, strict=True):
+            problem.W = W
+        if self.problems[0].solver.keeps_coefficients:
+            self.H = np.empty((self.rows.shape[0], self.columns), self.dtype)
+            for problem, (k, rng) in zip(self.problems, drawn, strict=True):
+                for start in range(0, len(self.H), CHUNK_ROWS):
+                    part = self.H[start : start + CHUNK_ROWS, problem.first : problem.first + k]
+                    part[:] = random_start(part.shape, k, sample.mean, rng)
+
+    def _survey(self) -> Sample:
+        """The first pass: check every value, ``||A||_F^2``, and the row sample."""
+        indices = sample_indices(self.rows.shape)
+        parts, norm, start = [], 0.0, 0
+        for block in self.rows.blocks():
+            squares, sound = self.engine.survey(block)
+            if not sound:
+                refuse_bad(block, self.rows, start)
+            norm += squares
+            parts.append(pick(block, start, indices))
+            start += int(block.shape[0])
+        if start != self.rows.shape[0]:
+            raise ValueError(f"A says it has {self.rows.shape[0]} rows, its blocks have {start}")
         self.passes += 1
-        mean = float(sample.double().mean())
-        for problem in self.problems:
-            generator = np.random.default_rng([problem.seed, problem.k])
-            if init == "sample":
-                problem.W = warm_factors(sample, problem.k, generator)
-            elif init == "nndsvd":
-                problem.W = nndsvd_factors(sample, problem.k)
-            else:
-                shape = (problem.k, sample.shape[1])
-                problem.W = random_start(shape, problem.k, mean, generator).to(self.device)
-            if problem.solver.keeps_coefficients:
-                shape = (self.rows.shape[0], problem.k)
-                H = random_start(shape, problem.k, mean, generator)
-                problem.H = H.to(self.device, self.dtype)
+        self.norm = norm
+        return Sample.of(parts)
+
+    @property
+    def columns(self) -> int:
+        """Factors of all factorizations together."""
+        return sum(problem.k for problem in self.problems)
 
     def state(self) -> dict[str, Array]:
-        """All that is needed to go on, as plain arrays (for ``np.savez``); copies, not views."""
-        state: dict[str, Array] = {
-            "passes": np.array(self.passes),
-            "norm": np.array(np.nan if self.norm is None else self.norm),
-        }
+        """All that is needed to go on, as plain arrays (for ``np.savez``).
+
+        Copies, except for ``H`` of solvers that keep it, which the next `step` changes in place.
+        """
+        state: dict[str, Array] = {"passes": np.array(self.passes), "norm": np.array(self.norm)}
+        if self.H is not None:
+            state["H"] = self.H
+        if self.stability:
+            state["stability"] = np.array([(one.cosine, one.silhouette) for one in self.stability])
         for i, problem in enumerate(self.problems):
-            state[f"{i}.W"] = problem.W.cpu().numpy().copy()
+            state[f"{i}.W"] = problem.W.copy()
             state[f"{i}.loss"] = np.array(problem.loss, dtype=np.float64)
             flags = [problem.converged, problem.stopped, problem.reseeded]
             state[f"{i}.flags"] = np.array(flags, dtype=np.int64)
-            if problem.H is not None:
-                state[f"{i}.H"] = problem.H.cpu().numpy().copy()
         return state
 
-    def _restore(self, state: dict[str, Array]) -> None:
-        self.passes = int(state["passes"])
-        self.norm = None if np.isnan(state["norm"]) else float(state["norm"])
+    def _restore(self, state: Mapping[str, Array]) -> None:
+        self.passes, self.norm = int(state["passes"]), float(state["norm"])
+        if "H" in state:
+            self.H = np.array(state["H"])
+        self.stability = [Stability(float(a), float(b)) for a, b in state.get("stability", ())]
         for i, problem in enumerate(self.problems):
-            problem.W = torch.from_numpy(np.array(state[f"{i}.W"])).to(self.device)
+            problem.W = np.array(state[f"{i}.W"])
             problem.loss = [float(value) for value in state[f"{i}.loss"]]
             converged, stopped, problem.reseeded = (int(flag) for flag in state[f"{i}.flags"])
             problem.converged, problem.stopped = bool(converged), bool(stopped)
-            if f"{i}.H" in state:
-                problem.H = torch.from_numpy(np.array(state[f"{i}.H"])).to(self.device)
 
     # -- one pass ----------------------------------------------------------------------------
 
@@ -138,41 +190,32 @@ class Sweep:
         """Whether every factorization has stopped."""
         return all(problem.stopped for problem in self.problems)
 
-    @torch.inference_mode()
     def step(self) -> None:
         """One pass over the rows: update H and then W of every factorization still running."""
         running = [problem for problem in self.problems if not problem.stopped]
-        all_sums = [Sums(torch.zeros_like(p.W), p.W.new_zeros((p.k, p.k))) for p in running]
-        norm = 0.0
-        for start, X in self._blocks():
-            if self.norm is None:
-                norm += square_sum(X)
-            for (problem, H), sums in zip(self._solve(running, start, X), all_sums, strict=True):
-                if problem.H is not None:
-                    problem.H[start : start + len(H)] = H
-                sums.HtA += (H.T @ X).double()
-                sums.HtH += (H.T @ H).double()
-                note_worst(sums, X, H, problem.W)
+        rule = running[0].solver.rule
+        all_sums = self.engine.run_pass(self.rows, self._stack(running), rule, H=self.H)
         self.passes += 1
-        if self.norm is None:
-            self.norm = norm
         for problem, sums in zip(running, all_sums, strict=True):
             self._update(problem, sums)
 
+    def _stack(self, problems: Sequence[Problem]) -> Stack:
+        into = None if self.H is None else [problem.first for problem in problems]
+        return Stack([problem.W for problem in problems], self.dtype, into)
+
     def _update(self, problem: Problem, sums: Sums) -> None:
-        assert self.norm is not None
+        assert sums.HtA is not None
         W = problem.solver.factors(problem.W, sums.HtA, sums.HtH)
-        loss = sums_loss(self.norm, W, sums.HtA, sums.HtH)
+        loss = loss_of(self.norm, W, sums)
         problem.loss.append(loss)
-        scale = W.norm(dim=1)
-        energy = sums.HtH.diagonal() * scale.square()
-        order = torch.argsort(energy, descending=True, stable=True)
-        if problem.H is None:
-            W = unit_rows(W)  # H is solved afresh: its scale follows
+        revived = False
+        if problem.solver.keeps_coefficients:
+            problem.W = W  # its scale and its order are those of H
         else:
-            order = torch.arange(problem.k, device=W.device)  # H's columns stay where they are
-        problem.W = W[order]
-        revived = problem.H is None and self._reseed(problem, sums, energy[order])
+            energy = sums.HtH.diagonal() * np.square(W).sum(axis=1)
+            order = np.argsort(-energy, kind="stable")
+            problem.W = unit_rows(W)[order]  # H is solved afresh: its scale follows
+            revived = self._reseed(problem, energy[order])
         if not revived and (
             problem.solver.stop(problem.loss, self.tol) or loss <= 1e-12 * self.norm
         ):
@@ -180,21 +223,35 @@ class Sweep:
         if len(problem.loss) >= self.max_passes:
             problem.stopped = True
 
-    def _reseed(self, problem: Problem, sums: Sums, energy: Tensor) -> bool:
-        """Start a dead factor again from the row that is explained worst; at most 3 k times."""
-        dead = [j for j in range(problem.k) if not float(energy[j]) > 0]
-        row = sums.worst_row
-        if not dead or row is None or problem.reseeded >= 3 * problem.k:
+    def _reseed(self, problem: Problem, energy: Array) -> bool:
+        """Start a dead factor again from the sampled row that is explained worst.
+
+        At most 3 k times; not when the sample has no more to explain (k is above its rank).
+        """
+        dead = np.flatnonzero(~(energy > 0))
+        if not len(dead) or problem.reseeded >= 3 * problem.k:
             return False
-        if sums.worst <= 1e-6 * float(row.double().square().sum()):
-            return False  # the matrix has no more to explain: k is above its rank
-        problem.W[dead[0]] = unit_rows(row.double()[None])[0]
+        if self._sample is None:  # resumed: the survey is made again
+            self._sample = self._survey()
+        matrix = self._sample.matrix
+        H = np.zeros((matrix.shape[0], problem.k), self.dtype)
+        self.engine.run_pass(self._sample.rows, Stack([problem.W], self.dtype), EXACT, H=H)
+        worst, worst_residual, row = 0.0, 0.0, None
+        for start in range(0, len(H), 4096):
+            part = dense(matrix[start : start + 4096], np.float64)
+            residual = np.square(part - H[start : start + 4096] @ problem.W).sum(axis=1)
+            at = int(residual.argmax())
+            if residual[at] > worst_residual:
+                worst, worst_residual = float(np.square(part[at]).sum()), float(residual[at])
+                row = part[at]
+        if row is None or worst_residual <= 1e-6 * worst:
+            return False
+        problem.W[dead[0]] = unit_rows(row[None])[0]
         problem.reseeded += 1
         return True
 
     # -- the result --------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def finish(self, write: Callable[[int, Array], None] | None = None) -> list[Factorization]:
         """The last pass: H for the final W, and the results.
 
@@ -206,91 +263,71 @@ class Sweep:
             written cannot be put in another order, so the factors then keep the order of the last
             update: where two explain nearly the same, `energy` may not quite descend.
         """
-        for problem in self.problems:
-            self._sort(problem)
-        collected: list[Array] = []
-        sums = [Sums(torch.zeros_like(p.W), p.W.new_zeros((p.k, p.k))) for p in self.problems]
-        norm = 0.0
-        for start, X in self._blocks():
-            norm += square_sum(X)
-            solved = [H for _, H in self._solve(self.problems, start, X, final=True)]
-            for H, total in zip(solved, sums, strict=True):
-                total.HtA += (H.T @ X).double()
-                total.HtH += (H.T @ H).double()
-            block = torch.cat(solved, dim=1).float().cpu().numpy()
-            if write is None:
-                collected.append(block)
-            else:
-                write(start, block)
+        if self.H is not None:
+            return self._finish_kept(self.H, write)
+        stack = self._stack(self.problems)
+        H = None if write else np.empty((self.rows.shape[0], self.columns), self.dtype)
+        all_sums = self.engine.run_pass(
+            self.rows, stack, EXACT, H=H, write=_float32(write), with_HtA=False
+        )
         self.passes += 1
-        coefficients = np.concatenate(collected) if collected else None
-        results, first = [], 0
-        for problem, total in zip(self.problems, sums, strict=True):
-            loss = sums_loss(norm, problem.W, total.HtA, total.HtH)
-            energy = total.HtH.diagonal()
-            order = torch.arange(problem.k, device=energy.device)
-            if write is None:
-                order = torch.argsort(energy, descending=True, stable=True)
-            columns = first + order.cpu().numpy()
-            results.append(
-                Factorization(
-                    k=problem.k,
-                    seed=problem.seed,
-                    factors=problem.W[order].float().cpu().numpy(),
-                    coefficients=None if coefficients is None else coefficients[:, columns],
-                    loss=np.array([*problem.loss, loss], dtype=np.float64),
-                    energy=energy[order].cpu().numpy(),
-                    norm=norm,
-                    passes=self.passes,
-                    converged=problem.converged,
-                    reseeded=problem.reseeded,
-                )
-            )
-            first += problem.k
+        results = []
+        for problem, sums in zip(self.problems, all_sums, strict=True):
+            loss = [*problem.loss, loss_of_pass(self.norm, problem.W, sums)]
+            results.append(self._result(problem, H, loss, sums.HtH.diagonal()))
         return results
 
-    def _sort(self, problem: Problem) -> None:
-        """Unit rows and descending energy also where H was kept from pass to pass."""
-        if problem.H is None:
-            return
-        norms = problem.W.norm(dim=1)
-        problem.H = problem.H * norms.to(problem.H.dtype)
-        order = torch.argsort(problem.H.double().square().sum(dim=0), descending=True, stable=True)
-        problem.W = unit_rows(problem.W)[order]
-        problem.H = problem.H[:, order]
+    def _finish_kept(
+        self, H: Array, write: Callable[[int, Array], None] | None
+    ) -> list[Factorization]:
+        """The same where H is there: its scale and order put right, and no pass."""
+        results = []
+        for problem in self.problems:
+            columns = slice(problem.first, problem.first + problem.k)
+            norms = np.linalg.norm(problem.W, axis=1)
+            energy = np.zeros(problem.k)
+            for start in range(0, len(H), CHUNK_ROWS):
+                part = H[start : start + CHUNK_ROWS, columns]
+                part *= norms.astype(H.dtype)
+                energy += np.square(part, dtype=np.float64).sum(axis=0)
+            order = np.argsort(-energy, kind="stable")
+            for start in range(0, len(H), CHUNK_ROWS):
+                part = H[start : start + CHUNK_ROWS, columns]
+                part[:] = part[:, order]
+            problem.W = unit_rows(problem.W)[order]
+            kept = None if write else H
+            results.append(self._result(problem, kept, problem.loss, energy[order]))
+        if write:
+            for start in range(0, len(H), CHUNK_ROWS):
+                write(start, H[start : start + CHUNK_ROWS].astype(np.float32, copy=False))
+        return results
 
-    # -- the rows ----------------------------------------------------------------------------
-
-    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """(first row, dense block on the device), checked."""
-        start = 0
-        for block in self.rows.blocks():
-            X = to_tensor(block, self.device, self.dtype)
-            refuse_bad(X, self.rows, start)
-            yield start, X
-            start += len(X)
-        if start != self.rows.shape[0]:
-            raise ValueError(f"A says it has {self.rows.shape[0]} rows, its blocks have {start}")
-
-    def _solve(
-        self, problems: Sequence[Problem], start: int, X: Tensor, final: bool = False
-    ) -> Iterator[tuple[Problem, Tensor]]:
-        """H of one block for each factorization, from one product with all W's stacked."""
-        stacked = torch.cat([problem.W for problem in problems]).to(self.dtype)
-        P = X @ stacked.T  # [rows, sum of k]
-        first = 0
-        for problem in problems:
-            columns = slice(first, first + problem.k)
-            W = stacked[columns]
-            last = None if problem.H is None else problem.H[start : start + len(X)]
-            if final:
-                H = fresh_coefficients(P[:, columns], W @ W.T) if last is None else last
-            else:
-                H = problem.solver.coefficients(P[:, columns], W @ W.T, last)
-            yield problem, H
-            first += problem.k
+    def _result(
+        self, problem: Problem, H: Array | None, loss: Sequence[float], energy: Array
+    ) -> Factorization:
+        order = np.arange(problem.k)
+        coefficients = None
+        if H is not None:
+            order = np.argsort(-energy, kind="stable")
+            coefficients = H[:, problem.first : problem.first + problem.k]
+            if (np.diff(order) != 1).any():
+                coefficients = coefficients[:, order]
+            coefficients = coefficients.astype(np.float32, copy=False)
+        return Factorization(
+            k=problem.k,
+            seed=problem.seed,
+            factors=problem.W[order].astype(np.float32),
+            coefficients=coefficients,
+            loss=np.array(loss, dtype=np.float64),
+            energy=energy[order],
+            norm=self.norm,
+            passes=self.passes,
+            converged=problem.converged,
+            reseeded=problem.reseeded,
+        )
 
 
-def square_sum(X: Tensor) -> float:
-    """``||X||_F^2`` in float64, without a float64 copy of the whole block."""
-    return float(sum(part.double().square().sum() for part in torch.split(X, 1024)))
+def _float32(write: Callable[[int, Array], None] | None) -> Callable[[int, Array], None] | None:
+    if write is None:
+        return None
+    return lambda start, H: write(start, H.astype(np.float32, copy=False))

@@ -1,0 +1,192 @@
+"""How many factors: how far each k is reproducible, and which factor splits into which.
+
+A k is worth having when its factors come out the same from other rows of the same set. So each k
+is run several times on halves of the row sample, from starts of its own, and the factors of the
+runs are compared: by the cosine of factors matched one to one (as in cNMF, Kotliar et al. 2019)
+and by the silhouette of the matched groups (as in NMFk, Alexandrov & Vesselinov 2014).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from stages.algorithms.nmf.initial import Sample, warm_factors
+from stages.algorithms.nmf.stack import Engine, Matrix, unit_rows
+
+Array = NDArray[Any]
+STARTS = 6
+ROUNDS = ((3_000, 8, 2), (10_000, 6, 1))
+STABLE = 0.9
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How far the factors of one k are reproducible.
+
+    Attributes
+    ----------
+    cosine : float
+        Mean cosine of factors matched one to one, over all pairs of runs; 1 is perfect.
+    silhouette : float
+        Mean over the factors of all runs of ``(b - a) / max(a, b)``: `a` is the mean cosine
+        distance to its counterparts in other runs, `b` to the nearest other group; from -1 to 1,
+        and 1 for k = 1.
+    """
+
+    cosine: float
+    silhouette: float
+
+
+def stability(runs: Sequence[Matrix]) -> Stability:
+    """Compare the factors of several runs with one k.
+
+    Parameters
+    ----------
+    runs : sequence of [k, channels]
+        At least two; all-zero factors count as unlike any other.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two runs.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"stability needs at least two runs, got {len(runs)}")
+    units = [unit_rows(np.asarray(W, dtype=np.float64)) for W in runs]
+    k = len(units[0])
+    cosines = np.array(
+        [matched(one, other)[1] for i, one in enumerate(units) for other in units[:i]]
+    )
+    if k == 1:
+        return Stability(float(cosines.mean()), 1.0)
+    # the run that is most like the others names the groups
+    means = [np.mean([matched(one, other)[1].mean() for other in units]) for one in units]
+    middle = units[int(np.argmax(means))]
+    labels = np.concatenate([np.argsort(matched(middle, one)[0]) for one in units])
+    return Stability(float(cosines.mean()), _silhouette(np.concatenate(units), labels))
+
+
+def matched(one: Matrix, other: Matrix) -> tuple[NDArray[np.intp], Matrix]:
+    """For each factor of `one` its counterpart in `other`, and their cosines; unit rows.
+
+    The sum of the cosines is the largest possible (Hungarian method).
+    """
+    cosines = one @ other.T
+    _, found = linear_sum_assignment(-cosines)
+    return found, cosines[np.arange(len(one)), found]
+
+
+def _silhouette(factors: Matrix, labels: Array) -> float:
+    # imported here: scikit-learn takes a second, and most of the module does without
+    from sklearn.metrics import silhouette_score
+
+    distances = np.clip(1 - factors @ factors.T, 0, None)
+    np.fill_diagonal(distances, 0)
+    return float(silhouette_score(distances, labels, metric="precomputed"))
+
+
+def sample_stability(
+    sample: Sample, ks: Sequence[int], runs: int, engine: Engine, dtype: np.dtype[Any]
+) -> list[Stability]:
+    """The stability of each k over runs on random halves of a row sample."""
+    rows = sample.matrix.shape[0]
+    found: list[list[Matrix]] = [[] for _ in ks]
+    for run in range(runs):
+        drawn = np.random.default_rng([run, rows]).permutation(rows)[: max(1, rows // 2)]
+        half = Sample(sample.matrix[np.sort(drawn)], sample.mean)
+        problems = [(k, np.random.default_rng([run, k])) for k in ks]
+        ran = warm_factors(half, problems, engine, dtype, starts=STARTS, rounds=ROUNDS)
+        for Ws, W in zip(found, ran, strict=True):
+            Ws.append(W)
+    return [stability(Ws) for Ws in found]
+
+
+def suggest_k(ks: Sequence[int], cosines: Sequence[float]) -> tuple[int, str]:
+    """The k to begin with, and why.
+
+    The largest k, reached from 2 up, whose factors are reproducible: beyond it, more factors say
+    more about the run than about the images.
+
+    Parameters
+    ----------
+    ks : sequence of int
+    cosines : sequence of float
+        `Stability.cosine` of each.
+
+    Returns
+    -------
+    (k, reason)
+    """
+    known = sorted(zip(ks, cosines, strict=True))
+    candidates = [(k, cosine) for k, cosine in known if k > 1]
+    if not candidates:
+        return known[0][0], "no other k was asked for"
+    stable = [(k, cosine) for k, cosine in candidates if cosine >= STABLE]
+    if not stable:
+        k, cosine = max(candidates, key=lambda one: one[1])
+        return k, (
+            f"the most reproducible of those above 1 (stability {cosine:.2f}), though none reaches "
+            f"{STABLE}"
+        )
+    k, cosine = stable[-1]
+    above = [f"k = {other}: {value:.2f}" for other, value in candidates if other > k]
+    rest = f"; not so for {', '.join(above)}" if above else ", and no larger one was asked for"
+    return k, f"the largest whose factors are reproducible (stability {cosine:.2f}){rest}"
+
+
+class Links:
+    """Which factor splits from which: the coefficients of k against those of the next larger k.
+
+    Parameters
+    ----------
+    columns : sequence of (k, seed, factor)
+        What the columns of H are.
+
+    Examples
+    --------
+    >>> links = Links([(1, 0, 0), (2, 0, 0), (2, 0, 1)])
+    >>> links.add(np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]))
+    >>> [[int(parent), round(float(cosine), 2)] for parent, cosine in zip(*links.parents())]
+    [[-1, 0.0], [0, 0.71], [0, 0.71]]
+    """
+
+    def __init__(self, columns: Sequence[tuple[int, int, int]]) -> None:
+        self.count = len(columns)
+        of: dict[tuple[int, int], list[int]] = {}
+        for column, (k, seed, _) in enumerate(columns):
+            of.setdefault((k, seed), []).append(column)
+        ks = sorted({k for k, _, _ in columns})
+        self.pairs = [
+            (of[small, seed], of[large, seed])
+            for small, large in pairwise(ks)
+            for seed in dict.fromkeys(seed for _, seed, _ in columns)
+        ]
+        self.products = [np.zeros((len(small), len(large))) for small, large in self.pairs]
+        self.squares = np.zeros(self.count)
+
+    def add(self, H: Array) -> None:
+        """Take in the coefficients ``[rows, columns]`` of some rows."""
+        self.squares += np.einsum("rc,rc->c", H, H, dtype=np.float64)
+        for (small, large), sums in zip(self.pairs, self.products, strict=True):
+            # neighbours, so slices: no copy of the block
+            left = H[:, small[0] : small[-1] + 1]
+            sums += left.T @ H[:, large[0] : large[-1] + 1]
+
+    def parents(self) -> tuple[NDArray[np.int64], Matrix]:
+        """Each column's parent in the next smaller k (-1: none), and the cosine of the two."""
+        parent = np.full(self.count, -1, dtype=np.int64)
+        cosine = np.zeros(self.count)
+        norms = np.sqrt(self.squares)
+        for (small, large), sums in zip(self.pairs, self.products, strict=True):
+            scale = np.outer(norms[small], norms[large])
+            cosines = np.divide(sums, scale, out=np.zeros_like(sums), where=scale > 0)
+            best = cosines.argmax(axis=0)
+            parent[large] = np.array(small)[best]
+            cosine[large] = cosines[best, np.arange(len(large))]
+            parent[np.array(large)[cosine[large] == 0]] = -1
+        return parent, cosine

@@ -1,0 +1,237 @@
+"""Passes on a CPU: pieces of blocks in threads, summed up in their order."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.algorithms.nmf.kernels import (
+    GROUP,
+    LANES,
+    pass_over,
+    sum_of_squares,
+    sweep_coordinates,
+)
+from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write
+from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
+
+T = TypeVar("T")
+PIECE_ROWS = 8192
+CACHE_LINE = 64
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of a block, and what they add to the sums."""
+
+    S: Matrix  # [tiles, channels * LANES]
+    HtH: Matrix  # [problems, k, k], lower halves
+    HtP: Matrix  # [problems]
+
+
+class CpuEngine:
+    """Passes on a CPU.
+
+    The result does not depend on the number of threads: pieces are cut by the blocks alone and
+    their sums are added in order.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default one per core that this process may use.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or len(os.sched_getaffinity(0))
+
+    def survey(self, block: Any) -> tuple[float, bool]:
+        """See `Engine.survey`."""
+        values = as_numpy(block.data if is_sparse(block) else block)
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(np.float32)
+        squares = float(sum_of_squares(_writable(np.ascontiguousarray(values)).ravel()))
+        sound = np.isfinite(squares) and not (values.size and values.min() < 0)
+        return squares, bool(sound)
+
+    def run_pass(
+        self,
+        rows: RowBlocks,
+        stack: Stack,
+        rule: Rule,
+        *,
+        H: Array | None = None,
+        write: Write | None = None,
+        with_HtA: bool = True,
+    ) -> list[Sums]:
+        """See `Engine.run_pass`."""
+        channels = rows.shape[1]
+        tiles = _tiles(stack, channels)
+        total = _Piece(*_room_for_sums(stack, channels, with_HtA))
+
+        def pieces() -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
+            start = 0
+            for block in rows.blocks():
+                count = int(block.shape[0])
+                found = H[start : start + count] if H is not None else None
+                if write is not None:
+                    found = np.empty((count, stack.columns), stack.dtype)
+                yield from _cut(
+                    block, start, stack, rule, tiles, found, write is not None, with_HtA
+                )
+                start += count
+            if start != rows.shape[0]:
+                raise ValueError(f"A says it has {rows.shape[0]} rows, its blocks have {start}")
+
+        for piece, done in in_order(pieces(), self.threads):
+            for sum, part in ((total.S, piece.S), (total.HtH, piece.HtH), (total.HtP, piece.HtP)):
+                np.add(sum, part, out=sum)
+            if done is not None and write is not None:
+                write(*done)
+        return _unpacked(total, stack, channels, with_HtA)
+
+
+def in_order(calls: Iterator[Callable[[], T]], threads: int) -> Iterator[T]:
+    """Results of calls made in threads, in order; at most two per thread are under way."""
+    if threads == 1:
+        for call in calls:
+            yield call()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[T]] = deque()
+        for call in calls:
+            waiting.append(pool.submit(call))
+            del call
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def sweep_factors(W: Matrix, HtA: Matrix, HtH: Matrix, *, sweeps: int, tol: float) -> Matrix:
+    """The W >= 0 that minimises ``||A - HW||_F`` ``[k, channels]``, by coordinate descent."""
+    k, channels = W.shape
+    width = -(-channels // GROUP) * GROUP
+    Q, X = np.zeros((k, width)), np.zeros((k, width))
+    Q[:, :channels], X[:, :channels] = HtA, W
+    sweep_coordinates(Q.ravel(), np.ascontiguousarray(HtH), X.ravel(), k, width, tol, sweeps)
+    return X[:, :channels].copy()
+
+
+def _cut(
+    block: Any,
+    start: int,
+    stack: Stack,
+    rule: Rule,
+    tiles: Array,
+    H: Array | None,
+    hand_over: bool,
+    with_HtA: bool,
+) -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
+    """The work on one block, cut into pieces; the last one comes with the block's H."""
+    rows = int(block.shape[0])
+    values = as_compiled(block, stack.dtype)
+    # whole groups; small blocks are cut as well, so that every core has some of them
+    size = min(PIECE_ROWS, max(1, -(-rows // (8 * GROUP))) * GROUP)
+
+    def call(first: int, last: int) -> tuple[_Piece, tuple[int, Array] | None]:
+        part = None if H is None else H[first:last]
+        done = (start, H) if hand_over and H is not None and last == rows else None
+        return _compute(values, first, last, stack, rule, tiles, part, with_HtA), done
+
+    for first in range(0, rows, size):
+        last = min(first + size, rows)
+        yield partial(call, first, last)
+
+
+def _compute(
+    values: tuple[Array, ...],
+    first: int,
+    last: int,
+    stack: Stack,
+    rule: Rule,
+    tiles: Array,
+    H: Array | None,
+    with_HtA: bool,
+) -> _Piece:
+    channels = tiles.shape[1] // LANES
+    largest = int(stack.sizes.max())
+    P = aligned((len(tiles), GROUP * LANES), stack.dtype)
+    group = tuple(aligned((largest * GROUP,), stack.dtype) for _ in range(3))
+    sums = _room_for_sums(stack, channels, with_HtA)
+    kept = H is not None
+    if len(values) == 1:  # dense: of the right type only piece by piece
+        piece = np.ascontiguousarray(values[0][first:last], stack.dtype)
+        nothing = np.zeros(0, np.int32), np.zeros(0, np.int64)
+        values, first, last = (_writable(piece).ravel(), *nothing), 0, last - first
+    pass_over(
+        *values,
+        first,
+        last,
+        tiles,
+        (stack.grams, stack.firsts, stack.sizes, stack.targets),
+        (rule.multiplicative, stack.dtype.type(rule.tol), rule.sweeps, kept),
+        (P, group),
+        sums,
+        H if kept else np.empty((0, 0), stack.dtype),
+        with_HtA,
+    )
+    return _Piece(*sums)
+
+
+def _room_for_sums(stack: Stack, channels: int, with_HtA: bool) -> tuple[Matrix, Matrix, Matrix]:
+    tiles = -(-stack.columns // LANES) if with_HtA else 0
+    return (
+        aligned((tiles, channels * LANES), np.dtype(np.float64)),
+        np.zeros(stack.grams.shape),
+        np.zeros(len(stack.sizes)),
+    )
+
+
+def _tiles(stack: Stack, channels: int) -> Array:
+    """All factors as the kernels want them ``[tiles, channels * LANES]``, zero-padded."""
+    count = -(-stack.columns // LANES)
+    padded = np.zeros((count * LANES, channels), stack.dtype)
+    padded[: stack.columns] = stack.side_by_side
+    tiles = aligned((count, channels * LANES), stack.dtype)
+    tiles[:] = padded.reshape(count, LANES, channels).transpose(0, 2, 1).reshape(count, -1)
+    return tiles
+
+
+def _unpacked(total: _Piece, stack: Stack, channels: int, with_HtA: bool) -> list[Sums]:
+    flat = total.S.reshape(-1, channels, LANES).transpose(0, 2, 1).reshape(-1, channels)
+    results = []
+    for b, (first, k) in enumerate(zip(stack.firsts, stack.sizes, strict=True)):
+        lower = total.HtH[b, :k, :k]
+        HtA = flat[first : first + k] if with_HtA else None
+        results.append(Sums(HtA, lower + np.tril(lower, -1).T, float(total.HtP[b])))
+    return results
+
+
+def as_compiled(block: Any, dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """A block as the kernels take it: values, columns, starts of CSR, or one dense array."""
+    if not is_sparse(block):
+        return (as_numpy(block),)
+    return (
+        _writable(block.data.astype(dtype, copy=False)),
+        _writable(block.indices.astype(np.int32, copy=False)),
+        _writable(block.indptr.astype(np.int64, copy=False)),
+    )
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The kernels are compiled for writable arrays only, though they never write to these."""
+    return array if array.flags.writeable else array.copy()
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Zeros that begin at a cache line, so that no vector lies across two."""
+    bytes = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.zeros(bytes + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    return buffer[start : start + bytes].view(dtype).reshape(shape)
