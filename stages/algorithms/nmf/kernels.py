@@ -27,7 +27,7 @@ GROUP = 64  # rows that are gathered, solved and scattered together
 
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compiled on first use and kept on disk, where there is a place that can be written to."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no such place
@@ -147,9 +147,8 @@ def _widen(typingctx, lanes):
     """The lanes as float64."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if lanes.dtype == types.float64:
-            return args[0]
-        return builder.fpext(args[0], _vector(types.float64))
+        wide = lanes.dtype == types.float64
+        return args[0] if wide else builder.fpext(args[0], _vector(types.float64))
 
     return Lanes(types.float64)(lanes), build
 
@@ -389,8 +388,7 @@ def pass_over(values, columns, starts, first, last, W, stack, rule, room, sums, 
     """
     P, group_room = room
     S, HtH, cross = sums
-    dense = len(starts) == 0
-    channels = W.shape[1] // LANES
+    dense, channels = len(starts) == 0, W.shape[1] // LANES
     for row in range(first, last, GROUP):
         count = min(GROUP, last - row)
         for tile in range(len(W)):
