@@ -1,5 +1,6 @@
 """The `dff` command: one command per stage, plus run, status, init and show-model."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +144,36 @@ def run(
     with interruptible():
         repro(project, resources, force=force)
     print_summary(project)
+
+
+@app.command(rich_help_panel="Pipeline")
+def transform(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    set: Annotated[str, typer.Option("--set", help="Image set whose factors are used.")],
+    k: Annotated[int, typer.Option("--k", help="Number of factors.")],
+    layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to.", show_default="transformed/SET-kK")
+    ] = None,
+    project: Project = Path(),
+    device: Device = "auto",
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Find the concepts of an image set in photographs that were not in it.
+
+    The factors stay as they are; only coefficients are found for the new photographs. Writes
+    heatmaps.zarr, a picture of each photograph, and a page of them all.
+    """
+    # imported here: the other commands need neither templates nor pictures
+    from pipeline.transform import transform_folder
+
+    resources = make_resources(device, workers, memory, "")
+    name = re.sub(r"[^\w.-]", "_", set).strip(".") or "set"
+    target = out or project / "transformed" / f"{name}-k{k}"
+    with interruptible():
+        page = transform_folder(project, folder, set, k, layer, target, resources)
+    print(page)
 
 
 @app.command(rich_help_panel="Pipeline")

@@ -1,9 +1,9 @@
 """evaluate: maps + ground truth -> scores, tables and plots.
 
 Writes ``scores.parquet`` (one row per factor, for raw and refined maps), ``coverage.parquet``
-(factor x part), ``metrics.json`` (for `dvc metrics`), ``loss.csv`` and ``quality.csv`` (for
-`dvc plots`) and ``artifact.json``. IoU is dataset-wide (eq. 9), in per cent, at the size of the
-ground truth.
+(factor x part), ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv`` and
+``choice.csv`` (for `dvc plots`), ``links.csv`` (see `stages.choice_tables`) and ``artifact.json``.
+IoU is dataset-wide (eq. 9), in per cent, at the size of the ground truth.
 """
 
 import json
@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.algorithms.metrics import OverlapCounts, UnionCounts
+from stages.choice_tables import choice_table, link_table
 from stages.concept_maps import ConceptMaps
 from stages.datasets import DatasetError, GroundTruth
 from stages.image_index import ImageIndex
@@ -114,7 +115,10 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     losses.to_csv(work.path / "loss.csv", index=False)
     quality = quality_table(table)
     quality.to_csv(work.path / "quality.csv", index=False)
-    metrics = _metrics(quality, losses, index)
+    choice = choice_table(factors, losses)
+    choice.to_csv(work.path / "choice.csv", index=False)
+    link_table(factors).to_csv(work.path / "links.csv", index=False)
+    metrics = _metrics(quality, losses, choice, index)
     write_atomically(work.path / "metrics.json", json.dumps(metrics, indent=1).encode())
     write_record(
         work.path, stage="evaluate", fingerprint=work.fingerprint, damaged_annotations=damaged
@@ -204,7 +208,9 @@ def quality_table(scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _metrics(quality: pd.DataFrame, losses: pd.DataFrame, index: ImageIndex) -> dict[str, Any]:
+def _metrics(
+    quality: pd.DataFrame, losses: pd.DataFrame, choice: pd.DataFrame, index: ImageIndex
+) -> dict[str, Any]:
     """Nested numbers for `dvc metrics show`: by layer, set and k, and the means over the sets."""
     metrics: dict[str, Any] = {
         "images": len(index.images),
@@ -214,6 +220,13 @@ def _metrics(quality: pd.DataFrame, losses: pd.DataFrame, index: ImageIndex) -> 
     for (layer, name, k), group in final.groupby(["layer", "set", "k"]):
         node = metrics.setdefault(str(layer), {}).setdefault(str(name), {})
         node[f"k{k}"] = {"relative_error": round(float(group["relative_error"].mean()), 5)}
+    for row in choice.to_dict("records"):
+        node = metrics[row["layer"]][row["set"]]
+        for name in ("stability", "silhouette"):
+            if not np.isnan(row[name]):
+                node[f"k{row['k']}"][name] = round(float(row[name]), 3)
+        if row["suggested"]:
+            node["suggested_k"] = int(row["k"])
     names = ["object_iou", "part_iou"]
     for row in quality.to_dict("records"):
         node = metrics[row["layer"]][row["set"]][f"k{row['k']}"]
@@ -226,7 +239,7 @@ def _metrics(quality: pd.DataFrame, losses: pd.DataFrame, index: ImageIndex) -> 
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),
@@ -239,8 +252,10 @@ EVALUATE: Stage[EvaluateParams] = Stage(
     summary="Compare the maps with the ground truth, where there is any.",
     code=(
         "stages/evaluate.py",
+        "stages/choice_tables.py",
         "stages/concept_maps.py",
         "stages/algorithms/metrics.py",
+        "stages/algorithms/nmf",
         "stages/datasets",
         "store",
     ),

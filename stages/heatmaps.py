@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.concept_maps import Values, entry_sets, inherited_attrs, workers_within, write_maps
 from stages.image_index import ImageIndex
+from stages.map_of_image import heat_map, map_size
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, param
@@ -34,14 +35,6 @@ class HeatmapsParams:
             raise ValueError(f"long_side: {self.long_side} must be at least 0")
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile: {self.percentile} is not between 0 and 100")
-
-
-def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Size of an image's maps: its own, or scaled to a long side (never below one pixel)."""
-    if not long_side:
-        return height, width
-    scale = long_side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -108,15 +101,7 @@ def _heat_map(
     entry: int,
 ) -> Values:
     """One entry's heat maps, uint16 ``[H * W, columns]``."""
-    import torch
-
-    from stages.algorithms.heatmap import quantise, upsample
-
-    grid = coefficients.map(entry)
-    h, w, columns = grid.shape
-    maps = upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), sizes[entry])
-    rows = maps.numpy().reshape(columns, -1).T
-    return np.ascontiguousarray(quantise(rows, scale[set_of[entry]], axis=1))
+    return heat_map(coefficients.map(entry), sizes[entry], scale[set_of[entry]])
 
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(
@@ -129,6 +114,7 @@ HEATMAPS: Stage[HeatmapsParams] = Stage(
     summary="Bring the coefficients to image space and find where masks begin.",
     code=(
         "stages/heatmaps.py",
+        "stages/map_of_image.py",
         "stages/concept_maps.py",
         "stages/algorithms/heatmap.py",
         "stages/algorithms/masks.py",

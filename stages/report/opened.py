@@ -13,6 +13,7 @@ from store import Artifact, open_artifact
 from store.artifact import read_attrs
 
 DIGEST_SHOWN = 12
+NUMBERS = ("stability", "silhouette", "seed_cosine")  # of choice.csv; empty where not measured
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Opened:
     ----------
     network : dict
         Attributes of the activations' artifact.
-    scores, coverage, losses, quality : DataFrame
+    scores, coverage, losses, quality, choice, links : DataFrame
         As the evaluate stage wrote them.
     damaged : dict of image name to reason
         Annotations that could not be read.
@@ -38,6 +39,8 @@ class Opened:
     coverage: pd.DataFrame
     losses: pd.DataFrame
     quality: pd.DataFrame
+    choice: pd.DataFrame
+    links: pd.DataFrame
     damaged: dict[str, str]
 
     @classmethod
@@ -57,6 +60,13 @@ class Opened:
             coverage=read_table(evaluation / "coverage.parquet"),
             losses=read_table(evaluation / "loss.csv", dtype=text, keep_default_na=False),
             quality=read_table(evaluation / "quality.csv", dtype=text, keep_default_na=False),
+            choice=read_table(
+                evaluation / "choice.csv",
+                dtype=text | {"reason": str},
+                keep_default_na=False,
+                na_values={name: [""] for name in NUMBERS},
+            ),
+            links=read_table(evaluation / "links.csv", dtype=text, keep_default_na=False),
             damaged=dict((read_attrs(evaluation) or {})["damaged_annotations"]),
         )
 

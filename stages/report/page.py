@@ -1,6 +1,6 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ from stages.report.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
 from stages.report.pictures import Picture, PictureBook
-from stages.report.plots import loss_plot, quality_plot
+from stages.report.plots import choice_plot, family_plot, loss_plot, quality_plot
 from stages.report.scores import (
     OBJECT,
     CoverageTable,
@@ -81,6 +81,16 @@ class KView:
 
 
 @dataclass(frozen=True)
+class ChoiceView:
+    """What helps to choose k; None of it for a single k."""
+
+    suggested: int | None
+    reason: str
+    plot: Markup | None  # None where stability was not measured
+    family: Markup
+
+
+@dataclass(frozen=True)
 class LayerView:
     """One image set at one layer."""
 
@@ -92,6 +102,7 @@ class LayerView:
     loss: Markup
     quality: Markup | None
     quality_of: str  # part_iou or object_iou: what the plot shows
+    choice: ChoiceView | None
 
     @property
     def strips(self) -> list[KView]:
@@ -149,7 +160,8 @@ def _layer(
     errors = {row.k: row.error for row in rows}
     updates = losses[losses["seed"] == opened.seeds[0]].groupby("k")["update"].max().to_dict()
     ks = []
-    for k, concepts in open_concepts(opened, layer, rank, name).items():
+    concepts_of = open_concepts(opened, layer, rank, name)
+    for k, concepts in concepts_of.items():
         ks.append(
             KView(
                 k=k,
@@ -174,6 +186,28 @@ def _layer(
         if len(curves) == 2 and len(opened.ks) > 1
         else None,
         quality_of=column,
+        choice=_choice(opened, layer, name, concepts_of, salt),
+    )
+
+
+def _choice(
+    opened: Opened, layer: str, name: str, concepts_of: Mapping[int, Concepts], salt: str
+) -> ChoiceView | None:
+    if len(concepts_of) < 2:
+        return None
+    table = opened.choice
+    table = table[(table["layer"] == layer) & (table["set"] == name)]
+    links = opened.links
+    links = links[
+        (links["layer"] == layer) & (links["set"] == name) & (links["seed"] == opened.seeds[0])
+    ]
+    chosen = table[table["suggested"]]
+    colours = {k: concepts.colours for k, concepts in concepts_of.items()}
+    return ChoiceView(
+        suggested=int(chosen["k"].iloc[0]) if len(chosen) else None,
+        reason=str(chosen["reason"].iloc[0]) if len(chosen) else "",
+        plot=choice_plot(table, f"choice-{salt}") if len(chosen) else None,
+        family=family_plot(links, colours, f"family-{salt}"),
     )
 
 

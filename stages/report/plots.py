@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.colours import colour, css
+from stages.report.colours import Colour, colour, css
 
 INK = "#012345"  # stands for the page's text colour until the SVG is done
 FAINT = "#012346"
@@ -75,15 +75,82 @@ def quality_plot(curves: Mapping[str, pd.DataFrame], column: str, salt: str) -> 
                 linewidth=1.8, marker="o", markersize=4.5, capsize=3,
             )  # fmt: skip
             ends[kind] = (x[-1], y[-1])
-        # Kept apart where the curves end close to each other.
-        apart = max(0.0, 7 - abs(ends["raw"][1] - ends["refined"][1])) / 2
-        up = 1 if ends["refined"][1] >= ends["raw"][1] else -1
-        for kind, rank, side in (("raw", 3, -up), ("refined", 0, up)):
-            at, height = ends[kind]
-            _label(axes, kind, at, height + side * apart, css(colour(rank)))
+        _label_ends(axes, ends, {"raw": 3, "refined": 0}, gap=7)
         axes.set_ylim(0, 100)
         axes.margins(x=0.08)
         return _svg(figure)
+
+
+def choice_plot(choice: pd.DataFrame, salt: str) -> Markup:
+    """Stability and silhouette over k; the suggested k is ringed."""
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": salt}):
+        figure, axes = _axes("k", "over runs on half samples")
+        rows = choice.sort_values("k")
+        ends: dict[str, tuple[float, float]] = {}
+        for name, rank, line in (("silhouette", 3, "--"), ("stability", 0, "-")):
+            axes.plot(
+                rows["k"], rows[name], color=css(colour(rank)), linestyle=line, linewidth=1.8,
+                marker="o", markersize=4.5,
+            )  # fmt: skip
+            ends[name] = (rows["k"].iloc[-1], rows[name].iloc[-1])
+        _label_ends(axes, ends, {"silhouette": 3, "stability": 0}, gap=0.09)
+        chosen = rows[rows["suggested"]]
+        axes.plot(
+            chosen["k"], chosen["stability"], "o", markersize=11, markerfacecolor="none",
+            markeredgecolor=INK, markeredgewidth=1.4,
+        )  # fmt: skip
+        axes.set_ylim(min(0.0, float(rows["silhouette"].min())), 1.05)
+        axes.margins(x=0.08)
+        return _svg(figure)
+
+
+def family_plot(links: pd.DataFrame, colours: Mapping[int, Sequence[Colour]], salt: str) -> Markup:
+    """Which factor splits from which: one row of dots per k, a line to each one's parent.
+
+    Parameters
+    ----------
+    links : DataFrame
+        Rows of links.csv of one set and seed.
+    colours : mapping of k to colours of its factors
+    """
+    places = _places(links, {k: len(found) for k, found in colours.items()})
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": salt}):
+        figure, axes = _axes("", "k")
+        axes.grid(False)
+        rank = {k: -at for at, k in enumerate(sorted(colours))}
+        for row in links.to_dict("records"):
+            start = places[row["parent_k"], row["parent_factor"]]
+            end = places[row["k"], row["factor"]]
+            axes.plot(
+                [start, end], [rank[row["parent_k"]], rank[row["k"]]], color=FAINT,
+                linewidth=0.6 + 4 * row["cosine"] ** 2, solid_capstyle="round", zorder=1,
+            )  # fmt: skip
+        for k, found in colours.items():
+            for factor, one in enumerate(found):
+                at = places[k, factor]
+                axes.plot(at, rank[k], "o", markersize=13, color=css(one), zorder=2)
+                axes.annotate(
+                    str(factor), (at, rank[k]), ha="center", va="center", fontsize=8,
+                    color="white" if sum(one) < 380 else "black", zorder=3,
+                )  # fmt: skip
+        axes.set_yticks(list(rank.values()), [str(k) for k in rank])
+        axes.set_xticks([])
+        axes.spines[:].set_visible(False)
+        axes.margins(x=0.08, y=0.12)
+        return _svg(figure)
+
+
+def _places(links: pd.DataFrame, sizes: Mapping[int, int]) -> dict[tuple[int, int], float]:
+    """Where each factor stands, 0 to 1: below its parent, so that few lines cross."""
+    parent = {(r["k"], r["factor"]): (r["parent_k"], r["parent_factor"])
+              for r in links.to_dict("records")}  # fmt: skip
+    places: dict[tuple[int, int], float] = {}
+    for k in sorted(sizes):
+        above = [places[parent[k, j]] if (k, j) in parent else 0.5 for j in range(sizes[k])]
+        order = sorted(range(sizes[k]), key=above.__getitem__)
+        for place, factor in enumerate(order):
+            places[k, factor] = (place + 0.5) / sizes[k]
+    return places
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
@@ -94,6 +161,16 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _label_ends(
+    axes: Axes, ends: Mapping[str, tuple[float, float]], ranks: Mapping[str, int], gap: float
+) -> None:
+    """Name two curves at their ends, at least `gap` apart where they end close to each other."""
+    (low, (x, bottom)), (high, (_, top)) = sorted(ends.items(), key=lambda one: one[1][1])
+    apart = max(0.0, gap - (top - bottom)) / 2
+    _label(axes, low, x, bottom - apart, css(colour(ranks[low])))
+    _label(axes, high, x, top + apart, css(colour(ranks[high])))
 
 
 def _label(axes: Axes, text: str, x: float, y: float, ink: str) -> None:

@@ -112,7 +112,7 @@ def test_metrics_and_plots_are_for_dvc(finished: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 14
     node = metrics["features.5"]["discs"]["k1"]
-    assert set(node) == {"relative_error", "raw", "refined"}
+    assert set(node) == {"relative_error", "stability", "silhouette", "raw", "refined"}
     losses = pd.read_csv(folder / "loss.csv")
     for _, history in losses.groupby(["layer", "set", "k", "seed"])["relative_error"]:
         assert (history.diff().dropna() <= 1e-6).all()

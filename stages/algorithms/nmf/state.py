@@ -36,6 +36,8 @@ class Factorization:
         Stopped by `tol` rather than by `max_passes`.
     reseeded : int
         Factors that died and were started again from a badly explained row.
+    updates : int
+        Updates of H and W.
     """
 
     k: int
@@ -48,6 +50,7 @@ class Factorization:
     passes: int
     converged: bool
     reseeded: int
+    updates: int
 
 
 @dataclass

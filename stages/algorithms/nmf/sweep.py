@@ -324,6 +324,7 @@ class Sweep:
             passes=self.passes,
             converged=problem.converged,
             reseeded=problem.reseeded,
+            updates=len(problem.loss),
         )
 
 

@@ -1,0 +1,158 @@
+"""The factorization in scikit-learn's spelling, for pipelines, grid searches and notebooks."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from stages.algorithms.nmf.factorize import factorize, transform
+from stages.algorithms.nmf.state import Factorization
+from stages.algorithms.rows import MatrixRows, RowBlocks, float_type
+
+Array = NDArray[Any]
+
+
+class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Non-negative matrix factorization ``X ~ H W`` of arrays, CSR matrices or a store's rows.
+
+    scikit-learn names the two factors the other way round: what `transform` returns is the
+    paper's H, `components_` its W. W has unit rows, strongest first; the scale is in H.
+
+    Parameters
+    ----------
+    n_components : int
+        k. At most the number of features.
+    solver : {"hals", "mu"}
+    init : {"sample", "random", "nndsvd"}
+    tol : float
+        Stop when an update lowers the loss by less than this share.
+    max_iter : int
+        At most so many updates; one each per pass over the rows.
+    random_state : int, RandomState or None
+    device : str
+        ``cpu``, or a CUDA device by its name in torch.
+
+    Attributes
+    ----------
+    components_ : array [n_components, n_features]
+    reconstruction_err_ : float
+        ``||X - HW||_F``.
+    n_iter_ : int
+        Updates made.
+    n_components_, n_features_in_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stages.algorithms.nmf.estimator import DeepFeatureFactorization
+    >>> X = np.outer([1.0, 2.0, 0.0], [3.0, 0.0, 4.0])
+    >>> model = DeepFeatureFactorization(1, random_state=0)
+    >>> model.fit_transform(X).round(3).ravel()
+    array([ 5., 10.,  0.])
+    >>> model.components_.round(3)
+    array([[0.6, 0. , 0.8]])
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        solver: Literal["hals", "mu"] = "hals",
+        init: Literal["sample", "random", "nndsvd"] = "sample",
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        random_state: Any = None,
+        device: str = "cpu",
+    ) -> None:
+        self.n_components = n_components
+        self.solver = solver
+        self.init = init
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: None = None) -> "DeepFeatureFactorization":
+        """Learn W from the rows of X; see `fit_transform`."""
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X: Any, y: None = None) -> Array:
+        """Learn W and return H.
+
+        Parameters
+        ----------
+        X : array or CSR [n_samples, n_features], or RowBlocks (an image set of the store)
+            Finite and >= 0.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        array [n_samples, n_components], float64 for float64 X and float32 for others
+        """
+        f = self._fit(X)
+        assert f.coefficients is not None
+        return f.coefficients.astype(self.components_.dtype, copy=False)
+
+    def transform(self, X: Any) -> Array:
+        """Coefficients of other rows for the learned W: least squares with H >= 0."""
+        check_is_fitted(self)
+        rows = self._checked(X, reset=False)
+        found = transform(rows, self.components_, device=self.device)
+        return found.astype(float_type(rows.dtype), copy=False)
+
+    def inverse_transform(self, X: Any) -> Array:
+        """``H W`` for coefficients ``[n_samples, n_components]``."""
+        check_is_fitted(self)
+        return np.asarray(X) @ self.components_
+
+    def _fit(self, X: Any) -> Factorization:
+        rows = self._checked(X, reset=True)
+        # one number out of whatever kind of state it is; the same state gives the same number
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        f = factorize(
+            rows,
+            self.n_components,
+            seed,
+            solver=self.solver,
+            init=self.init,
+            tol=self.tol,
+            max_passes=self.max_iter,
+            device=self.device,
+        )
+        self.components_ = f.factors.astype(float_type(rows.dtype), copy=False)
+        self.n_components_ = f.k
+        self.reconstruction_err_ = float(np.sqrt(f.loss[-1]))
+        self.n_iter_ = f.updates
+        return f
+
+    def _checked(self, X: Any, reset: bool) -> RowBlocks:
+        if isinstance(X, RowBlocks):
+            if reset:
+                self.n_features_in_ = X.shape[1]
+            return X
+        found = validate_data(
+            self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
+        if (found.data if hasattr(found, "indptr") else found).min(initial=0) < 0:
+            raise ValueError(
+                "Negative values in data passed to DeepFeatureFactorization: X must be >= 0"
+            )
+        if hasattr(found, "indptr"):
+            found.sum_duplicates()
+        return MatrixRows(found)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

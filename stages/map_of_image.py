@@ -1,0 +1,38 @@
+"""One image's coefficients as heat maps in image space: shared by heatmaps and transform."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.concept_maps import Values
+
+
+def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Size of an image's maps: its own, or scaled to a long side (never below one pixel)."""
+    if not long_side:
+        return height, width
+    scale = long_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def heat_map(
+    grid: NDArray[np.float32], size: tuple[int, int], scale: NDArray[np.float64]
+) -> Values:
+    """Heat maps of one image, uint16 ``[H * W, columns]``.
+
+    Parameters
+    ----------
+    grid : float32 [h, w, columns]
+        Coefficients.
+    size : (H, W)
+        Of the maps.
+    scale : float64 [columns]
+        The coefficients that become 65535.
+    """
+    import torch
+
+    from stages.algorithms.heatmap import quantise, upsample
+
+    h, w, columns = grid.shape
+    maps = upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), size)
+    rows = maps.numpy().reshape(columns, -1).T
+    return np.ascontiguousarray(quantise(rows, scale, axis=1))
