@@ -1,19 +1,22 @@
 """Baselines of the paper under the factorization's interface: PCA (eq. 2) and k-means.
 
-Both read the rows in passes, block by block, and give the same result whatever the size of the
-blocks, to rounding. `factors` is the paper's W, `coefficients` its H (scikit-learn has it the other
-way round).
+Both take what `stages.algorithms.nmf.factorize` takes, read it in passes, block by block, and give
+the same result whatever the size of the blocks, to rounding. `factors` is the paper's W,
+`coefficients` its H (scikit-learn has it the other way round).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
-Blocks = Callable[[], Iterator[NDArray[np.floating]]]
+from stages.algorithms.rows import MatrixRows, RowBlocks, as_row_blocks, dense, is_sparse
+
 Matrix = NDArray[np.float64]
 
 _STARTS = 4  # k-means starts on the sample; the best is carried to all rows
@@ -46,15 +49,14 @@ class Baseline:
         return len(self.loss)
 
 
-def pca(blocks: Blocks, k: int) -> Baseline:
+def pca(A: Any, k: int) -> Baseline:
     """Principal components of the rows without centring (eq. 2): H = A V, W = V^T.
 
     Two passes: the c x c Gram matrix, whose k leading eigenvectors are V, then the projections.
 
     Parameters
     ----------
-    blocks : callable returning an iterator of float [rows, channels]
-        Every call must give the same rows in the same order.
+    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels]
     k : int
         1 <= k <= channels.
 
@@ -69,11 +71,10 @@ def pca(blocks: Blocks, k: int) -> Baseline:
     ValueError
         If there are no rows, blocks disagree on the channels, or k is out of range.
     """
-    gram = np.zeros((0, 0))
-    for block in _rows(blocks):
-        if gram.size == 0:
-            gram = np.zeros((block.shape[1],) * 2)
-        gram += block.T @ block
+    rows = as_row_blocks(A)
+    gram = np.zeros((rows.shape[1],) * 2)
+    for block in _blocks(rows):
+        gram += _array(block.T @ block)
     if not 1 <= k <= len(gram):
         raise ValueError(f"k must be in 1..{len(gram)} (channels), got {k}")
     eigenvalues, vectors = np.linalg.eigh(gram)  # ascending
@@ -81,14 +82,14 @@ def pca(blocks: Blocks, k: int) -> Baseline:
     # An eigenvector's sign is arbitrary and differs between LAPACK builds.
     peaks = np.take_along_axis(w, np.abs(w).argmax(axis=1)[:, None], axis=1)
     w = w * np.where(peaks < 0, -1.0, 1.0)
-    h = np.concatenate([(block @ w.T).astype(np.float32) for block in _rows(blocks)])
+    h = np.concatenate([(block @ w.T).astype(np.float32) for block in _blocks(rows)])
     # By the trace, not by the tail of eigenvalues: those near zero are noise of either sign.
     loss = max(float(np.trace(gram) - eigenvalues[::-1][:k].sum()), 0.0)
     return Baseline(w.astype(np.float32), h, np.array([loss]), converged=True)
 
 
 def kmeans(
-    blocks: Blocks,
+    A: Any,
     k: int,
     seed: int,
     *,
@@ -103,8 +104,7 @@ def kmeans(
 
     Parameters
     ----------
-    blocks : callable returning an iterator of float [rows, channels]
-        Every call must give the same rows in the same order.
+    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels]
     k : int
         Clusters, 1 <= k <= rows.
     seed : int
@@ -131,16 +131,16 @@ def kmeans(
         raise ValueError(
             f"max_passes, sample_rows and k must be >= 1, got {max_passes}, {sample_rows}, {k}"
         )
-    rng = np.random.default_rng(seed)
-    sample = _sample(blocks, max(sample_rows, k), rng)
+    rows, rng = as_row_blocks(A), np.random.default_rng(seed)
+    sample = _sample(rows, max(sample_rows, k), rng)
     if len(sample) < k:
         raise ValueError(f"k = {k} clusters need as many rows, got {len(sample)}")
     starts = [
-        _lloyd(lambda: iter([sample]), _plus_plus(sample, k, rng), max_passes, tol)
+        _lloyd(MatrixRows(sample), _plus_plus(sample, k, rng), max_passes, tol)
         for _ in range(_STARTS)
     ]
     best = min(starts, key=lambda run: run.loss[-1])
-    run = _lloyd(blocks, best.centres, max_passes, tol)
+    run = _lloyd(rows, best.centres, max_passes, tol)
     energy = np.bincount(run.labels, minlength=k) * (run.centres**2).sum(axis=1)
     order = np.argsort(-energy, kind="stable")
     h = (run.labels[:, None] == order).astype(np.float32)
@@ -155,11 +155,11 @@ class _Lloyd:
     converged: bool
 
 
-def _lloyd(blocks: Blocks, centres: Matrix, max_passes: int, tol: float) -> _Lloyd:
+def _lloyd(rows: RowBlocks, centres: Matrix, max_passes: int, tol: float) -> _Lloyd:
     """Assign every row, then move the centres to the means; the loss is after both."""
     losses: list[float] = []
     while True:
-        run, far, far_distance, energy = _pass(blocks, centres)
+        run, far, far_distance, energy = _pass(rows, centres)
         losses.append(run.loss[0])
         empty = np.flatnonzero(np.bincount(run.labels, minlength=len(centres)) == 0)
         # A distance within rounding of zero is a duplicate of a centre, no place for another.
@@ -172,23 +172,26 @@ def _lloyd(blocks: Blocks, centres: Matrix, max_passes: int, tol: float) -> _Llo
         centres[reseed] = far[: len(reseed)]
 
 
-def _pass(blocks: Blocks, centres: Matrix) -> tuple[_Lloyd, Matrix, NDArray[np.float64], float]:
+def _pass(rows: RowBlocks, centres: Matrix) -> tuple[_Lloyd, Matrix, NDArray[np.float64], float]:
     """One read of all rows: the run so far, its worst rows with their distances, and ||A||^2."""
     k, c = centres.shape
     sums, counts, energy = np.zeros((k, c)), np.zeros(k, dtype=np.int64), 0.0
     far, far_distance = np.zeros((0, c)), np.zeros(0)
     labels = []
-    for block in _rows(blocks, c):
-        squares = np.einsum("rc,rc->r", block, block)
+    for block in _blocks(rows):
+        squares = _squares(block)
         score = (centres**2).sum(axis=1) - 2 * (block @ centres.T)  # squared distance - squares
         nearest = score.argmin(axis=1)
         labels.append(nearest)
         energy += float(squares.sum())
-        sums += (np.arange(k)[:, None] == nearest).astype(np.float64) @ block
+        one_hot = scipy.sparse.csr_array(
+            (np.ones(len(nearest)), (nearest, np.arange(len(nearest)))), (k, len(nearest))
+        )
+        sums += _array(one_hot @ block)
         counts += np.bincount(nearest, minlength=k)
-        distance = squares + score[np.arange(len(block)), nearest]
+        distance = squares + score[np.arange(len(nearest)), nearest]
         worst = np.argsort(-distance, kind="stable")[:k]
-        far = np.concatenate([far, block[worst]])
+        far = np.concatenate([far, _array(block[worst])])
         far_distance = np.concatenate([far_distance, distance[worst]])
         kept = np.argsort(-far_distance, kind="stable")[:k]
         far, far_distance = far[kept], far_distance[kept]
@@ -200,20 +203,17 @@ def _pass(blocks: Blocks, centres: Matrix) -> tuple[_Lloyd, Matrix, NDArray[np.f
     return run, far, far_distance, energy
 
 
-def _sample(blocks: Blocks, size: int, rng: np.random.Generator) -> Matrix:
+def _sample(rows: RowBlocks, size: int, rng: np.random.Generator) -> Matrix:
     """Rows with the `size` smallest of one random number per row: uniform over the set, in one
     pass, and the same however the rows are split into blocks."""
-    chosen: Matrix | None = None
-    keys = np.zeros(0)
-    for block in _rows(blocks):
-        drawn = rng.random(len(block))
-        near = drawn < keys[-1] if len(keys) == size else np.ones(len(block), dtype=bool)
-        chosen = block[near] if chosen is None else np.concatenate([chosen, block[near]])
-        keys = np.concatenate([keys, drawn[near]])
-        order = np.argsort(keys, kind="stable")[:size]
-        keys, chosen = keys[order], chosen[order]
-    assert chosen is not None  # _rows raises when there are none
-    return chosen
+    chosen, keys = np.zeros((0, rows.shape[1])), np.zeros(0)
+    for block in _blocks(rows):
+        drawn = rng.random(block.shape[0])
+        order = np.argsort(np.concatenate([keys, drawn]), kind="stable")[:size]
+        stay, come = order[order < len(keys)], order[order >= len(keys)] - len(keys)
+        chosen = np.concatenate([chosen[stay], _array(block[come])])
+        keys = np.concatenate([keys[stay], drawn[come]])
+    return chosen[np.argsort(keys, kind="stable")]
 
 
 def _plus_plus(sample: Matrix, k: int, rng: np.random.Generator) -> Matrix:
@@ -228,15 +228,22 @@ def _plus_plus(sample: Matrix, k: int, rng: np.random.Generator) -> Matrix:
     return sample[chosen]
 
 
-def _rows(blocks: Blocks, channels: int | None = None) -> Iterator[Matrix]:
-    """The blocks of one pass in float64, empty ones left out, checked against each other."""
-    rows = 0
-    for block in blocks():
-        if block.ndim != 2 or (channels is not None and block.shape[1] != channels):
-            raise ValueError(f"blocks must be [rows, {channels or 'channels'}], got {block.shape}")
-        channels = block.shape[1]
-        rows += len(block)
-        if len(block) > 0:
-            yield np.asarray(block, dtype=np.float64)
-    if rows == 0:
-        raise ValueError("blocks gave no rows: an iterator that was used up, or an empty set")
+def _blocks(rows: RowBlocks) -> Iterator[Any]:
+    """The blocks of one pass in float64, dense or CSR, empty ones left out."""
+    if rows.shape[0] == 0:
+        raise ValueError("A has no rows")
+    for block in rows.blocks():
+        if block.shape[0]:
+            yield block.astype(np.float64) if is_sparse(block) else dense(block, np.float64)
+
+
+def _array(block: Any) -> Matrix:
+    found: Matrix = block.toarray() if is_sparse(block) else block
+    return found
+
+
+def _squares(block: Any) -> NDArray[np.float64]:
+    """``||x||^2`` of each row."""
+    if is_sparse(block):
+        return np.asarray(block.multiply(block).sum(axis=1)).ravel()
+    return np.einsum("rc,rc->r", block, block)

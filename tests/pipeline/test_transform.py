@@ -1,0 +1,157 @@
+"""`dff transform`: the concepts of a set in photographs that were not in it."""
+
+import html
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from stages.concept_maps import ConceptMaps
+from store import open_artifact
+from tools import draw, edit, message, run_dff
+
+Dff = Callable[..., Result]
+LAYER = "features.5"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has been run, and the folder it lies in."""
+    from pipeline.init import write_params
+    from pipeline.registry import STAGES
+
+    home = tmp_path_factory.mktemp("transform")
+    for name in ("discs", "more/discs"):
+        for i in range(5):
+            draw(home / "photographs" / name.replace("/", "_") / f"{i}.png", i, (64, 48))
+    project = home / "project"
+    project.mkdir()
+    write_params(
+        project, str(home / "photographs"), None, backbone="squeezenet1_1", weights="random:0",
+        layers=[LAYER],
+    )  # fmt: skip
+    edit(project, "size: 224", "size: 64")
+    edit(project, "k: [1, 2, 3, 4]", "k: [1, 3]")
+    edit(project, "long_side: 224", "long_side: 40")
+    for stage in STAGES:
+        assert run_dff(stage.name, "--project", str(project)).exit_code == 0
+    return project
+
+
+def transform(project: Path, folder: Path, *options: str) -> Result:
+    return run_dff("transform", str(folder), "--project", str(project), *options)
+
+
+def test_images_of_the_set_get_the_very_maps_they_have(finished: Path, tmp_path: Path) -> None:
+    # other names and another order, so that nothing could be looked up
+    for i, number in enumerate((3, 1)):
+        source = finished.parent / "photographs" / "discs" / f"{number}.png"
+        (tmp_path / "new").mkdir(exist_ok=True)
+        shutil.copy(source, tmp_path / "new" / f"{i}.png")
+    out = tmp_path / "out"
+    result = transform(finished, tmp_path / "new", "--set", "discs", "--k", "3", "--out", str(out))
+    assert result.exit_code == 0 and result.stdout.strip() == str(out / "index.html")
+    made = ConceptMaps(open_artifact(out / "heatmaps.zarr"), LAYER)
+    known = ConceptMaps(open_artifact(finished / "artifacts/heatmaps.zarr"), LAYER)
+    columns = known.columns_of(3, 0)
+    assert made.columns == [known.columns[column] for column in columns]
+    images = known.artifact.images
+    for i, number in enumerate((3, 1)):
+        rank = list(known.artifact.sets).index("discs")
+        entry = next(
+            int(e) for e in known.artifact.sets["discs"]
+            if images[int(known.maps.image_ids[e])].endswith(f"discs/{number}.png")
+        )  # fmt: skip
+        mine = next(
+            e for e in range(2) if made.artifact.images[int(made.maps.image_ids[e])] == f"{i}.png"
+        )
+        difference = made.maps.map(mine).astype(int) - known.maps.map(entry)[:, :, columns]
+        assert np.abs(difference).max() <= 65535 * 2e-3, "least squares, to its tolerance"
+        np.testing.assert_array_equal(made.thresholds[0], known.thresholds[rank, columns])
+
+
+def test_the_page_names_every_photograph_and_loads_its_pictures(
+    finished: Path, tmp_path: Path
+) -> None:
+    hostile = "<b>&'\"{{ 7*7 }}.png"
+    draw(tmp_path / "new" / hostile, 1, (64, 48))
+    draw(tmp_path / "new" / "below" / "more.png", 2, (40, 64))
+    draw(tmp_path / "new" / "below" / "ok.png", 3, (40, 64))
+    for i in range(20):
+        draw(tmp_path / "new" / f"{i}.png", 10 + i, (40, 40))
+    (tmp_path / "new" / "no image.jpg").write_bytes(b"no image")
+    out = tmp_path / "out"
+    result = transform(finished, tmp_path / "new", "--set", "discs", "--k", "1", "--out", str(out))
+    assert result.exit_code == 0
+    page = (out / "index.html").read_text()
+    assert hostile not in page and hostile in html.unescape(page)
+    assert "below/more.png" in page and "no image.jpg" in page
+    pictures = sorted(path.name for path in (out / "pictures").iterdir())
+    assert len(pictures) == 46 and all(name[:6].isdigit() for name in pictures)
+    for name in pictures:
+        assert f"pictures/{name}" in page
+    with Image.open(out / "pictures" / pictures[0]) as image:
+        assert image.size[0] > 0
+
+
+def test_the_default_folder_cannot_lead_out_of_the_project(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    assert transform(finished, tmp_path / "new", "--set", "discs", "--k", "1").exit_code == 0
+    assert (finished / "transformed" / "discs-k1" / "index.html").exists()
+
+
+def test_run_again_nothing_is_computed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    options = ("--set", "discs", "--k", "1", "--out", str(tmp_path / "out"))
+    assert transform(finished, tmp_path / "new", *options).exit_code == 0
+    before = ConceptMaps(open_artifact(tmp_path / "out/heatmaps.zarr"), LAYER).maps.map(0)
+    draw(tmp_path / "new" / "b.png", 2)
+    assert transform(finished, tmp_path / "new", *options).exit_code == 0
+    after = ConceptMaps(open_artifact(tmp_path / "out/heatmaps.zarr"), LAYER)
+    assert len(after.maps) == 2
+    np.testing.assert_array_equal(after.maps.map(0), before)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--set", "disks", "--k", "1"), "no such image set, there are discs, more_discs"),
+        (("--set", "discs", "--k", "2"), "--k 2: not factorized, there are 1, 3"),
+        (("--set", "discs", "--k", "1", "--layer", "x"), "--layer x: not extracted"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    finished: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    result = transform(finished, tmp_path / "new", *options, "--out", str(tmp_path / "out"))
+    assert said in message(result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_there(finished: Path, tmp_path: Path) -> None:
+    result = transform(finished, tmp_path / "nowhere", "--set", "discs", "--k", "1")
+    assert "no such folder of photographs" in message(result)
+
+
+def test_before_the_first_run(project: Path, dff: Dff, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    result = dff("transform", str(tmp_path / "new"), "--set", "discs", "--k", "1")
+    assert "run `dff index` first, or `dff run` for all" in message(result)
+
+
+def test_params_that_changed_since_are_refused(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    edit(copy, "size: 64", "size: 96")
+    result = transform(copy, tmp_path / "new", "--set", "discs", "--k", "1")
+    assert "extract.size has changed since the factors were made" in message(result)
