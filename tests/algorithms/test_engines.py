@@ -100,7 +100,7 @@ def test_blocks_of_coefficients_are_handed_over_in_order(engine):
     engine().run_pass(MatrixRows(A, 64), stack, EXACT, H=H)
     engine().run_pass(
         MatrixRows(A, 64), stack, EXACT, with_HtA=False,
-        write=lambda start, block: written.append((start, block)),
+        write=lambda start, block: written.append((start, block.copy())),
     )  # fmt: skip
     assert [start for start, _ in written] == [0, 64, 128, 192]
     np.testing.assert_allclose(np.concatenate([block for _, block in written]), H, atol=1e-6)

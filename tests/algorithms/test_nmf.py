@@ -358,7 +358,7 @@ def test_coefficients_block_by_block(solver):
     while not sweep.done:
         sweep.step()
     written = {}
-    results = sweep.finish(written.__setitem__)
+    results = sweep.finish(lambda start, block: written.update({start: block.copy()}))
     assert list(written) == ([0] if sweep.H is not None else [0, 32, 64, 96])
     side_by_side = np.concatenate([f.coefficients for f in expected], axis=1)
     np.testing.assert_array_equal(np.concatenate(list(written.values())), side_by_side)

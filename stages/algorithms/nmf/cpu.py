@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.algorithms.nmf.kernels import (
     GROUP,
     LANES,
+    WIDE,
     pass_over,
     sum_of_squares,
     sweep_coordinates,
@@ -73,6 +74,7 @@ class CpuEngine:
         channels = rows.shape[1]
         tiles = _tiles(stack, channels)
         total = _Piece(*_room_for_sums(stack, channels, with_HtA))
+        spare: list[Array] = []  # fresh memory costs more than the arithmetic on it
 
         def pieces() -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
             start = 0
@@ -80,7 +82,10 @@ class CpuEngine:
                 count = int(block.shape[0])
                 found = H[start : start + count] if H is not None else None
                 if write is not None:
-                    found = np.empty((count, stack.columns), stack.dtype)
+                    room = spare.pop() if spare and len(spare[-1]) >= count else None
+                    if room is None:
+                        room = np.empty((count, stack.columns), stack.dtype)
+                    found = room[:count]
                 yield from _cut(
                     block, start, stack, rule, tiles, found, write is not None, with_HtA
                 )
@@ -93,6 +98,7 @@ class CpuEngine:
                 np.add(sum, part, out=sum)
             if done is not None and write is not None:
                 write(*done)
+                spare.append(done[1] if done[1].base is None else done[1].base)
         return _unpacked(total, stack, channels, with_HtA)
 
 
@@ -116,7 +122,7 @@ def in_order(calls: Iterator[Callable[[], T]], threads: int) -> Iterator[T]:
 def sweep_factors(W: Matrix, HtA: Matrix, HtH: Matrix, *, sweeps: int, tol: float) -> Matrix:
     """The W >= 0 that minimises ``||A - HW||_F`` ``[k, channels]``, by coordinate descent."""
     k, channels = W.shape
-    width = -(-channels // GROUP) * GROUP
+    width = -(-channels // WIDE) * WIDE
     Q, X = np.zeros((k, width)), np.zeros((k, width))
     Q[:, :channels], X[:, :channels] = HtA, W
     sweep_coordinates(Q.ravel(), np.ascontiguousarray(HtH), X.ravel(), k, width, tol, sweeps)

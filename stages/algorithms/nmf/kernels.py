@@ -22,7 +22,8 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 LANES = 16
-GROUP = 64  # rows that are gathered, solved and scattered together
+GROUP = 128  # rows that are gathered, solved and scattered together: W is read once for them
+WIDE = 4 * LANES  # rows that are solved side by side
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -248,7 +249,7 @@ def _scatter_dense(values, channels, first, count, H, S):
 # -- coefficients of a group of rows -------------------------------------------------------------
 #
 # Q and X are [k, width], one coordinate of all rows lying together, flat; width is a multiple of
-# GROUP. Where Q and X are zero, X stays zero.
+# WIDE. Where Q and X are zero, X stays zero.
 
 
 @_compiled
@@ -259,13 +260,13 @@ def sweep_coordinates(Q, G, X, k, width, tol, most):
     more than `tol` times the largest. A coordinate with ``G[j, j] = 0`` becomes zero.
     """
     zero = _zeros(X)
-    for start in range(0, width, GROUP):
+    for start in range(0, width, WIDE):
         for _ in range(most):
             moved, top = zero, zero
             for j in range(k):
                 at = j * width + start
                 if G[j, j] <= 0:
-                    for of in range(at, at + GROUP, LANES):
+                    for of in range(at, at + WIDE, LANES):
                         _store(X, of, zero)
                     continue
                 a, b = _load(Q, at), _load(Q, at + LANES)
@@ -316,22 +317,22 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
     Q, X, new = room
     for b in range(len(sizes)):
         k = sizes[b]
-        Q[:] = 0
-        X[:] = 0
         for j in range(k):
-            column = firsts[b] + j
+            column, at = firsts[b] + j, j * GROUP
             tile, lane = column // LANES, column % LANES
-            scale = G[b, j, j]
+            for r in range(count):
+                Q[at + r] = P[tile, r * LANES + lane]
+            Q[at + count : at + GROUP] = 0
+            if multiplicative:
+                X[at : at + count] = H[row : row + count, into[b] + j]
+                X[at + count : at + GROUP] = 0
+                continue
             # Without interactions Q / diag(G) would be the solution; a third of that is close to
             # where correlated factors end up, and from below fewer sweeps are needed.
-            scale = 1 / (3 * scale) if scale > 0 else 0.0
-            for r in range(count):
-                q = P[tile, r * LANES + lane]
-                Q[j * GROUP + r] = q
-                if multiplicative:
-                    X[j * GROUP + r] = H[row + r, into[b] + j]
-                else:
-                    X[j * GROUP + r] = max(q, 0) * scale
+            scale = 1 / (3 * G[b, j, j]) if G[b, j, j] > 0 else 0.0
+            for r in range(at, at + GROUP, LANES):
+                zero = _zeros(X)
+                _store(X, r, _larger(_add_scaled(zero, scale, _load(Q, r)), zero))
         if multiplicative:
             _multiply(Q, G[b], X, k, new)
         else:
@@ -346,8 +347,7 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
             for r in range(count):
                 P[tile, r * LANES + lane] = X[at + r]
             if multiplicative:
-                for r in range(count):
-                    H[row + r, into[b] + j] = X[at + r]
+                H[row : row + count, into[b] + j] = X[at : at + count]
     if kept and not multiplicative:  # every column is new: whole rows, as they lie in the tiles
         for r in range(count):
             for column in range(H.shape[1]):

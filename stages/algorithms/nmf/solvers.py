@@ -25,8 +25,9 @@ class Solver(Protocol):
     def factors(self, W: Matrix, HtA: Matrix, HtH: Matrix) -> Matrix:
         """The next W ``[k, channels]`` from the sums of a whole pass."""
 
-    def stop(self, loss: Sequence[float], tol: float) -> bool:
-        """Whether the loss history says that it has converged."""
+    def stop(self, loss: Sequence[float], before: float, tol: float) -> bool:
+        """Whether it has converged, by the losses after each update, and `before` W's half of the
+        last one."""
 
 
 class Hals:
@@ -43,9 +44,12 @@ class Hals:
         """Sweep over W with the sums of a pass; see `Solver.factors`."""
         return sweep_factors(W, HtA, HtH, sweeps=20, tol=1e-9)
 
-    def stop(self, loss: Sequence[float], tol: float) -> bool:
-        """Relative decrease of the loss in one pass below `tol`."""
-        return len(loss) > 1 and loss[-2] - loss[-1] <= tol * loss[-2]
+    def stop(self, loss: Sequence[float], before: float, tol: float) -> bool:
+        """An update lowers the loss by a share below `tol`, judged by its second half, that of W.
+
+        Both halves lower it about alike, and this one is known from the first pass on.
+        """
+        return before - loss[-1] <= tol / 2 * before
 
 
 class MultiplicativeUpdates:
@@ -58,7 +62,7 @@ class MultiplicativeUpdates:
         """``W <- W * (H^T A) / (H^T H W)``."""
         return W * HtA / np.maximum(HtH @ W, np.finfo(np.float64).tiny)
 
-    def stop(self, loss: Sequence[float], tol: float) -> bool:
+    def stop(self, loss: Sequence[float], before: float, tol: float) -> bool:
         """The original rule: every 10 updates, a decrease of the error below `tol` x the first."""
         passes = len(loss)
         if passes <= 10 or passes % 10:

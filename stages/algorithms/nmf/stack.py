@@ -132,7 +132,7 @@ class Engine(Protocol):
             Otherwise room for the H that is found.
         write : callable, optional
             Called with the first row and H ``[rows, columns of the stack]`` of every block, in
-            order; the array is the callee's own.
+            order. The array is valid during the call only: its memory is used again.
         with_HtA : bool
             False leaves ``H^T A`` out, which is half of the work.
         """

@@ -205,6 +205,7 @@ class Sweep:
 
     def _update(self, problem: Problem, sums: Sums) -> None:
         assert sums.HtA is not None
+        before = loss_of_pass(self.norm, problem.W, sums)
         W = problem.solver.factors(problem.W, sums.HtA, sums.HtH)
         loss = loss_of(self.norm, W, sums)
         problem.loss.append(loss)
@@ -217,7 +218,7 @@ class Sweep:
             problem.W = unit_rows(W)[order]  # H is solved afresh: its scale follows
             revived = self._reseed(problem, energy[order])
         if not revived and (
-            problem.solver.stop(problem.loss, self.tol) or loss <= 1e-12 * self.norm
+            problem.solver.stop(problem.loss, before, self.tol) or loss <= 1e-12 * self.norm
         ):
             problem.converged = problem.stopped = True
         if len(problem.loss) >= self.max_passes:
@@ -259,7 +260,8 @@ class Sweep:
         ----------
         write : callable, optional
             Called with the first row and the coefficients ``[rows, sum of all k]`` of each block,
-            the factorizations side by side; the results then carry no coefficients. What was
+            the factorizations side by side; the results then carry no coefficients. The array is
+            valid during the call only. What was
             written cannot be put in another order, so the factors then keep the order of the last
             update: where two explain nearly the same, `energy` may not quite descend.
         """
