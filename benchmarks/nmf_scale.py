@@ -30,6 +30,7 @@ from pipeline.init import write_params
 from stages.algorithms.nmf import Sweep, factorize
 from stages.algorithms.rows import ResidentRows, RowBlocks
 from store import Artifact, RaggedWriter, create_artifact, open_artifact
+from store.artifact import layer_key
 
 CELLS = 14 * 14
 
@@ -46,10 +47,9 @@ def make_store(folder: Path, rows: np.ndarray, images: int, grid: tuple[int, int
         backbone="none",
         weights="none",
     )
-    writer = RaggedWriter(
-        group["layers/layer"] if "layers/layer" in group else group.require_group("layers/layer"),
-        np.full((images, 2), grid), np.arange(images), rows.shape[1], np.float32, narrow=True,
-    )  # fmt: skip
+    maps = group.require_group(f"{layer_key('layer')}/maps")
+    grids = np.full((images, 2), grid)
+    writer = RaggedWriter(maps, grids, np.arange(images), rows.shape[1], np.float32, narrow=True)
     for start, part in _endless(rows, images * grid[0] * grid[1]):
         writer.append(start, part)
     writer.close()
@@ -77,7 +77,7 @@ def by_images(home: Path, rows: np.ndarray, counts: list[int], runs: int) -> lis
     table = []
     for count in counts:
         artifact = make_store(home / f"{count}.zarr", rows, count, (14, 14))
-        stored = artifact.rows("layer", "all").compact()
+        stored = artifact.rows("all", "layer").compact()
         ways: dict[str, Callable[[], RowBlocks]] = {
             "kept": lambda stored=stored: ResidentRows.of(stored),
             "streamed": lambda stored=stored: stored,

@@ -1,4 +1,4 @@
-"""Extraction killed at random instants, out of space, on a read-only disk, beside a second one."""
+"""Stages killed at random instants, out of space, on a read-only disk, beside a second process."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from killable import Killable
 from store import Layout, staging
-from tools import draw, message
+from tools import draw, edit, message
 
 Dff = Callable[..., Result]
 # `make soak` asks for 50
@@ -89,6 +89,45 @@ def test_killed_at_random_instants(project: Path, photographs: Path, killable: K
                 break
         assert contents(out) == expected
     print(f"{killed} kills in {rounds} extractions, {resumed} resumed")
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_factorization_killed_at_random_instants(
+    project: Path, killable: Killable, solver: str
+) -> None:
+    """At most one pass is lost, and the factors, coefficients and all else come out the same."""
+    edit(project, "seeds: [0]", "seeds: [0, 3]")
+    edit(project, "solver: hals", f"solver: {solver}")
+    edit(project, "init: sample", "init: random")  # more passes to be killed in
+    edit(project, "tol: 0.0001", "tol: 0")
+    edit(project, "max_passes: 100", "max_passes: 6")
+    for stage in ("index", "extract"):
+        assert killable.run(project, stage)[0] == 0
+    start = time.monotonic()
+    code, output = killable.run(project, "factorize", pause=PAUSE)
+    assert code == 0, output
+    duration = time.monotonic() - start
+    out, staged = project / "artifacts/factors.zarr", project / "artifacts/.staging"
+    expected = contents(out)
+    assert expected
+    rng = np.random.default_rng(KILLS)
+    killed = resumed = 0
+    while killed < KILLS // 2:
+        shutil.rmtree(out)
+        shutil.rmtree(staged)
+        for _ in range(100):
+            code, output = killable.run(
+                project, "factorize", die_after=rng.uniform(0.1, 1.1) * duration, pause=PAUSE
+            )
+            seen = contents(out)
+            assert seen is None or seen == expected, difference(seen, expected)
+            assert code in (0, -9), output
+            killed += code == -9
+            if code == 0:
+                resumed += "from an earlier run" in output
+                break
+        assert contents(out) == expected
+    print(f"{solver}: {killed} kills, {resumed} resumed")
 
 
 def test_what_a_kill_between_the_renames_left_is_mended(project: Path, killable: Killable) -> None:

@@ -29,14 +29,16 @@ def run(stage, die_at, pause):
     decode = stages.extract.stream.decode_rgb
     # decoding takes a while, so that a random instant mostly finds the network at work
     stages.extract.stream.decode_rgb = lambda data: (time.sleep(pause), decode(data))[1]
-    write, count = staging.write_atomically, 0
-    def dying(path, content):
+    save = stages.factorize._save_state
+    stages.factorize._save_state = lambda *state: (time.sleep(pause), save(*state))[1]
+    replacing, count = staging.replacing, 0
+    def dying(path):
         nonlocal count
         count += 1
         if count == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(path, content)
-    staging.write_atomically = stages.factorize.write_atomically = dying
+        return replacing(path)
+    staging.replacing = stages.factorize.replacing = dying
     sys.argv = ["dff", stage]
     log = os.open(f"{stage}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
@@ -95,7 +97,7 @@ class Killable:
         """Exit code (-9: killed) and output of one run.
 
         It dies at its `die_at`-th checkpoint, or after so many seconds, wherever it is.
-        `pause` are seconds that extract waits at each image.
+        `pause` are seconds that extract waits at each image, and factorize after each pass.
         """
         assert self._server.stdin and self._server.stdout
         self._server.stdin.write(f"{project}\t{stage}\t{die_at}\t{die_after}\t{pause}\n")
