@@ -1,10 +1,12 @@
-"""The examples in docs/store.md and in docstrings run, and give what they say."""
+"""The examples in the documents and in docstrings run, and give what they say."""
 
 import doctest
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.init import write_params
@@ -62,3 +64,13 @@ def test_docstrings(demo_like: Path, name: str, monkeypatch: pytest.MonkeyPatch)
         assert results.failed == 0, "".join(said)
         attempted += results.attempted
     assert attempted > 0
+
+
+def test_the_factorization_document() -> None:
+    text = (ROOT / "docs/factorization.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec("\n".join(blocks), names)
+    assert len(blocks) == 2 and len(names["runs"]) == 6
+    np.testing.assert_allclose(names["H"], names["f"].coefficients[:10], atol=1e-4)
+    assert names["model"].components_.shape == names["f"].factors.shape
