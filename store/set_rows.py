@@ -120,10 +120,11 @@ class SetRows:
             raise TypeError("slices of rows have no step")
         return self.ragged.read_dense(self._spans(start, max(start, stop)))[(slice(None), *rest)]
 
-    def locate(self, row: int) -> int:
-        """Image id of the image that owns row `row` of this matrix."""
+    def locate(self, row: int) -> str:
+        """Name of the image that owns row `row` of this matrix; its id where names are unknown."""
         entry = int(np.searchsorted(self._ends[1:], row, side="right"))
-        return int(self.ragged.image_ids[self.entries[entry]])
+        image, names = int(self.ragged.image_ids[self.entries[entry]]), self.ragged.names
+        return names[image] if image < len(names) else f"image {image}"
 
     def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
         spans = self._spans(start, stop)

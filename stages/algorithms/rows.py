@@ -73,8 +73,8 @@ class ResidentRows:
     kept: tuple[Any, ...]
     shape: tuple[int, int]
     dtype: np.dtype[Any]
-    locate: Callable[[int], int] | None = None
-    """Image id of a row, where the rows that were read know it."""
+    locate: Callable[[int], str] | None = None
+    """The image of a row, where the rows that were read know it."""
 
     @classmethod
     def of(cls, rows: RowBlocks) -> "ResidentRows":

@@ -17,6 +17,7 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 from stages.algorithms.nmf import INITS, SOLVERS, Sweep, factorize, factorize_many, transform
+from stages.algorithms.nmf.initial import Sample, nndsvd_factors
 from stages.algorithms.rows import MatrixRows, ResidentRows
 
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
@@ -208,6 +209,19 @@ def test_objective_within_a_thousandth_of_scikit_learns_best(shape, k, seed):
     # the paper's updates come close, slowly: measured 1.0000 to 1.0012 after 600 passes
     fs = factorize_many(A, [k], range(3), solver="mu", tol=0, max_passes=600)
     assert min(f.loss[-1] for f in fs) <= 1.002 * best
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_same_optimum_as_scikit_learn_from_the_same_start(k):
+    A = sparse_matrix(150, 20)
+    W = nndsvd_factors(Sample(A, float(A.mean())), k)
+    H = transform(A, W).astype(float)
+    theirs = NMF(k, init="custom", solver="cd", tol=1e-10, max_iter=5000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        theirs.fit_transform(A, W=H, H=W)
+    ours = factorize(A, k, init="nndsvd", tol=1e-10, max_passes=1000)
+    assert np.sqrt(ours.loss[-1]) == pytest.approx(theirs.reconstruction_err_, rel=1e-5)
 
 
 def correlated_factors(cosine, k=5, channels=30, seed=0):
@@ -470,7 +484,7 @@ class Located(MatrixRows):
     """Rows that know their images: four rows each."""
 
     def locate(self, row):
-        return 500 + row // 4
+        return f"image {500 + row // 4}"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e-3])
@@ -481,9 +495,9 @@ def test_bad_values_name_the_row_and_the_image(solver, dtype, bad):
     A[77, 3] = bad
     kind = "negative value" if bad < 0 else "NaN or infinity"
     for rows in (Located(A, 10), ResidentRows.of(Located(A, 10))):
-        with pytest.raises(ValueError, match=rf"{kind} in row 77 \(image id 519\)"):
+        with pytest.raises(ValueError, match=rf"{kind} in row 77 \(image 519\)"):
             factorize(rows, 2, solver=solver)
-        with pytest.raises(ValueError, match=r"row 77 \(image id 519\)"):
+        with pytest.raises(ValueError, match=r"row 77 \(image 519\)"):
             transform(rows, np.ones((2, 15)))
     for plain in (A, torch.from_numpy(A)):
         with pytest.raises(ValueError, match=f"{kind} in row 77: NMF"):

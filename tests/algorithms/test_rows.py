@@ -42,7 +42,7 @@ class Blocks:
             start, turn = stop, turn + 1
 
     def locate(self, row):
-        return 1000 + row
+        return f"image {1000 + row}"
 
 
 def whole(rows):
@@ -150,5 +150,5 @@ def test_resident_rows_read_once_and_keep_the_type_and_the_owners():
         np.testing.assert_array_equal(whole(rows), source.values)
     assert source.passes == 1
     assert rows.dtype == np.float16 and rows.shape == (23, 4)
-    assert rows.locate is not None and rows.locate(7) == 1007
+    assert rows.locate is not None and rows.locate(7) == "image 1007"
     assert ResidentRows.of(MatrixRows(matrix())).locate is None

@@ -55,5 +55,5 @@ def refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
     kind = kind or "NaN or infinity"
     locate = getattr(rows, "locate", None)
     row = start + position
-    named = f" (image id {locate(row)})" if locate else ""
+    named = f" ({locate(row)})" if locate else ""
     raise ValueError(f"A has {kind} in row {row}{named}: NMF needs finite values >= 0")

@@ -1,0 +1,181 @@
+"""The factorize stage on activations that were written here, row by row."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.choice_tables import choice_table, link_table
+from stages.evaluate import loss_table
+from stages.factorize import FACTORIZE, FactorizeParams
+from stages.stage import Resources, StageError, execute
+from store import Artifact, RaggedWriter, create_artifact, open_artifact
+from store.artifact import layer_key
+
+CHANNELS = 40
+PARAMS = FactorizeParams(k=(1, 2, 4), seeds=(0, 3), stability_runs=3)
+
+
+def activations(
+    project: Path, grids: list[tuple[int, int]], sets: dict[str, list[int]], density: float = 0.2
+) -> np.ndarray:
+    """An artifact of the extract stage; returns its rows."""
+    rows = sum(h * w for h, w in grids)
+    rng = np.random.default_rng(0)
+    W = rng.gamma(0.5, 1.0, (3, CHANNELS))
+    values = rng.gamma(0.5, 1.0, (rows, 3)) @ W
+    values[values < np.quantile(values, 1 - density)] = 0
+    write(project, grids, sets, values.astype(np.float32))
+    return values.astype(np.float32)
+
+
+def write(
+    project: Path, grids: list[tuple[int, int]], sets: dict[str, list[int]], values: np.ndarray
+) -> None:
+    group = create_artifact(
+        project / "artifacts/activations.zarr",
+        stage="extract",
+        fingerprint="0" * 64,
+        layers=["layer"],
+        images=[f"image {i}.jpg" for i in range(len(grids))],
+        sets={name: np.array(entries) for name, entries in sets.items()},
+    )
+    maps = group.require_group(f"{layer_key('layer')}/maps")
+    writer = RaggedWriter(
+        maps, np.array(grids), np.arange(len(grids)), CHANNELS, np.float32, narrow=True
+    )
+    writer.append(0, values)
+    writer.close()
+
+
+def factorized(project: Path, params: FactorizeParams = PARAMS, **resources: int) -> Artifact:
+    return open_artifact(execute(FACTORIZE, params, project, Resources(**resources)))  # type: ignore[arg-type]
+
+
+def files(project: Path) -> dict[str, bytes]:
+    folder = project / "artifacts/factors.zarr"
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("density", [0.1, 0.9], ids=["sparse", "dense"])
+def test_memory_and_workers_do_not_change_a_bit(
+    tmp_path: Path, density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # blocks of few rows, so that there are several
+    monkeypatch.setattr("store.set_rows.BLOCK_BYTES", 300 * CHANNELS * 4)
+    activations(tmp_path, [(9, 11)] * 12, {"all": list(range(12)), "some": [1, 4, 5]}, density)
+    from stages.algorithms import rows
+
+    kept: list[bool] = []
+    within = rows.ResidentRows.within
+
+    def watched(*arguments: object) -> object:
+        found = within(*arguments)  # type: ignore[arg-type]
+        kept.append(found is not None)
+        return found
+
+    monkeypatch.setattr(rows.ResidentRows, "within", watched)
+    factorized(tmp_path, workers=2)
+    assert kept == [True, True]
+    expected = files(tmp_path)
+    for workers in (1, 3):
+        for limit in (2**40, 1):
+            kept.clear()
+            monkeypatch.setattr(
+                rows.ResidentRows,
+                "within",
+                lambda of, most, limit=limit: within(of, min(most, limit)),
+            )
+            (tmp_path / "artifacts/factors.zarr").rename(tmp_path / f"{workers}-{limit}")
+            factorized(tmp_path, workers=workers)
+            assert files(tmp_path) == expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_bad_value_names_its_image(tmp_path: Path, bad: float) -> None:
+    values = activations(tmp_path / "sound", [(4, 5)] * 6, {"all": list(range(6))})
+    values[67, 3] = bad
+    write(tmp_path / "bad", [(4, 5)] * 6, {"few": [0, 3, 5]}, values)
+    with pytest.raises(StageError, match=r"image set 'few': A has .* in row 27 \(image 3\.jpg\)"):
+        factorized(tmp_path / "bad")
+    assert not (tmp_path / "bad/artifacts/factors.zarr").exists()
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_a_budget_that_cannot_work_is_refused_with_both_numbers(
+    tmp_path: Path, solver: str
+) -> None:
+    activations(tmp_path, [(9, 11)] * 3, {"all": [0, 1, 2]})
+    params = FactorizeParams(k=(2,), solver=solver)  # type: ignore[arg-type]
+    with pytest.raises(StageError, match=r"need about \d+ MiB, the budget is 1 MiB: raise"):
+        factorized(tmp_path, params, memory=2**20)
+    factorized(tmp_path, params, memory=2**28)
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+@pytest.mark.parametrize("init", ["sample", "random", "nndsvd"])
+def test_sets_as_odd_as_they_come(tmp_path: Path, solver: str, init: str) -> None:
+    grids = [(1, 1), (1, 1), (3, 2), (1, 7), (3, 2)]
+    values = np.zeros((sum(h * w for h, w in grids), CHANNELS), np.float32)
+    values[2:8, :5] = 3
+    values[15:21, :5] = 3
+    sets = {"nothing": [0, 1], "one cell": [0], "one image": [2], "the same twice": [2, 4]}
+    write(tmp_path, grids, sets, values)
+    params = FactorizeParams(k=(1, 3), solver=solver, init=init)  # type: ignore[arg-type]
+    factors = factorized(tmp_path, params)
+    W = factors.layer_array("layer", "factors")
+    loss = factors.layer_array("layer", "loss")
+    assert np.isfinite(W).all() and (W >= 0).all()
+    for rank, name in enumerate(sets):
+        final = [history[~np.isnan(history)][-1] for history in loss[rank]]
+        norm = factors.layer_array("layer", "norm")[rank]
+        assert max(final) <= 1e-5 * norm, name
+    table = choice_table(factors, loss_table(factors))
+    assert table.groupby("set")["suggested"].sum().eq(1).all()
+    assert set(link_table(factors)["set"]) <= {"one image", "the same twice"}
+
+
+def test_tables_of_choosing_k(tmp_path: Path) -> None:
+    activations(tmp_path, [(9, 11)] * 12, {"all": list(range(12)), "some": [1, 4, 5]})
+    factors = factorized(tmp_path)
+    table = choice_table(factors, loss_table(factors))
+    assert table[["set", "k"]].to_numpy().tolist() == [
+        [name, k] for name in ("all", "some") for k in (1, 2, 4)
+    ]
+    assert table["stability"].between(0, 1 + 1e-9).all() and table["seed_cosine"].notna().all()
+    assert (table["reason"] != "").tolist() == table["suggested"].tolist()
+    links = link_table(factors)
+    assert len(links) == 2 * 2 * (2 + 4)  # sets, seeds, factors that have a parent
+    assert set(zip(links["parent_k"], links["k"], strict=True)) == {(1, 2), (2, 4)}
+    H = np.concatenate(list(factors.ragged("layer").select(factors.sets["all"]).blocks()))
+    columns = [tuple(column) for column in factors.attrs["columns"]]
+    for row in links[links["set"] == "all"].to_dict("records"):
+        mine = H[:, columns.index((row["k"], row["seed"], row["factor"]))].astype(float)
+        cosines = {}
+        for factor in range(row["parent_k"]):
+            other = H[:, columns.index((row["parent_k"], row["seed"], factor))].astype(float)
+            cosines[factor] = mine @ other / np.linalg.norm(mine) / np.linalg.norm(other)
+        assert row["parent_factor"] == max(cosines, key=cosines.__getitem__)
+        assert row["cosine"] == pytest.approx(max(cosines.values()), rel=1e-4)
+
+
+def test_without_runs_there_is_no_suggestion(tmp_path: Path) -> None:
+    activations(tmp_path, [(4, 5)] * 6, {"all": list(range(6))})
+    factors = factorized(tmp_path, FactorizeParams(k=(1, 2), stability_runs=0))
+    table = choice_table(factors, loss_table(factors))
+    assert not table["suggested"].any() and table["stability"].isna().all()
+    table.to_csv(tmp_path / "choice.csv", index=False)
+    assert json.loads(
+        pd.read_csv(tmp_path / "choice.csv")["suggested"].to_json(orient="values")
+    ) == [
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("runs", [1, -1])
+def test_one_run_cannot_be_compared(runs: int) -> None:
+    with pytest.raises(ValueError, match="stability_runs"):
+        FactorizeParams(stability_runs=runs)
