@@ -1,8 +1,11 @@
 """`dff transform`: photographs that were not in the set, seen with its concepts."""
 
 import dataclasses
+import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,14 +23,15 @@ from stages.report.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
 from stages.report.overlays import heat_picture
-from stages.stage import Resources, StageError, execute, gather_inputs
+from stages.stage import Resources, StageError, execute, fingerprint, gather_inputs
 from stages.transform import TransformParams, columns_of, transform_stage
 from store import open_artifact, write_atomically
+from store.artifact import read_attrs
+from store.staging import disk_errors
 
 PICTURES = "pictures"
 LONG_SIDE = 480  # pixels of the pictures
 QUALITY = 88
-EXTRACTED = ("backbone", "weights", "layers", "resize", "size")
 
 
 def transform_folder(
@@ -35,8 +39,8 @@ def transform_folder(
 ) -> Path:
     """Write heat maps and pictures of a folder's photographs; returns the page.
 
-    Interrupted, it goes on where it stopped; photographs that were seen before are not decoded
-    again.
+    Interrupted, it goes on where it stopped; photographs that were seen before do not go through
+    the network again.
 
     Raises
     ------
@@ -53,10 +57,23 @@ def transform_folder(
     columns_of(ConceptMaps(known, layer), set, k)
     if not folder.is_dir():
         raise StageError(f"{folder}: no such folder of photographs")
-    out.mkdir(parents=True, exist_ok=True)
-    execute(INDEX, IndexParams(dataset="folder", root=str(folder.resolve())), out, resources)
-    execute(BY_NAME["extract"], _extract_params(project, inputs["extract"], layer), out, resources)
-    _same_weights(inputs["extract"], out / BY_NAME["extract"].writes)
+    params = read_params(project)
+    _check_chain(project, params)
+    if out.exists() and not out.is_dir():
+        raise StageError(f"--out {out}: is a file; name a folder")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise StageError(
+            f"--out {out}: lies in the folder of photographs, and its pictures would become some; "
+            "name another one"
+        )
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    # damaged files are listed on the page; only when all are is there nothing to do
+    index = IndexParams(dataset="folder", root=str(folder.resolve()), max_failed=1.0)
+    execute(INDEX, index, out, resources)
+    extract = BY_NAME["extract"]
+    execute(extract, _extract_params(project, params["extract"], layer), out, resources)
+    _check_recipe(inputs["extract"], out / extract.writes, layer)
     stage = transform_stage(inputs["factorize"], inputs["heatmaps"])
     maps = execute(stage, TransformParams(set, k, layer), out, resources)
     opened = Opened.open(inputs)
@@ -65,31 +82,36 @@ def transform_folder(
     return _write_page(out, ConceptMaps(open_artifact(maps), layer), concepts, set, resources)
 
 
-def _extract_params(project: Path, activations: Path, layer: str) -> object:
-    """The params that the project's activations were made with, for one layer."""
-    params = read_params(project)["extract"]
-    made = open_artifact(activations).attrs
-    for name in EXTRACTED:
-        if name == "layers":
-            changed = layer not in params.layers
-        else:
-            changed = getattr(params, name) != made[name]
-        if changed:
+def _check_chain(project: Path, params: Mapping[str, Any]) -> None:
+    """Refuse factors and maps that were not made from each other, or from other params."""
+    for name in ("extract", "factorize", "heatmaps"):
+        stage = BY_NAME[name]
+        inputs = gather_inputs(stage, project).fingerprints
+        sources = stage.sources(params[name], project) if stage.sources else ""
+        made = (read_attrs(project / stage.writes) or {}).get("fingerprint")
+        if made != fingerprint(stage, params[name], inputs, sources):
             raise StageError(
-                f"params.yaml: extract.{name} has changed since the factors were made; "
-                "`dff run` makes them anew"
+                f"{stage.writes}: was made from other params or inputs than there are now; "
+                "`dff run` makes it anew"
             )
+
+
+def _extract_params(project: Path, params: Any, layer: str) -> Any:
+    """The project's, for one layer."""
     weights = params.weights
     if (project / weights).is_file():
         weights = str((project / weights).resolve())
     return dataclasses.replace(params, layers=(layer,), weights=weights)
 
 
-def _same_weights(before: Path, now: Path) -> None:
-    digests = [open_artifact(path).attrs["weights_digest"] for path in (before, now)]
-    if digests[0] != digests[1]:
+def _check_recipe(before: Path, now: Path, layer: str) -> None:
+    """Refuse activations that another network or other pixels would give."""
+    made, seen = (open_artifact(path) for path in (before, now))
+    recipes = dict(zip(made.layers, made.attrs["recipes"], strict=True))
+    if recipes[layer] != seen.attrs["recipes"][0]:
         raise StageError(
-            "the weights are not those that the factors were made with; `dff run` makes them anew"
+            f"{layer}: the weights, or something else that decides about activations, are not what "
+            "the factors were made with; `dff run` makes them anew"
         )
 
 
@@ -97,7 +119,8 @@ def _write_page(
     out: Path, maps: ConceptMaps, concepts: Concepts, set: str, resources: Resources
 ) -> Path:
     index = ImageIndex.open(out / INDEX.writes, out, maps.artifact.images)
-    (out / PICTURES).mkdir(exist_ok=True)
+    shutil.rmtree(out / PICTURES, ignore_errors=True)  # of photographs that are no longer there
+    (out / PICTURES).mkdir()
     entries = range(len(maps.maps))
     shown = []
     with track("pictures", len(entries), "images") as advance:

@@ -175,16 +175,13 @@ def _factorize_layer(
     for rank, (name, members) in enumerate(activations.sets.items()):
         rows = ragged.select(members).compact()
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
-        try:
-            yield _factorize_set(job, rows, first_row, writer, checkpoint)
-        except ValueError as error:
-            raise StageError(f"image set {name!r}: {error}") from error
+        yield _factorize_set(job, name, rows, first_row, writer, checkpoint)
         first_row += rows.shape[0]
     writer.close()
 
 
 def _factorize_set(
-    job: _Job, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
+    job: _Job, name: str, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
 ) -> _SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
@@ -196,19 +193,23 @@ def _factorize_set(
 
     params = job.params
     device = job.resources.torch_device()
-    sweep = Sweep(
-        _within_budget(rows, params, job.resources, device),
-        params.k,
-        params.seeds,
-        solver=params.solver,
-        init=params.init,
-        tol=params.tol,
-        max_passes=params.max_passes,
-        device=device,
-        threads=job.resources.workers,
-        stability_runs=params.stability_runs,
-        resume=_load_state(checkpoint),
-    )
+    kept = _within_budget(rows, params, job.resources, writer.total_rows)
+    try:
+        sweep = Sweep(
+            kept,
+            params.k,
+            params.seeds,
+            solver=params.solver,
+            init=params.init,
+            tol=params.tol,
+            max_passes=params.max_passes,
+            device=device,
+            threads=job.resources.workers,
+            stability_runs=params.stability_runs,
+            resume=_load_state(checkpoint),
+        )
+    except ValueError as error:  # values that cannot be factorized
+        raise StageError(f"image set {name!r}: {error}") from error
     while not sweep.done:
         sweep.step()
         _save_state(checkpoint, sweep.state())
@@ -222,7 +223,7 @@ def _factorize_set(
 
 
 def _within_budget(
-    rows: SetRows, params: FactorizeParams, resources: Resources, device: str
+    rows: SetRows, params: FactorizeParams, resources: Resources, rows_of_layer: int
 ) -> "RowBlocks":
     """The rows kept in memory where they fit the budget, streamed from disk otherwise."""
     from stages.algorithms.nmf.budget import bytes_needed
@@ -239,7 +240,7 @@ def _within_budget(
         threads=resources.workers,
     )
     # the writer of the coefficients holds an encoded shard
-    needed += min(SHARD_BYTES, 4 * rows.shape[0] * len(params.columns))
+    needed += min(SHARD_BYTES, 4 * rows_of_layer * len(params.columns))
     if needed > budget:
         raise StageError(
             f"{rows.shape[0]} rows with {len(params.columns)} factors need about "

@@ -103,11 +103,15 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     with track("transform", len(sizes), "maps") as advance:
 
         def compute(entries: Sequence[int]) -> Iterator[Values]:
-            for start in range(0, len(entries), IMAGES_AT_ONCE):
-                some = entries[start : start + IMAGES_AT_ONCE]
-                grids = _coefficients(activations, params.layer, some, W, resources)
-                one = partial(_heat_map, grids, sizes, scale)
-                yield from ordered_map(one, some, workers=workers)
+            # The same batches after an interruption: least squares stops group by group of rows,
+            # so other groups would give other last digits.
+            for start in range(0, len(sizes), IMAGES_AT_ONCE):
+                some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
+                wanted = [entry for entry in some if entry in entries]
+                if wanted:
+                    grids = _coefficients(activations, params.layer, some, W, resources)
+                    one = partial(_heat_map, grids, sizes, scale)
+                    yield from ordered_map(one, wanted, workers=workers)
 
         write_maps(
             layer_group,

@@ -87,6 +87,18 @@ def test_copies_are_equal():
     np.testing.assert_array_equal(fitted.components_, model.components_)
 
 
+def test_the_callers_matrix_is_not_changed():
+    X = scipy.sparse.csr_matrix(
+        (np.array([1.0, 2.0, 3.0, 4.0]), np.array([2, 0, 1, 1]), np.array([0, 2, 4])), (2, 3)
+    )
+    before = X.copy()
+    DeepFeatureFactorization(1, random_state=0).fit(X)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(X, name), getattr(before, name))
+        getattr(X, name).flags.writeable = False
+    DeepFeatureFactorization(1, random_state=0).fit(X).transform(X)
+
+
 def test_negative_values_are_refused():
     with pytest.raises(ValueError, match="Negative values"):
         DeepFeatureFactorization(1).fit([[1.0, -1.0]])

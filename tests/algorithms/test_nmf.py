@@ -477,6 +477,25 @@ def test_dead_factors_are_started_again_and_reported():
     assert factorize(A, 4).reseeded == 0
 
 
+@pytest.mark.parametrize("k", [5, 7])
+def test_resumed_after_a_factor_died_the_counts_are_the_same(k):
+    rng = np.random.default_rng(0)
+    A = rng.random((200, 3)) @ rng.random((3, 12))
+    options = {"init": "random", "tol": 1e-7, "max_passes": 60}
+    (expected,) = factorize_many(A, [k], **options)
+    sweep = Sweep(A, [k], **options)
+    while not sweep.done:
+        sweep.step()
+        sweep = Sweep(A, [k], **options, resume=copy.deepcopy(sweep.state()))
+    (f,) = sweep.finish()
+    assert (f.passes, f.reseeded, f.updates) == (
+        expected.passes,
+        expected.reseeded,
+        expected.updates,
+    )
+    assert f.factors.tobytes() == expected.factors.tobytes()
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -516,6 +535,36 @@ def test_bad_values_of_a_sampled_matrix_name_the_row_of_the_matrix(row):
     with pytest.raises(ValueError, match="negative") as error:
         factorize(A, 1)
     assert 12_000 <= int(str(error.value).split("row ")[1].split(":")[0]) < 18_000
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e20])
+def test_values_out_of_the_range_of_float32_are_refused(scale):
+    with pytest.raises(ValueError, match="out of the range of float32"):
+        factorize((sparse_matrix() * scale).astype(np.float32), 2)
+    f, g = factorize(sparse_matrix() * scale, 2), factorize(sparse_matrix(), 2)
+    np.testing.assert_allclose(f.loss[-1] / f.norm, g.loss[-1] / g.norm, rtol=1e-3)  # float64
+    with pytest.raises(ValueError, match=r"1e\+200: their squares are no numbers"):
+        factorize(np.array([[1e200, 1.0]]), 1)
+
+
+class Lying(MatrixRows):
+    """Says it is of another shape than its blocks."""
+
+    said = (0, 0)
+
+    @property
+    def shape(self):
+        return self.said
+
+
+@pytest.mark.parametrize("said", [(120, 20), (130, 15)])
+def test_blocks_of_another_shape_are_refused(said):
+    rows = Lying(sparse_matrix())
+    object.__setattr__(rows, "said", said)
+    with pytest.raises(ValueError, match="A says it"):
+        factorize(rows, 2)
+    with pytest.raises(ValueError, match="A says it"):
+        transform(rows, np.ones((2, said[1])))
 
 
 class Short(MatrixRows):

@@ -11,11 +11,11 @@ from PIL import Image
 from typer.testing import Result
 
 from stages.concept_maps import ConceptMaps
-from store import open_artifact
+from store import Staging, open_artifact
 from tools import draw, edit, message, run_dff
 
 Dff = Callable[..., Result]
-LAYER = "features.5"
+LAYER, OTHER = "features.5", "features.8"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.mkdir()
     write_params(
         project, str(home / "photographs"), None, backbone="squeezenet1_1", weights="random:0",
-        layers=[LAYER],
+        layers=[LAYER, OTHER],
     )  # fmt: skip
     edit(project, "size: 224", "size: 64")
     edit(project, "k: [1, 2, 3, 4]", "k: [1, 3]")
@@ -81,8 +81,6 @@ def test_the_page_names_every_photograph_and_loads_its_pictures(
     draw(tmp_path / "new" / hostile, 1, (64, 48))
     draw(tmp_path / "new" / "below" / "more.png", 2, (40, 64))
     draw(tmp_path / "new" / "below" / "ok.png", 3, (40, 64))
-    for i in range(20):
-        draw(tmp_path / "new" / f"{i}.png", 10 + i, (40, 40))
     (tmp_path / "new" / "no image.jpg").write_bytes(b"no image")
     out = tmp_path / "out"
     result = transform(finished, tmp_path / "new", "--set", "discs", "--k", "1", "--out", str(out))
@@ -91,7 +89,7 @@ def test_the_page_names_every_photograph_and_loads_its_pictures(
     assert hostile not in page and hostile in html.unescape(page)
     assert "below/more.png" in page and "no image.jpg" in page
     pictures = sorted(path.name for path in (out / "pictures").iterdir())
-    assert len(pictures) == 46 and all(name[:6].isdigit() for name in pictures)
+    assert len(pictures) == 6 and all(name[:6].isdigit() for name in pictures)
     for name in pictures:
         assert f"pictures/{name}" in page
     with Image.open(out / "pictures" / pictures[0]) as image:
@@ -154,4 +152,52 @@ def test_params_that_changed_since_are_refused(finished: Path, tmp_path: Path) -
     shutil.copytree(finished, copy)
     edit(copy, "size: 64", "size: 96")
     result = transform(copy, tmp_path / "new", "--set", "discs", "--k", "1")
-    assert "extract.size has changed since the factors were made" in message(result)
+    assert "activations.zarr: was made from other params or inputs" in message(result)
+
+
+def test_factors_that_are_newer_than_the_maps_are_refused(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    edit(copy, "k: [1, 3]", "k: [3, 2]")
+    assert run_dff("factorize", "--project", str(copy)).exit_code == 0
+    result = transform(copy, tmp_path / "new", "--set", "discs", "--k", "3")
+    assert "heatmaps.zarr: was made from other params or inputs" in message(result)
+
+
+def test_pictures_among_the_photographs_are_refused(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    out = tmp_path / "new" / "out"
+    result = transform(finished, tmp_path / "new", "--set", "discs", "--k", "1", "--out", str(out))
+    assert "lies in the folder of photographs" in message(result) and not out.exists()
+    (tmp_path / "file").write_text("")
+    options = ("--set", "discs", "--k", "1", "--out", str(tmp_path / "file"))
+    assert "is a file" in message(transform(finished, tmp_path / "new", *options))
+
+
+@pytest.mark.parametrize("layer", [LAYER, OTHER])
+def test_either_layer_and_an_interruption(
+    finished: Path, tmp_path: Path, layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.concept_maps.SHARD_BYTES", 20_000)
+    for i in range(9):
+        draw(tmp_path / "new" / f"{i}.png", i, (64, 48))
+    options = ("--set", "discs", "--k", "3", "--layer", layer)
+    once, again = tmp_path / "once", tmp_path / "again"
+    run = transform(finished, tmp_path / "new", *options, "--out", str(once))
+    assert run.exit_code == 0
+    checkpoint = Staging.checkpoint
+
+    def interrupted(self: Staging, **progress: object) -> None:
+        checkpoint(self, **progress)
+        if progress.get("unit") == "maps" and progress["done"]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "checkpoint", interrupted)
+        assert transform(finished, tmp_path / "new", *options, "--out", str(again)).exit_code == 130
+    assert not (again / "heatmaps.zarr").exists()
+    assert transform(finished, tmp_path / "new", *options, "--out", str(again)).exit_code == 0
+    made = [ConceptMaps(open_artifact(out / "heatmaps.zarr"), layer) for out in (once, again)]
+    for entry in range(9):
+        np.testing.assert_array_equal(made[0].maps.map(entry), made[1].maps.map(entry))

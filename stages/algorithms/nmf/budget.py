@@ -31,9 +31,9 @@ def bytes_needed(
     Returns
     -------
     int
-        An estimate from above, float32 products: five blocks (one is read and decoded while pieces
-        of two are in work), the sums of the pieces under way, the row sample, the starts, the
-        blocks of H; and all of H where the solver keeps it.
+        An estimate from above, float32 products: blocks and their H, the sums of the pieces under
+        way, the row sample and its Gram matrix, the starts; and all of H where the solver keeps it.
+        Blocks with far more non-zeros than the share of the whole layer take more.
     """
     rows, channels = shape
     columns = sum(ks) * len(seeds)
@@ -41,14 +41,17 @@ def bytes_needed(
     under_way = 2 * threads + 2
     padded = -(-columns // LANES) * LANES
     starts = 8 * channels * STARTS * columns
-    sample = min(SAMPLE_ROWS, rows) * row_bytes if density < 1 else SAMPLE_BYTES
+    sample = min(min(SAMPLE_ROWS, rows) * row_bytes, SAMPLE_BYTES)
     block = min(block_rows, rows)
+    # one is read and one decoded ahead; a block is cut into eight pieces, and those under way
+    # belong to so many blocks
+    blocks = 3 + -(-under_way // 8)
     return round(
-        5 * block * row_bytes
+        blocks * block * (row_bytes + 4 * columns)
         + under_way * (8 * channels * padded + PIECE_ROWS * 4)
         + under_way * max(BATCH_BYTES, 8 * channels * (max(ks) + LANES))
         + 2 * sample
+        + 3 * 8 * channels**2
         + 3 * starts
-        + 3 * block * columns * 4
         + (rows * columns * 4 if SOLVERS[solver].keeps_coefficients else 0)
     )

@@ -35,6 +35,21 @@ def check_request(
         raise ValueError(f"max_passes = {max_passes}: must be at least 1")
 
 
+def check_range(norm: float, rows: int, dtype: np.dtype[Any]) -> None:
+    """Refuse values whose squares float32 cannot tell from zero or infinity.
+
+    Raises
+    ------
+    ValueError
+    """
+    size = float(np.sqrt(norm / rows))
+    if dtype == np.float32 and size and not 1e-15 < size < 1e15:
+        raise ValueError(
+            f"A has rows of about the length {size:.0e}, which is out of the range of float32: "
+            "multiply A by a number that brings them near 1, or give it as float64"
+        )
+
+
 def refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
     """Name the first row of a block that has NaN, infinite or negative values, and its image.
 
@@ -45,6 +60,8 @@ def refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
     """
     values = as_numpy(block.data if is_sparse(block) else block)
     bad = ~np.isfinite(values) | (values < 0)
+    if not bad.any():
+        raise ValueError(f"A has values up to {values.max():.0e}: their squares are no numbers")
     if is_sparse(block):
         position = int(np.searchsorted(block.indptr, np.flatnonzero(bad)[0], side="right")) - 1
         found = values[block.indptr[position] : block.indptr[position + 1]]

@@ -116,8 +116,8 @@ def sample_stability(
 def suggest_k(ks: Sequence[int], cosines: Sequence[float]) -> tuple[int, str]:
     """The k to begin with, and why.
 
-    The largest k, reached from 2 up, whose factors are reproducible: beyond it, more factors say
-    more about the run than about the images.
+    The largest k whose factors are reproducible, even if some smaller ones are not: beyond it, more
+    factors say more about the run than about the images.
 
     Parameters
     ----------

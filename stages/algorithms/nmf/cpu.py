@@ -19,7 +19,7 @@ from stages.algorithms.nmf.kernels import (
     sum_of_squares,
     sweep_coordinates,
 )
-from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write
+from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write, check_block
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class CpuEngine:
         def pieces() -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
             start = 0
             for block in rows.blocks():
-                count = int(block.shape[0])
+                count = check_block(block, start, rows)
                 found = H[start : start + count] if H is not None else None
                 if write is not None:
                     room = spare.pop() if spare and len(spare[-1]) >= count else None

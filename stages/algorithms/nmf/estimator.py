@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stages.algorithms.nmf.factorize import factorize, transform
 from stages.algorithms.nmf.state import Factorization
-from stages.algorithms.rows import MatrixRows, RowBlocks, float_type
+from stages.algorithms.rows import RowBlocks, as_row_blocks, float_type
 
 Array = NDArray[Any]
 
@@ -142,9 +142,7 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             raise ValueError(
                 "Negative values in data passed to DeepFeatureFactorization: X must be >= 0"
             )
-        if hasattr(found, "indptr"):
-            found.sum_duplicates()
-        return MatrixRows(found)
+        return as_row_blocks(found)
 
     @property
     def _n_features_out(self) -> int:

@@ -8,7 +8,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from stages.algorithms.nmf.stack import EXACT, Array, Rule, Stack, Sums, Write
+from stages.algorithms.nmf.stack import EXACT, Array, Rule, Stack, Sums, Write, check_block
 from stages.algorithms.rows import (
     MatrixRows,
     ResidentRows,
@@ -65,11 +65,12 @@ class TorchEngine:
         crosses = torch.zeros(len(stack.sizes), dtype=torch.float64, device=self.device)
         start = 0
         for X in self._dense_blocks(rows, packed.W.dtype):
+            check_block(X, start, rows)
             P = X @ packed.W.T  # [rows, columns]
             Q = packed.apart(P)  # [problems, k, rows]
             if rule.multiplicative:
                 assert H is not None
-                before = self._on_device(_columns(H, stack)[start : start + len(X)])
+                before = self._on_device(_columns(H[start : start + len(X)], stack))
                 solved = _multiplied(Q, packed.G, packed.apart(before))
             else:
                 sweeps = EXACT_SWEEPS if rule == EXACT else SWEEPS

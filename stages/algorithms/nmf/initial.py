@@ -73,7 +73,8 @@ def pick(block: Any, start: int, indices: NDArray[np.int64]) -> Any:
     """The rows of a block that begins with row `start` which are among `indices`; a copy."""
     first, last = np.searchsorted(indices, [start, start + int(block.shape[0])])
     picked = block[indices[first:last] - start]
-    return picked if is_sparse(picked) else dense(picked, float_type(_dtype(picked)))
+    dtype = float_type(_dtype(picked))
+    return picked.astype(dtype, copy=False) if is_sparse(picked) else dense(picked, dtype)
 
 
 def _dtype(block: Any) -> np.dtype[Any]:

@@ -141,15 +141,33 @@ class Engine(Protocol):
         """(``sum(x^2)`` in float64, whether all values are finite and >= 0) of a block."""
 
 
+def check_block(block: Any, start: int, rows: RowBlocks) -> int:
+    """Rows of a block that begins at row `start`; the compiled loops check no bounds.
+
+    Raises
+    ------
+    ValueError
+        When the block does not fit the shape that the rows say they have.
+    """
+    count, channels = int(block.shape[0]), int(block.shape[1])
+    if channels != rows.shape[1] or start + count > rows.shape[0]:
+        raise ValueError(
+            f"A says it is {rows.shape[0]} x {rows.shape[1]}; a block from row {start} on is "
+            f"{count} x {channels}"
+        )
+    return count
+
+
 def loss_of(norm: float, W: Matrix, sums: Sums) -> float:
     """``||A - HW||_F^2`` for any W from the sums of a pass and ``||A||_F^2``, clamped at 0."""
     assert sums.HtA is not None
-    return max(0.0, float(norm - 2 * (sums.HtA * W).sum() + (sums.HtH * (W @ W.T)).sum()))
+    loss = norm - 2 * (sums.HtA * W).sum() + (sums.HtH * (W @ W.T)).sum()
+    return float(np.maximum(loss, 0.0))
 
 
 def loss_of_pass(norm: float, W: Matrix, sums: Sums) -> float:
     """The same for the W that the pass was made with; needs no ``H^T A``."""
-    return max(0.0, float(norm - 2 * sums.HtP + (sums.HtH * (W @ W.T)).sum()))
+    return float(np.maximum(norm - 2 * sums.HtP + (sums.HtH * (W @ W.T)).sum(), 0.0))
 
 
 def unit_rows(W: Matrix) -> Matrix:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf.checks import check_request, refuse_bad
+from stages.algorithms.nmf.checks import check_range, check_request, refuse_bad
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
@@ -23,6 +23,7 @@ from stages.algorithms.nmf.stack import (
     Engine,
     Stack,
     Sums,
+    check_block,
     loss_of,
     loss_of_pass,
     unit_rows,
@@ -56,9 +57,10 @@ class Sweep:
     threads : int, optional
         Of the CPU; by default one per core. Results do not depend on it.
     stability_runs : int
-        Runs on halves of the row sample that say how reproducible each k is; 0 for none.
+        Runs on halves of the row sample that say how reproducible each k is, where there are
+        several; 0 for none.
     resume : mapping of arrays, optional
-        What `state` returned.
+        What `state` returned. It takes over ``H``, where there is one.
 
     Attributes
     ----------
@@ -107,7 +109,7 @@ class Sweep:
             self._restore(resume)
         else:
             self._start(init)
-            if stability_runs and self._sample is not None:
+            if stability_runs and len(ks) > 1 and self._sample is not None:
                 self.stability = sample_stability(
                     self._sample, ks, stability_runs, self.engine, self.dtype
                 )
@@ -116,6 +118,7 @@ class Sweep:
 
     def _start(self, init: str) -> None:
         self._sample = sample = self._survey()
+        self.passes += 1
         drawn = [(p.k, np.random.default_rng([p.seed, p.k])) for p in self.problems]
         if init == "sample":
             found = warm_factors(sample, drawn, self.engine, self.dtype)
@@ -143,10 +146,10 @@ class Sweep:
                 refuse_bad(block, self.rows, start)
             norm += squares
             parts.append(pick(block, start, indices))
-            start += int(block.shape[0])
+            start += check_block(block, start, self.rows)
         if start != self.rows.shape[0]:
             raise ValueError(f"A says it has {self.rows.shape[0]} rows, its blocks have {start}")
-        self.passes += 1
+        check_range(norm, self.rows.shape[0], self.dtype)
         self.norm = norm
         return Sample.of(parts)
 
@@ -175,7 +178,7 @@ class Sweep:
     def _restore(self, state: Mapping[str, Array]) -> None:
         self.passes, self.norm = int(state["passes"]), float(state["norm"])
         if "H" in state:
-            self.H = np.array(state["H"])
+            self.H = state["H"] if state["H"].flags.writeable else state["H"].copy()
         self.stability = [Stability(float(a), float(b)) for a, b in state.get("stability", ())]
         for i, problem in enumerate(self.problems):
             problem.W = np.array(state[f"{i}.W"])
