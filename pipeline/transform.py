@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from pipeline.params import read_params
@@ -23,12 +22,14 @@ from stages.report.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
 from stages.report.overlays import heat_picture
+from stages.report.write import page_templates
 from stages.stage import Resources, StageError, execute, fingerprint, gather_inputs
 from stages.transform import TransformParams, columns_of, transform_stage
 from store import open_artifact, write_atomically
 from store.artifact import read_attrs
 from store.staging import disk_errors
 
+TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = "pictures"
 LONG_SIDE = 480  # pixels of the pictures
 QUALITY = 88
@@ -128,15 +129,9 @@ def _write_page(
         for one in ordered_map(paint, entries, workers=resources.workers):
             shown.append(one)
             advance(1)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     page = out / "index.html"
-    html = environment.get_template("transform.html.j2").render(
+    template = page_templates(TEMPLATES).get_template("transform.html.j2")
+    html = template.render(
         set=set,
         images=sorted(shown, key=lambda one: one["name"]),
         colours=[css(colour) for colour in concepts.colours],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stages.concept_maps import Values, entry_sets, inherited_attrs, workers_within, write_maps
 from stages.image_index import ImageIndex
-from stages.map_of_image import heat_map, map_size
+from stages.map_of_image import VALUE_BYTES, heat_map, map_size
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, param
@@ -63,8 +63,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             ]
             one = partial(_heat_map, coefficients, sizes, scale, set_of)
 
-            # float32 map, two float64 copies while it is quantised, uint16 result twice
-            workers = workers_within(resources, sizes, coefficients.channels, 4 + 2 * 8 + 2 * 2)
+            workers = workers_within(resources, sizes, coefficients.channels, VALUE_BYTES)
 
             def compute(
                 entries: Sequence[int], one: partial[Values] = one, workers: int = workers

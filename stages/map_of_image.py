@@ -5,6 +5,10 @@ from numpy.typing import NDArray
 
 from stages.concept_maps import Values
 
+# Per value of a map, at the worst moment of `heat_map`: float32, two float64 copies while it is
+# quantised, and the uint16 result twice.
+VALUE_BYTES = 4 + 2 * 8 + 2 * 2
+
 
 def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Size of an image's maps: its own, or scaled to a long side (never below one pixel)."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stages.concept_maps import ConceptMaps, Values, workers_within, write_maps
 from stages.image_index import ImageIndex
-from stages.map_of_image import heat_map, map_size
+from stages.map_of_image import VALUE_BYTES, heat_map, map_size
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, StageError
@@ -97,7 +97,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         long_side=long_side,
     )
     sizes = [map_size(*index.size(int(i)), long_side) for i in ragged.image_ids]
-    workers = workers_within(resources, sizes, len(columns), 4 + 2 * 8 + 2 * 2)
+    workers = workers_within(resources, sizes, len(columns), VALUE_BYTES)
     layer_group = group.require_group(layer_key(params.layer))
     write_array(layer_group, "scale", scale[None])
     with track("transform", len(sizes), "maps") as advance:

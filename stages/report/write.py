@@ -40,14 +40,19 @@ def write_report(params: "ReportParams", inputs: Inputs, work: Staging, workers:
     )
 
 
-def _write_pages(opened: Opened, sets: list[SetView], folder: Path) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def page_templates(folder: Path) -> Environment:
+    """Templates of pages: every value is escaped, and a missing one is an error."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _write_pages(opened: Opened, sets: list[SetView], folder: Path) -> None:
+    environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
     common = {
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),

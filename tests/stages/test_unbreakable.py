@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 from killable import Killable
+from pipeline.registry import BY_NAME
 from store import Layout, staging
 from tools import draw, edit, message
 
@@ -49,6 +50,35 @@ def finished_run(killable: Killable, project: Path) -> float:
     return time.monotonic() - start
 
 
+def killed_until_whole(
+    killable: Killable,
+    project: Path,
+    stage: str,
+    duration: float,
+    rng: np.random.Generator,
+    before: dict[str, bytes] | None,
+    expected: dict[str, bytes],
+) -> tuple[int, bool]:
+    """Kill a stage at random instants until a run gets through; (kills, whether it went on)."""
+    out = project / BY_NAME[stage].writes
+    killed, resumed = 0, False
+    for _ in range(100):
+        code, output = killable.run(
+            project, stage, die_after=rng.uniform(0.1, 1.1) * duration, pause=PAUSE
+        )
+        # complete and old, complete and new, or not there: for an instant, between the two
+        # renames of publishing, the old one is aside and the new one not yet in place
+        seen = contents(out)
+        assert seen is None or seen in (before, expected), difference(seen, expected)
+        assert code in (0, -9), output
+        killed += code == -9
+        if code == 0:
+            resumed = "from an earlier run" in output
+            break
+    assert contents(out) == expected
+    return killed, resumed
+
+
 def test_killed_at_random_instants(project: Path, photographs: Path, killable: Killable) -> None:
     """Seeded instants over the whole run, its start and its publication among them."""
     out, staged = project / "artifacts/activations.zarr", project / "artifacts/.staging"
@@ -74,20 +104,10 @@ def test_killed_at_random_instants(project: Path, photographs: Path, killable: K
         for name, content in (before or {}).items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_bytes(content)
-        for _ in range(100):
-            code, output = killable.run(
-                project, "extract", die_after=rng.uniform(0.1, 1.1) * duration, pause=PAUSE
-            )
-            # complete and old, complete and new, or not there: for an instant, between the two
-            # renames of publishing, the old one is aside and the new one not yet in place
-            seen = contents(out)
-            assert seen is None or seen in (before, expected), difference(seen, expected)
-            assert code in (0, -9), output
-            killed += code == -9
-            if code == 0:
-                resumed += "from an earlier run" in output
-                break
-        assert contents(out) == expected
+        died, went_on = killed_until_whole(
+            killable, project, "extract", duration, rng, before, expected
+        )
+        killed, resumed = killed + died, resumed + went_on
     print(f"{killed} kills in {rounds} extractions, {resumed} resumed")
 
 
@@ -115,18 +135,10 @@ def test_factorization_killed_at_random_instants(
     while killed < KILLS // 2:
         shutil.rmtree(out)
         shutil.rmtree(staged)
-        for _ in range(100):
-            code, output = killable.run(
-                project, "factorize", die_after=rng.uniform(0.1, 1.1) * duration, pause=PAUSE
-            )
-            seen = contents(out)
-            assert seen is None or seen == expected, difference(seen, expected)
-            assert code in (0, -9), output
-            killed += code == -9
-            if code == 0:
-                resumed += "from an earlier run" in output
-                break
-        assert contents(out) == expected
+        died, went_on = killed_until_whole(
+            killable, project, "factorize", duration, rng, None, expected
+        )
+        killed, resumed = killed + died, resumed + went_on
     print(f"{solver}: {killed} kills, {resumed} resumed")
 
 

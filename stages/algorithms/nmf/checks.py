@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.algorithms.nmf.initial import INITS
 from stages.algorithms.nmf.solvers import SOLVERS
+from stages.algorithms.nmf.stack import Engine
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 
@@ -50,7 +51,21 @@ def check_range(norm: float, rows: int, dtype: np.dtype[Any]) -> None:
         )
 
 
-def refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
+def sound_squares(engine: Engine, block: Any, rows: RowBlocks, start: int) -> float:
+    """``sum(x^2)`` of a block that begins with row `start`.
+
+    Raises
+    ------
+    ValueError
+        When it has NaN, infinite or negative values; the line names the row, and its image.
+    """
+    squares, sound = engine.survey(block)
+    if not sound:
+        _refuse_bad(block, rows, start)
+    return squares
+
+
+def _refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
     """Name the first row of a block that has NaN, infinite or negative values, and its image.
 
     Raises

@@ -19,7 +19,7 @@ from stages.algorithms.nmf.kernels import (
     sum_of_squares,
     sweep_coordinates,
 )
-from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write, check_block
+from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write, numbered_blocks
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 T = TypeVar("T")
@@ -77,9 +77,8 @@ class CpuEngine:
         spare: list[Array] = []  # fresh memory costs more than the arithmetic on it
 
         def pieces() -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
-            start = 0
-            for block in rows.blocks():
-                count = check_block(block, start, rows)
+            for start, block in numbered_blocks(rows):
+                count = int(block.shape[0])
                 found = H[start : start + count] if H is not None else None
                 if write is not None:
                     room = spare.pop() if spare and len(spare[-1]) >= count else None
@@ -89,9 +88,6 @@ class CpuEngine:
                 yield from _cut(
                     block, start, stack, rule, tiles, found, write is not None, with_HtA
                 )
-                start += count
-            if start != rows.shape[0]:
-                raise ValueError(f"A says it has {rows.shape[0]} rows, its blocks have {start}")
 
         for piece, done in in_order(pieces(), self.threads):
             for sum, part in ((total.S, piece.S), (total.HtH, piece.HtH), (total.HtP, piece.HtP)):

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf.checks import refuse_bad
+from stages.algorithms.nmf.checks import sound_squares
 from stages.algorithms.nmf.engines import make_engine
-from stages.algorithms.nmf.stack import EXACT, Stack
+from stages.algorithms.nmf.stack import EXACT, Stack, numbered_blocks
 from stages.algorithms.nmf.state import Factorization
 from stages.algorithms.nmf.sweep import Sweep
 from stages.algorithms.rows import as_row_blocks, float_type
@@ -77,11 +77,8 @@ def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | Non
         raise ValueError(f"A is {rows.shape}, factors are {np.shape(factors)}: channels differ")
     engine, dtype = make_engine(device, threads), float_type(rows.dtype)
     H = np.zeros((rows.shape[0], len(factors)), dtype)
-    start = 0
-    for block in rows.blocks():
-        if not engine.survey(block)[1]:
-            refuse_bad(block, rows, start)
-        start += int(block.shape[0])
+    for start, block in numbered_blocks(rows):
+        sound_squares(engine, block, rows, start)
     if len(H):
         stack = Stack([np.asarray(factors, dtype=np.float64)], dtype)
         engine.run_pass(rows, stack, EXACT, H=H, with_HtA=False)

@@ -8,7 +8,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from stages.algorithms.nmf.stack import EXACT, Array, Rule, Stack, Sums, Write, check_block
+from stages.algorithms.nmf.stack import EXACT, Array, Rule, Stack, Sums, Write, numbered_blocks
 from stages.algorithms.rows import (
     MatrixRows,
     ResidentRows,
@@ -65,7 +65,6 @@ class TorchEngine:
         crosses = torch.zeros(len(stack.sizes), dtype=torch.float64, device=self.device)
         start = 0
         for X in self._dense_blocks(rows, packed.W.dtype):
-            check_block(X, start, rows)
             P = X @ packed.W.T  # [rows, columns]
             Q = packed.apart(P)  # [problems, k, rows]
             if rule.multiplicative:
@@ -85,8 +84,6 @@ class TorchEngine:
             if write is not None:
                 write(start, side_by_side.cpu().numpy())
             start += len(X)
-        if start != rows.shape[0]:
-            raise ValueError(f"A says it has {rows.shape[0]} rows, its blocks have {start}")
         return _results(stack, total.cpu().numpy() if with_HtA else None, grams, crosses)
 
     def _dense_blocks(self, rows: RowBlocks, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -98,7 +95,7 @@ class TorchEngine:
         needed = rows.shape[0] * rows.shape[1] * dtype.itemsize
         in_memory = isinstance(rows, MatrixRows | ResidentRows)
         kept: list[Tensor] | None = [] if in_memory and needed <= self._free() / 2 else None
-        for block in rows.blocks():
+        for _, block in numbered_blocks(rows):
             X = self._dense(block, dtype)
             if kept is not None:
                 kept.append(X)
@@ -174,12 +171,10 @@ def _solved(Q: Tensor, G: Tensor, sweeps: int) -> Tensor:
     scale = torch.where(diagonal > 0, 1 / diagonal, torch.zeros_like(diagonal))
     X = Q.clamp(min=0) * scale[:, :, None] / 3
     k = G.shape[1]
-    for _ in range(1 if k == 1 else sweeps):
+    for _ in range(1 if k == 1 else sweeps):  # alone, a coordinate is exact at once
         for j in range(k):
             others = torch.bmm(G[:, j : j + 1], X)[:, 0] - diagonal[:, j, None] * X[:, j]
             X[:, j] = ((Q[:, j] - others) * scale[:, j, None]).clamp(min=0)
-    if k == 1:
-        X = Q.clamp(min=0) * scale[:, :, None]
     return X
 
 

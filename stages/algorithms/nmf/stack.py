@@ -1,6 +1,6 @@
 """What one pass over the rows is asked for, and what it gives: the terms all engines share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -141,21 +141,27 @@ class Engine(Protocol):
         """(``sum(x^2)`` in float64, whether all values are finite and >= 0) of a block."""
 
 
-def check_block(block: Any, start: int, rows: RowBlocks) -> int:
-    """Rows of a block that begins at row `start`; the compiled loops check no bounds.
+def numbered_blocks(rows: RowBlocks) -> Iterator[tuple[int, Any]]:
+    """(first row, block) of one pass, none of which lies about its size: kernels check no bounds.
 
     Raises
     ------
     ValueError
-        When the block does not fit the shape that the rows say they have.
+        When a block does not fit the shape that the rows say they have, or rows are missing.
     """
-    count, channels = int(block.shape[0]), int(block.shape[1])
-    if channels != rows.shape[1] or start + count > rows.shape[0]:
-        raise ValueError(
-            f"A says it is {rows.shape[0]} x {rows.shape[1]}; a block from row {start} on is "
-            f"{count} x {channels}"
-        )
-    return count
+    total, channels = rows.shape
+    start = 0
+    for block in rows.blocks():
+        count, width = int(block.shape[0]), int(block.shape[1])
+        if width != channels or start + count > total:
+            raise ValueError(
+                f"A says it is {total} x {channels}; a block from row {start} on is "
+                f"{count} x {width}"
+            )
+        yield start, block
+        start += count
+    if start != total:
+        raise ValueError(f"A says it has {total} rows, its blocks have {start}")
 
 
 def loss_of(norm: float, W: Matrix, sums: Sums) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf.checks import check_range, check_request, refuse_bad
+from stages.algorithms.nmf.checks import check_range, check_request, sound_squares
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
@@ -23,9 +23,9 @@ from stages.algorithms.nmf.stack import (
     Engine,
     Stack,
     Sums,
-    check_block,
     loss_of,
     loss_of_pass,
+    numbered_blocks,
     unit_rows,
 )
 from stages.algorithms.nmf.state import Factorization, Problem
@@ -139,16 +139,10 @@ class Sweep:
     def _survey(self) -> Sample:
         """The first pass: check every value, ``||A||_F^2``, and the row sample."""
         indices = sample_indices(self.rows.shape)
-        parts, norm, start = [], 0.0, 0
-        for block in self.rows.blocks():
-            squares, sound = self.engine.survey(block)
-            if not sound:
-                refuse_bad(block, self.rows, start)
-            norm += squares
+        parts, norm = [], 0.0
+        for start, block in numbered_blocks(self.rows):
+            norm += sound_squares(self.engine, block, self.rows, start)
             parts.append(pick(block, start, indices))
-            start += check_block(block, start, self.rows)
-        if start != self.rows.shape[0]:
-            raise ValueError(f"A says it has {self.rows.shape[0]} rows, its blocks have {start}")
         check_range(norm, self.rows.shape[0], self.dtype)
         self.norm = norm
         return Sample.of(parts)
@@ -264,9 +258,9 @@ class Sweep:
         write : callable, optional
             Called with the first row and the coefficients ``[rows, sum of all k]`` of each block,
             the factorizations side by side; the results then carry no coefficients. The array is
-            valid during the call only. What was
-            written cannot be put in another order, so the factors then keep the order of the last
-            update: where two explain nearly the same, `energy` may not quite descend.
+            valid during the call only. What was written cannot be put in another order, so the
+            factors then keep the order of the last update: where two explain nearly the same,
+            `energy` may not quite descend.
         """
         if self.H is not None:
             return self._finish_kept(self.H, write)
