@@ -14,12 +14,12 @@ from rich.table import Table
 from pipeline.dvc import DvcError, ensure_repository, repro
 from pipeline.init import PRESETS, write_params
 from pipeline.params import ParamsError, check_root, read_params
-from pipeline.registry import STAGES
+from pipeline.registry import BY_NAME, STAGES
 from pipeline.resources import ResourceError, make_resources
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
 from stages.datasets import DatasetError
-from stages.stage import Stage, StageError, execute
+from stages.stage import Resources, Stage, StageError, execute
 from store import StoreError
 
 # What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
@@ -79,15 +79,24 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
-def _stage_command(stage: Stage[Any]) -> None:
+def _help(stage: Stage[Any]) -> str:
     reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
-    help = (
+    return (
         f"{stage.summary}\n\n"
         f"Reads {reads}; writes {stage.writes}. Its params are the section `{stage.name}` of "
         "params.yaml. Run again after an interruption, it goes on where it stopped."
     )
 
-    @app.command(stage.name, help=help, rich_help_panel="Stages")
+
+def _run_stage(stage: Stage[Any], project: Path, resources: Resources) -> None:
+    params = read_params(project)[stage.name]
+    with interruptible():
+        out = execute(stage, params, project, resources)
+    print(out)
+
+
+def _stage_command(stage: Stage[Any]) -> None:
+    @app.command(stage.name, help=_help(stage), rich_help_panel="Stages")
     def command(
         project: Project = Path(),
         device: Device = "auto",
@@ -103,15 +112,60 @@ def _stage_command(stage: Stage[Any]) -> None:
             typer.Option(envvar="DFF_REUSE", help=REUSE_HELP, hidden=stage.name != "extract"),
         ] = True,
     ) -> None:
-        params = read_params(project)[stage.name]
-        resources = make_resources(device, workers, memory, cluster, store, reuse)
+        _run_stage(stage, project, make_resources(device, workers, memory, cluster, store, reuse))
+
+
+PREVIEW_HELP = (
+    "\n\nWith --preview, only a picture is made: what the current params do to the images named "
+    "(names in the index, or paths), in a moment and without touching the artifact."
+)
+
+
+def _refine_command() -> None:
+    @app.command("refine", help=_help(BY_NAME["refine"]) + PREVIEW_HELP, rich_help_panel="Stages")
+    def command(
+        images: Annotated[list[str] | None, typer.Argument(help="For --preview.")] = None,
+        preview: Annotated[
+            bool, typer.Option("--preview", help="Make a contact sheet of IMAGES only.")
+        ] = False,
+        k: Annotated[
+            int, typer.Option(min=0, help="For --preview: number of factors; 0: the largest.")
+        ] = 0,
+        set: Annotated[
+            str, typer.Option("--set", help="For --preview: image set, if not the first.")
+        ] = "",
+        out: Annotated[
+            Path | None,
+            typer.Option(help="For --preview.", show_default="artifacts/refine-preview.png"),
+        ] = None,
+        project: Project = Path(),
+        device: Device = "auto",
+        workers: Workers = 0,
+        memory: Memory = "auto",
+        cluster: Cluster = "",
+    ) -> None:
+        resources = make_resources(device, workers, memory, cluster)
+        if not preview:
+            if images or k or set or out:
+                raise ParamsError("IMAGES, --k, --set and --out go with --preview")
+            _run_stage(BY_NAME["refine"], project, resources)
+            return
+        if not images:
+            raise ParamsError("--preview: name one or more images")
+        # imported here: the other commands need no pictures
+        from pipeline.preview import preview as contact_sheet
+
+        params = read_params(project)["refine"]
+        target = out or project / "artifacts/refine-preview.png"
         with interruptible():
-            out = execute(stage, params, project, resources)
-        print(out)
+            print(contact_sheet(project, params, images, k, set, target, resources))
 
 
 for _stage in STAGES:
-    _stage_command(_stage)
+    if _stage.name == "refine":
+        _refine_command()
+    else:
+        _stage_command(_stage)
 
 
 @app.command(rich_help_panel="Pipeline")

@@ -1,37 +1,38 @@
 """Maps of concepts on images, as heatmaps and refine write them and evaluate and report read them.
 
-Both artifacts have one shape: per layer a ragged array ``maps`` uint16 with one entry per
-(set, image) and one column per (k, seed, factor), and ``thresholds`` float64 ``[sets, columns]`` in
-the same unit. The mask of a concept is where its map reaches its threshold; a threshold of 0 (a
-concept that is absent from most of the set) gives an empty mask.
+Both artifacts have one shape. Per layer:
+
+- ``maps``: a ragged array, one entry per (set, image), one column per (k, seed, factor), uint16 or
+  uint8. A value v stands for the share ``v / 65535`` (``v / 255``) of what the map can reach: of
+  the factor's largest value in the set, or of a probability of 1.
+- ``masks``: a ragged array of the same rows, uint8: the masks as bits, column c in bit ``c % 8`` of
+  byte ``c // 8``. A mask is where the exact map, before it became a whole number, reaches its
+  threshold; a threshold of 0 (a concept that is absent from most of the set) gives an empty mask.
+- ``thresholds``: float64 ``[sets, columns]``, shares.
+- ``boxes``: the masks' connected components, see `ConceptMaps.boxes`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import zarr
+import pandas as pd
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import ValueHistogram, binarise
+from stages.algorithms.masks import unpack_masks
 from stages.stage import Resources, StageError
-from store import (
-    Artifact,
-    Ragged,
-    RaggedWriter,
-    Staging,
-    plan_layout,
-    whole_entries,
-    write_array,
-)
+from store import Artifact, Ragged
 
 # A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
 SHARD_BYTES = 16 * 2**20
-
-Values = NDArray[np.uint16]
-Thresholds = Callable[[ValueHistogram], NDArray[np.float64]]
+# What one value needs while it is written: float32, its whole number, the mask as bytes, and the
+# float64 and int32 of one column while components are found.
+FINISH_BYTES = 4 + 2 + 1 + 4
+# The process itself, with torch and all else loaded.
+LIBRARIES = 450 * 2**20
+SIDES = ("top", "left", "bottom", "right")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,17 @@ class ConceptMaps:
 
     @cached_property
     def maps(self) -> Ragged:
-        """uint16, one entry per (set, image), ``[h, w, columns]``."""
+        """One entry per (set, image), ``[h, w, columns]`` whole numbers."""
         return self.artifact.ragged(self.layer)
 
     @cached_property
+    def bits(self) -> Ragged:
+        """The masks as bits, entries as in `maps`."""
+        return self.artifact.ragged(self.layer, "masks")
+
+    @cached_property
     def thresholds(self) -> NDArray[np.float64]:
-        """``[sets, columns]``, in the unit of the maps."""
+        """``[sets, columns]``, shares."""
         return self.artifact.layer_array(self.layer, "thresholds")
 
     @cached_property
@@ -61,120 +67,81 @@ class ConceptMaps:
         return [i for i, column in enumerate(self.columns) if column[:2] == (k, seed)]
 
     def shares(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
-        """Maps of one entry in [0, 1] of the set's maximum, float32 ``[columns, h, w]``."""
-        from stages.algorithms.heatmap import LEVELS
+        """One entry's maps in [0, 1], float32 ``[columns, h, w]``, at their own or another size."""
+        from stages.algorithms.heatmap import dequantise
 
-        return self._sized(entry, size) / np.float32(LEVELS)
+        return resized_columns(dequantise(self.maps.map(entry)), size)
 
-    def masks(
-        self, entry: int, set_rank: int, size: tuple[int, int] | None = None
-    ) -> NDArray[np.bool_]:
-        """Masks of one entry, bool ``[columns, h, w]``, at the maps' own or another size."""
-        return binarise(self._sized(entry, size), self.thresholds[set_rank])
+    def masks(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+        """Masks of one entry, bool ``[columns, h, w]``.
 
-    def _sized(self, entry: int, size: tuple[int, int] | None) -> NDArray[np.float32]:
-        import torch
+        At another size, a pixel is inside where the interpolated mask reaches a half.
+        """
+        inside = unpack_masks(self.bits.map(entry), len(self.columns))
+        if size is None or size == inside.shape[:2]:
+            return np.ascontiguousarray(np.moveaxis(inside, -1, 0))
+        masks: NDArray[np.bool_] = resized_columns(inside.astype(np.float32), size) >= 0.5
+        return masks
 
-        from stages.algorithms.heatmap import upsample
+    @cached_property
+    def boxes(self) -> pd.DataFrame:
+        """Boxes around the masks' 8-connected components.
 
-        values = self.maps.map(entry)
-        h, w, columns = values.shape
-        rows = torch.from_numpy(values.reshape(-1, columns).astype(np.float32))
-        return upsample(rows, (h, w), size or (h, w)).numpy()
+        One row per component: ``entry`` and ``column`` of the mask; ``rank``, 0 for the mask's
+        largest; ``top, left, bottom, right`` in 0-based pixels of the map, half-open; ``area`` in
+        pixels of the map; ``score``, the map's mean share over the component.
+        """
+        found = self.artifact.layer_array(self.layer, "boxes")
+        table = pd.DataFrame(found, columns=["entry", "column", "rank", *SIDES, "area"])
+        return table.assign(score=self.artifact.layer_array(self.layer, "box_scores"))
 
 
-def write_maps(
-    group: zarr.Group,
-    sizes: Sequence[tuple[int, int]],
-    image_ids: Sequence[int],
-    sets: Sequence[Sequence[int]],
-    columns: int,
-    compute: Callable[[Sequence[int]], Iterator[Values]],
-    thresholds: Thresholds,
-    work: Staging,
-    key: str,
-    advance: Callable[[int], None],
-) -> None:
-    """Write the maps of all entries in order, and the thresholds of each set.
+def resized_columns(
+    values: NDArray[np.float32], size: tuple[int, int] | None
+) -> NDArray[np.float32]:
+    """Float32 ``[h, w, columns]`` as ``[columns, h, w]`` at the same or another size."""
+    import torch
 
-    Parameters
-    ----------
-    group : zarr.Group
-        The layer's group.
-    sizes : sequence of (h, w)
-        One per entry.
-    sets : sequence of sequences of entries
-        Together all entries, in order.
-    compute : callable
-        Yields uint16 ``[h * w, columns]`` for each of the entries asked for.
-    thresholds : callable
-        The set's thresholds from the histogram of all its values.
-    work, key
-        Where the progress is recorded, and under which name.
-    advance : callable
-        Called once per entry.
-    """
-    resume = work.progress.get(key, {"rows": 0})
-    flushed = int(resume["rows"])
-    maps = group.require_group("maps")
-    writer = RaggedWriter(
-        maps,
-        np.array(sizes),
-        np.array(image_ids),
-        columns,
-        np.uint16,
-        layout=plan_layout(sum(h * w for h, w in sizes), 2 * columns, shard_bytes=SHARD_BYTES),
-        resume=resume,
-        on_flush=lambda stored: work.checkpoint(
-            **{key: stored},
-            done=whole_entries(writer.offsets, stored["rows"]),
-            total=len(sizes),
-            unit="maps",
-        ),
-    )
-    on_disk = Ragged.open(maps)
-    first = int(np.searchsorted(writer.offsets[1:], flushed, side="right"))
-    computed = compute(range(first, len(sizes)))
-    found = []
-    for entries in sets:
-        histogram = ValueHistogram(columns)
-        for entry in entries:
-            start, stop = int(writer.offsets[entry]), int(writer.offsets[entry + 1])
-            if entry < first:
-                values = on_disk.rows(start, stop)
-            else:
-                values = next(computed)
-                writer.append(start, values)
-            histogram.add(values)
-            advance(1)
-        found.append(thresholds(histogram))
-    writer.close()
-    write_array(group, "thresholds", np.array(found, dtype=np.float64).reshape(-1, columns))
+    from stages.algorithms.heatmap import upsample
+
+    h, w, columns = values.shape
+    rows = torch.from_numpy(values.reshape(-1, columns))
+    return upsample(rows, (h, w), size or (h, w)).numpy()
 
 
 def workers_within(
-    resources: Resources, sizes: Sequence[tuple[int, int]], columns: int, value_bytes: int
+    resources: Resources,
+    sizes: Sequence[tuple[int, int]],
+    columns: int,
+    value_bytes: int,
+    image_bytes: int = 0,
 ) -> int:
     """How many maps may be in work at once, so that they stay within the memory budget.
 
     Parameters
     ----------
     value_bytes : int
-        What one value of one map needs at the worst moment, temporaries included.
+        What one value of one map needs at the worst moment, temporaries included, besides what
+        writing takes.
+    image_bytes : int
+        What one image needs besides.
 
     Raises
     ------
     StageError
         When not even one fits; the line gives both numbers.
     """
-    largest = max((h * w for h, w in sizes), default=1) * columns * value_bytes
-    # `ordered_map` has up to two results per worker under way, and the writer holds a shard twice
-    fitting = (resources.memory - 2 * SHARD_BYTES) // (2 * largest)
+    values = max((h * w for h, w in sizes), default=1) * columns
+    # `ordered_map` has up to two results per worker under way, and those that wait to be written
+    # are two more; the writer holds a shard twice.
+    each = values * (value_bytes + 2 * FINISH_BYTES) + image_bytes
+    fitting = (resources.memory - LIBRARIES - 2 * SHARD_BYTES) // each
     if fitting < 1:
+        need = LIBRARIES + 2 * SHARD_BYTES + each
         raise StageError(
-            f"the maps of the largest image need about {2 * (largest + SHARD_BYTES) / 2**20:.0f} "
-            f"MiB, the budget is {resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask "
-            "for fewer k and seeds, or raise --memory"
+            f"the maps of the largest image need about {need / 2**20:.0f} MiB with the libraries, "
+            f"the budget is {resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask for "
+            "fewer k and seeds, or raise --memory"
         )
     return min(resources.workers, int(fitting))
 

@@ -1,8 +1,10 @@
 """evaluate: maps + ground truth -> scores, tables and plots.
 
 Writes ``scores.parquet`` (one row per factor, for raw and refined maps), ``coverage.parquet``
-(factor x part), ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv`` and
-``choice.csv`` (for `dvc plots`), ``links.csv`` (see `stages.choice_tables`) and ``artifact.json``.
+(factor x part), ``boxes.parquet`` (every connected component of every mask, in pixels of its image,
+0-based and half-open, with its score: see `ConceptMaps.boxes`), ``metrics.json`` (for `dvc
+metrics`), ``loss.csv``, ``quality.csv`` and ``choice.csv`` (for `dvc plots`), ``links.csv`` (see
+`stages.choice_tables`) and ``artifact.json``.
 IoU is dataset-wide (eq. 9), in per cent, at the size of the ground truth.
 """
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from stages.algorithms.metrics import OverlapCounts, UnionCounts
 from stages.choice_tables import choice_table, link_table
-from stages.concept_maps import ConceptMaps
+from stages.concept_maps import SIDES, ConceptMaps
 from stages.datasets import DatasetError, GroundTruth
 from stages.image_index import ImageIndex
 from stages.progress import track
@@ -93,16 +95,15 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     damaged: dict[str, str] = {}
     scores: list[dict[str, Any]] = []
     coverage: list[dict[str, Any]] = []
-    jobs = [(rank, name) for rank, name in enumerate(factors.sets)]
-    with track("evaluate", len(jobs), "sets") as advance:
-        for rank, name in jobs:
+    with track("evaluate", len(factors.sets), "sets") as advance:
+        for name in factors.sets:
             truth = _SetTruth(index, name, damaged)
             if truth.has_object:
                 for layer in factors.layers:
                     for kind, artifact in opened.items():
                         maps = ConceptMaps(artifact, layer)
                         where = {"layer": layer, "set": name, "maps": kind}
-                        rows, cells = _score_set(params, maps, rank, name, truth)
+                        rows, cells = _score_set(params, maps, name, truth)
                         scores += [where | row for row in rows]
                         coverage += [where | cell for cell in cells]
             advance(1)
@@ -111,6 +112,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     pd.DataFrame(
         coverage, columns=["layer", "set", "k", "seed", "factor", "maps", "part", "coverage", "iou"]
     ).to_parquet(work.path / "coverage.parquet")
+    _boxes(opened, index).to_parquet(work.path / "boxes.parquet")
     losses = loss_table(factors)
     losses.to_csv(work.path / "loss.csv", index=False)
     quality = quality_table(table)
@@ -125,22 +127,44 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     )
 
 
+def _boxes(opened: dict[str, Artifact], index: ImageIndex) -> pd.DataFrame:
+    """The boxes of all masks, in pixels of their images."""
+    tables = []
+    for kind, artifact in opened.items():
+        set_of = {entry: name for name, entries in artifact.sets.items() for entry in entries}
+        for layer in artifact.layers:
+            maps = ConceptMaps(artifact, layer)
+            boxes = maps.boxes
+            ids = maps.maps.image_ids[boxes["entry"]]
+            scale = index.sizes[ids] / maps.maps.grid_hw[boxes["entry"]]  # [boxes, (down, across)]
+            columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
+            sides = boxes[list(SIDES)].to_numpy() * scale[:, [0, 1, 0, 1]]
+            where = {"layer": layer, "set": boxes["entry"].map(set_of)}
+            where["image"] = np.array(index.names, dtype=object)[ids]
+            where |= {name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))}
+            where |= {"maps": kind, "rank": boxes["rank"]}
+            where |= {side: sides[:, i] for i, side in enumerate(SIDES)}
+            area = boxes["area"] * scale.prod(axis=1)
+            tables.append(pd.DataFrame(where | {"area": area, "score": boxes["score"]}))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _score_set(
-    params: EvaluateParams, maps: ConceptMaps, rank: int, name: str, truth: _SetTruth
+    params: EvaluateParams, maps: ConceptMaps, name: str, truth: _SetTruth
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Score rows and coverage rows of one set's factors."""
     entry_of = {int(maps.maps.image_ids[entry]): int(entry) for entry in maps.artifact.sets[name]}
     overlap = OverlapCounts(len(maps.columns), 1 + len(truth.parts))
     for image_id, annotated in truth.read():
         regions = truth.stacked(annotated)
-        overlap.add(maps.masks(entry_of[image_id], rank, regions.shape[1:]), regions)
+        overlap.add(maps.masks(entry_of[image_id], regions.shape[1:]), regions)
     # the object is scored by itself: it is not one of the parts, unless there are no others
     association = overlap.associate(params.coverage)
     association[:, 0] &= not truth.parts
     unions = UnionCounts(association)
     for image_id, annotated in truth.read():
         regions = truth.stacked(annotated)
-        unions.add(maps.masks(entry_of[image_id], rank, regions.shape[1:]), regions)
+        unions.add(maps.masks(entry_of[image_id], regions.shape[1:]), regions)
     return _rows(maps, truth, overlap, association, unions)
 
 
@@ -239,7 +263,7 @@ def _metrics(
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),
@@ -254,6 +278,8 @@ EVALUATE: Stage[EvaluateParams] = Stage(
         "stages/evaluate.py",
         "stages/choice_tables.py",
         "stages/concept_maps.py",
+        "stages/algorithms/heatmap.py",
+        "stages/algorithms/masks.py",
         "stages/algorithms/metrics.py",
         "stages/algorithms/nmf",
         "stages/datasets",

@@ -1,8 +1,9 @@
 """heatmaps: coefficients -> heat maps in image space, and the masks' thresholds.
 
-Writes ``heatmaps.zarr`` (see `stages.concept_maps`). Values are ``round(65535 h / scale)`` with one
-scale per factor and image set, its largest coefficient (``scale`` float64 ``[sets, columns]``):
-never per image, which would paint a concept onto images that do not have it.
+Writes ``heatmaps.zarr`` (see `stages.concept_maps`). Values are shares of one scale per factor and
+image set, its largest coefficient (``scale`` float64 ``[sets, columns]``): never per image, which
+would paint a concept onto images that do not have it. On disk they are ``round(65535 share)``;
+thresholds are percentiles of the exact shares.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import Values, entry_sets, inherited_attrs, workers_within, write_maps
+from stages.concept_maps import entry_sets, inherited_attrs, workers_within
 from stages.image_index import ImageIndex
 from stages.map_of_image import VALUE_BYTES, heat_map, map_size
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, param
+from stages.write_maps import MapPlan, Percentile, Rows, write_maps
 from store import Ragged, Staging, create_artifact, open_artifact, write_array
 from store.artifact import layer_key
 
@@ -51,37 +53,26 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
     )
     sets = entry_sets(factors)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
-    total = len(set_of) * len(factors.layers)
-    with track("heatmaps", total, "maps") as advance:
+    rule = Percentile(params.percentile)
+    with track("heatmaps", 3 * len(set_of) * len(factors.layers), "maps") as advance:
         for layer in factors.layers:
             coefficients = factors.ragged(layer)
             scale = np.array([_largest(coefficients, entries) for entries in sets])
             layer_group = group.require_group(layer_key(layer))
             write_array(layer_group, "scale", scale)
-            sizes = [
-                map_size(*index.size(int(i)), params.long_side) for i in coefficients.image_ids
-            ]
+            ids = coefficients.image_ids.tolist()
+            sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
             one = partial(_heat_map, coefficients, sizes, scale, set_of)
-
-            workers = workers_within(resources, sizes, coefficients.channels, VALUE_BYTES)
+            columns = coefficients.channels
+            workers = workers_within(resources, sizes, columns, 2 * VALUE_BYTES)
 
             def compute(
-                entries: Sequence[int], one: partial[Values] = one, workers: int = workers
-            ) -> Iterator[Values]:
+                entries: Sequence[int], one: partial[Rows] = one, workers: int = workers
+            ) -> Iterator[Rows]:
                 return ordered_map(one, entries, workers=workers)
 
-            write_maps(
-                layer_group,
-                sizes,
-                coefficients.image_ids.tolist(),
-                sets,
-                coefficients.channels,
-                compute,
-                lambda histogram: histogram.percentile(params.percentile),
-                work,
-                f"rows {layer}",
-                advance,
-            )
+            plan = MapPlan(sizes, ids, sets, columns, np.uint16, rule, workers)
+            write_maps(layer_group, plan, compute, work, f"rows {layer}", advance)
 
 
 def _largest(coefficients: Ragged, entries: Sequence[int]) -> NDArray[np.float64]:
@@ -98,14 +89,14 @@ def _heat_map(
     scale: NDArray[np.float64],
     set_of: Sequence[int],
     entry: int,
-) -> Values:
-    """One entry's heat maps, uint16 ``[H * W, columns]``."""
+) -> Rows:
+    """One entry's heat maps in shares, float32 ``[H * W, columns]``."""
     return heat_map(coefficients.map(entry), sizes[entry], scale[set_of[entry]])
 
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(
     name="heatmaps",
-    version=1,
+    version=2,
     params=HeatmapsParams,
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),
@@ -115,6 +106,7 @@ HEATMAPS: Stage[HeatmapsParams] = Stage(
         "stages/heatmaps.py",
         "stages/map_of_image.py",
         "stages/concept_maps.py",
+        "stages/write_maps.py",
         "stages/algorithms/heatmap.py",
         "stages/algorithms/masks.py",
         "store",

@@ -3,11 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import Values
-
-# Per value of a map, at the worst moment of `heat_map`: float32, two float64 copies while it is
-# quantised, and the uint16 result twice.
-VALUE_BYTES = 4 + 2 * 8 + 2 * 2
+# Per value of a map, at the worst moment of `heat_map`: float32, its float64 copy while it becomes
+# a share, and the result.
+VALUE_BYTES = 4 + 2 * 8 + 4
 
 
 def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -20,8 +18,8 @@ def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 def heat_map(
     grid: NDArray[np.float32], size: tuple[int, int], scale: NDArray[np.float64]
-) -> Values:
-    """Heat maps of one image, uint16 ``[H * W, columns]``.
+) -> NDArray[np.float32]:
+    """Heat maps of one image in shares of their scale, float32 ``[H * W, columns]``.
 
     Parameters
     ----------
@@ -30,13 +28,11 @@ def heat_map(
     size : (H, W)
         Of the maps.
     scale : float64 [columns]
-        The coefficients that become 65535.
+        The coefficients that become 1.
     """
     import torch
 
-    from stages.algorithms.heatmap import quantise, upsample
+    from stages.algorithms.heatmap import shares_of, upsample
 
     h, w, columns = grid.shape
-    maps = upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), size)
-    rows = maps.numpy().reshape(columns, -1).T
-    return np.ascontiguousarray(quantise(rows, scale, axis=1))
+    return shares_of(upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), size), scale)

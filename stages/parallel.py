@@ -4,6 +4,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
@@ -38,6 +39,11 @@ def ordered_map(
         Threads for work that releases the interpreter lock (decoding), processes for the rest.
     cluster : str, optional
         Address of a dask scheduler, used instead of local workers.
+
+    Raises
+    ------
+    StageError
+        When no scheduler answers, or a worker process was killed.
     """
     with _executor(workers, kind, cluster) as (executor, slots):
         waiting: deque[Future[R]] = deque()
@@ -48,6 +54,11 @@ def ordered_map(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise StageError(
+                "a worker process was killed, as happens when memory runs out: lower --workers; "
+                "the work so far is kept"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()
@@ -75,3 +86,15 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as executor:
             yield executor, workers
+
+
+@contextmanager
+def torch_threads_kept() -> Iterator[None]:
+    """Leave torch's number of threads as it was."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

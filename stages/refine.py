@@ -1,9 +1,11 @@
 """refine: heat maps + images -> refined maps, by mean-field inference in a dense CRF.
 
-Writes ``refined.zarr`` (see `stages.concept_maps`): values are ``round(65535 q)``, q the refined
-probability of the factor at that pixel. Working size is that of the heat maps.
+Writes ``refined.zarr`` (see `stages.concept_maps`): values are q, the refined probability of the
+factor at that pixel, on disk ``round(255 q)``; masks and percentiles are of the exact q. Working
+size is that of the heat maps.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,22 +15,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import ValueHistogram
-from stages.concept_maps import (
-    ConceptMaps,
-    Values,
-    entry_sets,
-    inherited_attrs,
-    workers_within,
-    write_maps,
-)
+from stages.concept_maps import ConceptMaps, entry_sets, inherited_attrs, workers_within
 from stages.image_index import ImageIndex
-from stages.images import decode_rgb, resize_rgb
-from stages.parallel import ordered_map
+from stages.images import ImageError, decode_rgb, resize_rgb
+from stages.parallel import ordered_map, torch_threads_kept
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, check_choices, param
+from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
+from stages.write_maps import MapPlan, Percentile, Rows, write_maps
 from store import Staging, create_artifact, open_artifact
 from store.artifact import layer_key
+
+# What refining takes per value of a map: heat, probability, its logarithm, both filters' sum, q,
+# and q in rows.
+VALUE_BYTES = 6 * 4
+# Per pixel of an image in its own size: decoded, turned, converted, resized.
+PIXEL_BYTES = 3 * 3
+# Per pixel of its maps: the image as bytes and as float32, and a lattice of pydensecrf's.
+GUIDE_BYTES = 2 * 3 * 4
+LATTICE_BYTES = 500
+PROCESS = 150 * 2**20
+# Images of a GPU's batch: more would not make it faster.
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,14 @@ class RefineParams:
         "half", "masks are q >= 0.5 (half) or the percentile of q (percentile)"
     )
     percentile: float = param(75.0, "for binarise: percentile")
+    working_side: int = param(64, "guided: long side of the updates; 0: that of the maps")
     radius: float = param(0.0714, "guided: filter radius as a share of the maps' long side")
     eps: float = param(1e-4, "guided: regularisation, on RGB in [0, 1]")
-    weight: float = param(10.0, "guided: strength of the pairwise term")
+    weight: float = param(5.0, "guided: strength of the guided filter's term")
+    colour_weight: float = param(10.0, "guided: strength of the colour term; 0: the paper's CRF")
+    colour_sigma: float = param(3.5, "guided: colours so far apart (CIE Lab) count as alike")
+    colour_reach: float = param(0.15, "guided: how far it reaches, as a share of the long side")
+    colour_cells: int = param(32, "guided: long side of the thumbnail whose cells have a vote")
     joint: bool = param(False, "guided: let the factors of one k compete for pixels")
     gaussian_sxy: float = param(3.0, "densecrf: position term, pixels")
     gaussian_compat: float = param(3.0, "densecrf: its weight")
@@ -57,19 +69,189 @@ class RefineParams:
         check_choices(self)
         if self.iterations < 0 or not 0 <= self.percentile <= 100:
             raise ValueError("iterations must be at least 0, percentile between 0 and 100")
-        for name in ("eps", "gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
+        above = ("eps", "colour_sigma", "colour_reach", "gaussian_sxy")
+        for name in (*above, "bilateral_sxy", "bilateral_srgb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be above 0")
         if not 0 < self.radius <= 1:
             raise ValueError(f"radius: {self.radius} is not a share between 0 and 1")
+        if self.working_side < 0 or self.colour_weight < 0 or self.colour_cells < 1:
+            raise ValueError(
+                "working_side and colour_weight must be at least 0, colour_cells at least 1"
+            )
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """One entry's image and unary probabilities, at the size of its maps."""
 
     image: NDArray[np.uint8]  # [h, w, 3]
     probability: NDArray[np.float32]  # [columns, h, w]
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Refines the maps of one layer.
+
+    Attributes
+    ----------
+    maps : ConceptMaps
+        The heat maps.
+    set_of : sequence of int
+        Each entry's image set, by its place among the sets.
+    """
+
+    params: RefineParams
+    index: ImageIndex
+    maps: ConceptMaps
+    set_of: Sequence[int]
+
+    def task(self, entry: int) -> Task:
+        """Read an entry's image and heat maps.
+
+        Raises
+        ------
+        StageError
+            When the image is gone or has changed since the index was made.
+        """
+        import torch
+
+        from stages.algorithms.mean_field import unary
+
+        torch.set_num_threads(1)
+        heat = torch.from_numpy(self.maps.shares(entry))  # [columns, h, w]
+        thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]])
+        image_id = int(self.maps.maps.image_ids[entry])
+        try:
+            image = decode_rgb(self.index.read(image_id))
+        except ImageError as error:
+            raise StageError(
+                f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
+                "this another version of Pillow? run `dff index` again"
+            ) from error
+        size = int(heat.shape[1]), int(heat.shape[2])
+        return Task(resize_rgb(image, size), unary(heat, thresholds).numpy())
+
+    def refined(self, entries: Sequence[int], resources: Resources) -> Iterator[Rows]:
+        """Refined probabilities of each entry, float32 ``[h * w, columns]``, in order."""
+        method, workers = self.params.method, resources.workers
+        if method == "densecrf":
+            tasks = ordered_map(self.task, entries, workers=workers)
+            one = partial(dense_crf_of, self.params)
+            yield from map(
+                _rows,
+                ordered_map(
+                    one, tasks, workers=workers, kind="processes", cluster=resources.cluster
+                ),
+            )
+        elif method == "none":
+            tasks = ordered_map(self.task, entries, workers=workers)
+            yield from (_rows(task.probability) for task in tasks)
+        elif (device := resources.torch_device()) == "cpu":
+            # Each worker takes an image from its file to its rows: reading, decoding and inference
+            # of several overlap.
+            yield from ordered_map(self._on_cpu, entries, workers=workers)
+        else:
+            tasks = ordered_map(self.task, entries, workers=workers)
+            for batch in _batches(tasks, self._batch_of(device)):
+                yield from map(_rows, self.guided(batch, device))
+
+    def _on_cpu(self, entry: int) -> Rows:
+        return _rows(self.guided([self.task(entry)], "cpu")[0])
+
+    def guided(self, tasks: Sequence[Task], device: str) -> list[NDArray[np.float32]]:
+        """Refined probabilities ``[columns, h, w]`` of images of one size, at once."""
+        import torch
+
+        from stages.algorithms.bilateral import ColourTerm
+        from stages.algorithms.mean_field import mean_field
+
+        params = self.params
+        guides = torch.from_numpy(np.stack([task.image for task in tasks])).to(device)
+        p = torch.from_numpy(np.stack([task.probability for task in tasks])).to(device)
+        colour = ColourTerm(
+            params.colour_weight, params.colour_sigma, params.colour_reach, params.colour_cells
+        )
+        refine = partial(
+            mean_field,
+            guides.permute(0, 3, 1, 2).float() / 255,
+            radius=max(1, round(params.radius * max(guides.shape[1:3]))),
+            eps=params.eps,
+            weight=params.weight,
+            iterations=params.iterations,
+            joint=params.joint,
+            colour=colour,
+            working_side=params.working_side,
+        )
+        with torch.inference_mode():
+            # Only joint inference cares which columns belong together; apart, all go at once.
+            if params.joint:
+                q = torch.empty_like(p)
+                for k, seed in self.maps.artifact.attrs["problems"]:
+                    columns = self.maps.columns_of(k, seed)
+                    q[:, columns] = refine(p[:, columns])
+            else:
+                q = refine(p)
+            # A factor that is absent stays absent, whatever the floor of the probabilities.
+            q = q * (p > 0).flatten(2).any(dim=2)[..., None, None]
+        return list(q.cpu().numpy())
+
+    def bytes_per_image(self) -> int:
+        """What one image needs besides its maps' values."""
+        pixels = max(int(h) * int(w) for h, w in self.maps.maps.grid_hw)
+        ids = self.maps.maps.image_ids
+        source = int(self.index.sizes[ids].prod(axis=1).max(initial=0))
+        needed = PIXEL_BYTES * source + GUIDE_BYTES * pixels
+        if self.params.method == "densecrf":
+            return needed + LATTICE_BYTES * pixels + PROCESS
+        side = self.params.working_side or int(self.maps.maps.grid_hw.max())
+        worked = min(pixels, side**2)
+        # kernel, exponent and features, and a dozen float64 of the guided filter
+        return needed + worked * (3 * 4 * min(self.params.colour_cells**2, worked) + 12 * 8)
+
+    def _batch_of(self, device: str) -> int:
+        """How many of the largest images fit a GPU at once."""
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        pixels = max(int(h) * int(w) for h, w in self.maps.maps.grid_hw)
+        each = self.bytes_per_image() + 2 * VALUE_BYTES * pixels * self.maps.maps.channels
+        return max(1, min(BATCH, int(0.7 * free) // each))
+
+
+def _batches(tasks: Iterator[Task], limit: int) -> Iterator[list[Task]]:
+    """Stretches of images of one size."""
+    batch: list[Task] = []
+    for task in tasks:
+        if batch and (len(batch) == limit or batch[0].image.shape != task.image.shape):
+            yield batch
+            batch = []
+        batch.append(task)
+    if batch:
+        yield batch
+
+
+def _rows(q: NDArray[np.float32]) -> Rows:
+    """``[columns, h, w]`` as ``[h * w, columns]``."""
+    return np.ascontiguousarray(q.reshape(len(q), -1).T)
+
+
+def dense_crf_of(params: RefineParams, task: Task) -> NDArray[np.float32]:
+    """`stages.algorithms.dense_crf` under these params, ``[columns, h, w]``."""
+    from stages.algorithms.dense_crf import dense_crf
+
+    q = dense_crf(
+        task.image,
+        task.probability,
+        iterations=params.iterations,
+        gaussian_sxy=params.gaussian_sxy,
+        gaussian_compat=params.gaussian_compat,
+        bilateral_sxy=params.bilateral_sxy,
+        bilateral_srgb=params.bilateral_srgb,
+        bilateral_compat=params.bilateral_compat,
+    )
+    q[~(task.probability > 0).any(axis=(1, 2))] = 0
+    return q
 
 
 def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -83,129 +265,49 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
         **inherited_attrs(heatmaps),
         method=params.method,
         binarise=params.binarise,
+        params=dataclasses.asdict(params),
     )
     sets = entry_sets(heatmaps)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
-    with track("refine", len(set_of) * len(heatmaps.layers), "maps") as advance:
+    passes = 3 if params.binarise == "percentile" else 1
+    total = passes * len(set_of) * len(heatmaps.layers)
+    with track("refine", total, "maps") as advance, torch_threads_kept():
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
-            prepare = partial(_task, index, maps, set_of)
+            refiner = Refiner(params, index, maps, set_of)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
-            # float32 heat, unary, evidence, probability and the filter's temporaries
-            workers = workers_within(resources, sizes, maps.maps.channels, 10 * 4)
+            columns = maps.maps.channels
+            workers = workers_within(
+                resources, sizes, columns, VALUE_BYTES, refiner.bytes_per_image()
+            )
             within = replace(resources, workers=workers)
-            groups = [maps.columns_of(k, seed) for k, seed in heatmaps.attrs["problems"]]
-
-            def compute(
-                entries: Sequence[int],
-                prepare: partial[_Task] = prepare,
-                groups: list[list[int]] = groups,
-                within: Resources = within,
-            ) -> Iterator[Values]:
-                # decoded ahead in threads while this one filters
-                tasks = ordered_map(prepare, entries, workers=within.workers)
-                return _refined(params, tasks, groups, within)
-
-            write_maps(
-                group.require_group(layer_key(layer)),
+            plan = MapPlan(
                 sizes,
                 maps.maps.image_ids.tolist(),
                 sets,
-                maps.maps.channels,
-                compute,
-                partial(_thresholds, params),
-                work,
-                f"rows {layer}",
-                advance,
+                columns,
+                np.uint8,
+                thresholds_of(params, len(sets), columns),
+                workers,
+            )
+            compute = partial(refiner.refined, resources=within)
+            write_maps(
+                group.require_group(layer_key(layer)), plan, compute, work, f"rows {layer}", advance
             )
 
 
-def _task(index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int], entry: int) -> _Task:
-    import torch
-
-    from stages.algorithms.heatmap import LEVELS
-    from stages.algorithms.mean_field import unary
-
-    heat = torch.from_numpy(maps.shares(entry))  # [columns, h, w]
-    thresholds = torch.from_numpy(maps.thresholds[set_of[entry]] / LEVELS)
-    size = (int(maps.maps.grid_hw[entry][0]), int(maps.maps.grid_hw[entry][1]))
-    image = resize_rgb(decode_rgb(index.read(int(maps.maps.image_ids[entry]))), size)
-    return _Task(image, unary(heat, thresholds).numpy())
-
-
-def _refined(
-    params: RefineParams, tasks: Iterator[_Task], groups: list[list[int]], resources: Resources
-) -> Iterator[Values]:
-    """Refined probabilities of each task, uint16 ``[h * w, columns]``."""
-    from stages.algorithms.heatmap import quantise
-
-    if params.method == "densecrf":
-        refined = ordered_map(
-            partial(_dense_crf, params),
-            tasks,
-            workers=resources.workers,
-            kind="processes",
-            cluster=resources.cluster,
-        )
-    elif params.method == "guided":
-        device = resources.torch_device()
-        refined = (_guided(params, groups, device, task) for task in tasks)
-    else:
-        refined = (task.probability for task in tasks)
-    for q in refined:
-        yield np.ascontiguousarray(quantise(q.reshape(len(q), -1).T, 1.0))
-
-
-def _guided(
-    params: RefineParams, groups: list[list[int]], device: str, task: _Task
-) -> NDArray[np.float32]:
-    import torch
-
-    from stages.algorithms.mean_field import mean_field
-
-    guide = torch.from_numpy(task.image).to(device).permute(2, 0, 1)[None].float() / 255
-    p = torch.from_numpy(task.probability).to(device)[None]
-    radius = max(1, round(params.radius * max(task.image.shape[:2])))
-    q = torch.empty_like(p)
-    # Only joint inference cares which columns belong together; apart, all go at once.
-    for columns in groups if params.joint else [list(range(p.shape[1]))]:
-        q[:, columns] = mean_field(
-            guide, p[:, columns], radius, params.eps, params.weight, params.iterations, params.joint
-        )
-    # A factor that is absent from the set stays absent, whatever the floor of the probabilities.
-    q[:, (p == 0).flatten(2).all(dim=2)[0]] = 0.0
-    return q[0].cpu().numpy()
-
-
-def _dense_crf(params: RefineParams, task: _Task) -> NDArray[np.float32]:
-    from stages.algorithms.dense_crf import dense_crf
-
-    return dense_crf(
-        task.image,
-        task.probability,
-        iterations=params.iterations,
-        gaussian_sxy=params.gaussian_sxy,
-        gaussian_compat=params.gaussian_compat,
-        bilateral_sxy=params.bilateral_sxy,
-        bilateral_srgb=params.bilateral_srgb,
-        bilateral_compat=params.bilateral_compat,
-    )
-
-
-def _thresholds(params: RefineParams, histogram: ValueHistogram) -> NDArray[np.float64]:
-    """Where refined masks begin; 0 for factors absent from the set."""
-    from stages.algorithms.heatmap import LEVELS
-
+def thresholds_of(
+    params: RefineParams, sets: int, columns: int
+) -> NDArray[np.float64] | Percentile:
+    """Where refined masks begin: at a half, or at the percentile of all of a set's q."""
     if params.binarise == "percentile":
-        return histogram.percentile(params.percentile)
-    # q >= 0.5 exactly: 32767.5 rounds to 32768
-    present = histogram.counts[:, 1:].any(axis=1)
-    return np.where(present, (LEVELS + 1) / 2, 0.0)
+        return Percentile(params.percentile)
+    return np.full((sets, columns), 0.5)
 
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=1,
+    version=2,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),
@@ -214,10 +316,12 @@ REFINE: Stage[RefineParams] = Stage(
     code=(
         "stages/refine.py",
         "stages/concept_maps.py",
+        "stages/write_maps.py",
         "stages/images.py",
         "stages/algorithms/heatmap.py",
         "stages/algorithms/masks.py",
         "stages/algorithms/guided_filter.py",
+        "stages/algorithms/bilateral.py",
         "stages/algorithms/mean_field.py",
         "stages/algorithms/dense_crf.py",
         "store",

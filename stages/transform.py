@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import ConceptMaps, Values, workers_within, write_maps
+from stages.concept_maps import ConceptMaps, workers_within
 from stages.image_index import ImageIndex
 from stages.map_of_image import VALUE_BYTES, heat_map, map_size
 from stages.parallel import ordered_map
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, StageError
+from stages.write_maps import MapPlan, Rows, write_maps
 from store import Artifact, Staging, create_artifact, open_artifact, write_array
 from store.artifact import layer_key
 
@@ -40,7 +41,7 @@ def transform_stage(factors: Path, heatmaps: Path) -> Stage[TransformParams]:
     """The stage that sees new photographs with the factors of these artifacts."""
     return Stage(
         name="transform",
-        version=1,
+        version=2,
         params=TransformParams,
         reads={
             "index": Path("artifacts/index"),
@@ -97,12 +98,12 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         long_side=long_side,
     )
     sizes = [map_size(*index.size(int(i)), long_side) for i in ragged.image_ids]
-    workers = workers_within(resources, sizes, len(columns), VALUE_BYTES)
+    workers = workers_within(resources, sizes, len(columns), 2 * VALUE_BYTES)
     layer_group = group.require_group(layer_key(params.layer))
     write_array(layer_group, "scale", scale[None])
     with track("transform", len(sizes), "maps") as advance:
 
-        def compute(entries: Sequence[int]) -> Iterator[Values]:
+        def compute(entries: Sequence[int]) -> Iterator[Rows]:
             # The same batches after an interruption: least squares stops group by group of rows,
             # so other groups would give other last digits.
             for start in range(0, len(sizes), IMAGES_AT_ONCE):
@@ -113,18 +114,11 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
                     one = partial(_heat_map, grids, sizes, scale)
                     yield from ordered_map(one, wanted, workers=workers)
 
-        write_maps(
-            layer_group,
-            sizes,
-            ragged.image_ids.tolist(),
-            [range(len(ragged))],
-            len(columns),
-            compute,
-            lambda histogram: thresholds,
-            work,
-            f"rows {params.layer}",
-            advance,
+        ids = ragged.image_ids.tolist()
+        plan = MapPlan(
+            sizes, ids, [range(len(ids))], len(columns), np.uint16, thresholds[None], workers
         )
+        write_maps(layer_group, plan, compute, work, f"rows {params.layer}", advance)
 
 
 Grids = dict[int, NDArray[np.float32]]
@@ -157,5 +151,5 @@ def _heat_map(
     sizes: Sequence[tuple[int, int]],
     scale: NDArray[np.float64],
     entry: int,
-) -> Values:
+) -> Rows:
     return heat_map(grids[entry], sizes[entry], scale)

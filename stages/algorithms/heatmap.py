@@ -1,17 +1,16 @@
-"""Heat maps: coefficients in image space, and their 16-bit form.
+"""Heat maps: coefficients in image space, and their form in whole numbers.
 
-A map is stored as ``round(65535 value / scale)`` with one scale per factor and image set, never
-per image: dividing each map by its own maximum paints a concept onto images that do not have it.
+A map's values are shares of one number per factor and image set, never per image: dividing each map
+by its own maximum paints a concept onto images that do not have it. On disk a share is
+``round(levels share)``, levels being the largest number of the type: 255 or 65535.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
-
-LEVELS = 65535
 
 
 def upsample(coefficients: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -52,74 +51,58 @@ def upsample(coefficients: Tensor, grid: tuple[int, int], size: tuple[int, int])
     return out[0]
 
 
-def quantise(maps: NDArray[np.floating], scale: ArrayLike, axis: int = 0) -> NDArray[np.uint16]:
-    """Heat maps as 16-bit integers.
+def shares_of(maps: Tensor, scale: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Heat maps as shares of their scale.
 
     Parameters
     ----------
-    maps : float, any shape with the factors along `axis`
-        Heat maps [k, H, W], or rows [H * W, k] with ``axis=1``.
-    scale : float [k] or one number
-        The value that becomes 65535: the factor's maximum over the image set, >= 0.
-    axis : int
-        The factors' axis.
+    maps : Tensor [k, H, W] float32
+    scale : float64 [k]
+        The value that becomes 1: the factor's maximum over the image set, >= 0.
 
     Returns
     -------
-    uint16, shape of `maps`
-        Rounded; values outside [0, scale] are clipped. A scale of 0 (a factor absent from the
-        whole set) gives zeros.
+    float32 [H * W, k]
+        Clipped to [0, 1]; zeros for a scale of 0, a factor absent from the whole set.
 
     Raises
     ------
     ValueError
-        If `scale` is negative, not finite, or not one number per factor, or a map holds NaN.
+        If `scale` is negative, not finite, or not one number per factor.
     """
-    values = np.asarray(maps)
-    per_factor = _per_factor(scale, values.shape, axis)
-    if np.isnan(values).any():
-        raise ValueError(f"maps {values.shape} contain NaN")
-    # Clipped first: dividing by a tiny scale could overflow.
-    clipped = np.clip(values, 0, per_factor, dtype=np.float64)
-    clipped /= np.where(per_factor > 0, per_factor, 1.0)
-    clipped *= LEVELS
-    levels: NDArray[np.uint16] = np.rint(clipped, out=clipped).astype(np.uint16)
-    return levels
-
-
-def dequantise(values: NDArray[np.uint16], scale: ArrayLike, axis: int = 0) -> NDArray[np.float32]:
-    """Heat maps back in the unit of the coefficients; inverse of `quantise` to half a level.
-
-    Parameters
-    ----------
-    values : uint16, any shape with the factors along `axis`
-    scale : float [k] or one number
-        As given to `quantise`.
-    axis : int
-        The factors' axis.
-
-    Returns
-    -------
-    float32, shape of `values`
-
-    Raises
-    ------
-    ValueError
-        If `values` is not uint16, or `scale` is negative, not finite, or not one per factor.
-    """
-    if values.dtype != np.uint16:
-        raise ValueError(f"values must be uint16, got {values.dtype} {values.shape}")
-    step = _per_factor(scale, values.shape, axis) / LEVELS
-    return (values * step).astype(np.float32)
-
-
-def _per_factor(scale: ArrayLike, shape: tuple[int, ...], axis: int) -> NDArray[np.float64]:
-    """`scale` shaped so that it broadcasts along the factors' axis."""
     scales = np.asarray(scale, dtype=np.float64)
-    if not np.isfinite(scales).all() or (scales < 0).any():
-        raise ValueError(f"scale must be finite and >= 0, got {scales}")
-    if scales.ndim == 0:
-        return scales
-    if not -len(shape) <= axis < len(shape) or scales.shape != (shape[axis],):
-        raise ValueError(f"scale {scales.shape} must be one number per factor: {shape}[{axis}]")
-    return scales.reshape([-1 if at == axis % len(shape) else 1 for at in range(len(shape))])
+    if scales.shape != maps.shape[:1] or not np.isfinite(scales).all() or (scales < 0).any():
+        raise ValueError(
+            f"scale must be finite, >= 0 and one per factor: got {scales} for {tuple(maps.shape)}"
+        )
+    rows = maps.reshape(len(scales), -1).T.numpy().astype(np.float64)
+    # Clipped first: dividing by a tiny scale could overflow.
+    np.clip(rows, 0, scales, out=rows)
+    rows /= np.where(scales > 0, scales, 1.0)
+    return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def quantise(shares: NDArray[np.floating], dtype: DTypeLike = np.uint16) -> NDArray[np.integer]:
+    """Shares as whole numbers: ``round(levels share)``.
+
+    Parameters
+    ----------
+    shares : float, any shape
+        Clipped to [0, 1].
+    dtype : uint8 or uint16
+
+    Raises
+    ------
+    ValueError
+        If a share is NaN.
+    """
+    if np.isnan(shares).any():
+        raise ValueError(f"shares {shares.shape} contain NaN")
+    levels = np.clip(shares, 0, 1).astype(np.float32, copy=False) * np.float32(np.iinfo(dtype).max)
+    whole: NDArray[np.integer] = np.rint(levels, out=levels).astype(dtype)
+    return whole
+
+
+def dequantise(values: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Shares, float32, from whole numbers; inverse of `quantise` to half a level."""
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)

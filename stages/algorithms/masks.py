@@ -1,123 +1,112 @@
-"""From heat maps to masks and boxes.
+"""From maps to masks and boxes.
 
-A mask is 1 where the heat map reaches a percentile of all entries of that factor over the image
-set (the paper's rule: the 75th). On 16-bit heat maps a histogram of the 65536 representable values
-gives that percentile exactly, in memory that does not grow with the set, whatever the order.
+A mask is 1 where the map reaches a percentile of all values of that factor over the image set (the
+paper's rule: the 75th). Two passes over the values give that percentile exactly, in memory that
+does not grow with the set, whatever the order of the images.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-VALUES = 65536
+# A float32 in [0, 1] has at most 30 bits that are not always 0: two halves.
+_HALF = 15
+_BINS = 1 << _HALF
+
+Rows = NDArray[np.float32]
 
 
-class ValueHistogram:
-    """How often each 16-bit value occurs, per factor.
+def exact_percentile(
+    passes: Callable[[], Iterable[Rows]], factors: int, q: float
+) -> NDArray[np.float64]:
+    """Percentile of all values of each factor, exact, without holding them.
+
+    Floating-point numbers >= 0 are ordered as their bits are: a histogram of the upper half of the
+    bits finds the bin that the percentile lies in, a second one of the lower half its value there.
 
     Parameters
     ----------
+    passes : callable
+        Called twice; each time yields all rows, float32 ``[rows, factors]`` in [0, 1], in blocks.
     factors : int
-        Number of factors, >= 1.
-    counts : int64 [factors, 65536], optional
-        State of an earlier histogram (a checkpoint), copied.
+    q : float
+        Percentile in [0, 100].
 
-    Attributes
-    ----------
-    counts : int64 [factors, 65536]
+    Returns
+    -------
+    float64 [factors]
+        Equal to ``numpy.percentile(values, q, axis=0)`` in float64, interpolation included.
 
     Raises
     ------
     ValueError
-        If `factors` is below 1 or `counts` has another shape or negative entries.
+        If `q` is out of range, a value is outside [0, 1] or NaN, a block has another shape or
+        dtype, or there are no rows.
     """
-
-    counts: NDArray[np.int64]
-
-    def __init__(self, factors: int, counts: NDArray[np.int64] | None = None) -> None:
-        if factors < 1:
-            raise ValueError(f"factors must be >= 1, got {factors}")
-        if counts is None:
-            counts = np.zeros((factors, VALUES), dtype=np.int64)
-        elif counts.shape != (factors, VALUES) or (counts < 0).any():
-            raise ValueError(
-                f"counts must be ({factors}, {VALUES}) and >= 0, got {counts.shape} "
-                f"with minimum {counts.min(initial=0)}"
-            )
-        self.counts = np.array(counts, dtype=np.int64)
-
-    def add(self, values: NDArray[np.uint16]) -> None:
-        """Count the entries of some rows.
-
-        Parameters
-        ----------
-        values : uint16 [rows, factors]
-
-        Raises
-        ------
-        ValueError
-            If the dtype or the number of factors differs.
-        """
-        if values.ndim != 2 or values.shape[1] != len(self.counts) or values.dtype != np.uint16:
-            raise ValueError(
-                f"values must be uint16 [rows, {len(self.counts)}], "
-                f"got {values.dtype} {values.shape}"
-            )
-        for factor, counts in enumerate(self.counts):
-            counts += np.bincount(values[:, factor], minlength=VALUES)
-
-    def merge(self, other: ValueHistogram) -> None:
-        """Add another histogram's counts to this one.
-
-        Raises
-        ------
-        ValueError
-            If the numbers of factors differ.
-        """
-        if other.counts.shape != self.counts.shape:
-            raise ValueError(f"cannot merge {other.counts.shape} into {self.counts.shape}")
-        self.counts += other.counts
-
-    def percentile(self, q: float) -> NDArray[np.float64]:
-        """Exact percentile of all counted entries, per factor.
-
-        Parameters
-        ----------
-        q : float
-            Percentile in [0, 100].
-
-        Returns
-        -------
-        float64 [factors], in quantised units
-            Equal to ``numpy.percentile(entries, q)``, interpolation included.
-
-        Raises
-        ------
-        ValueError
-            If `q` is out of range or a factor has no entries.
-        """
-        if not 0 <= q <= 100:
-            raise ValueError(f"q must be in [0, 100], got {q}")
-        below = self.counts.cumsum(axis=1)  # entries <= each value
-        totals = below[:, -1]
-        if (totals == 0).any():
-            raise ValueError(f"no entries for factors {np.flatnonzero(totals == 0).tolist()}")
-        at = (totals - 1) * (q / 100)
-        lower = np.floor(at).astype(np.int64)
-        upper = np.minimum(lower + 1, totals - 1)
-        a = _order_statistic(below, lower)
-        b = _order_statistic(below, upper)
-        t = at - lower
-        # numpy interpolates from the nearer end; the other form differs in the last bit.
-        return np.where(t >= 0.5, b - (b - a) * (1 - t), a + (b - a) * t)
+    if not 0 <= q <= 100:
+        raise ValueError(f"q must be in [0, 100], got {q}")
+    upper = np.zeros((factors, _BINS), dtype=np.int64)
+    total = 0
+    for rows in passes():
+        total += len(rows)
+        for column, bits in enumerate(_bits(rows, factors)):
+            upper[column] += np.bincount(bits >> _HALF, minlength=_BINS)
+    if total == 0:
+        raise ValueError("no rows: there is no percentile of nothing")
+    at = (total - 1) * (q / 100)
+    low, high = int(at), min(int(at) + 1, total - 1)
+    searches = [_Search.begin(upper, rank) for rank in (low, high)]
+    for rows in passes():
+        for column, bits in enumerate(_bits(rows, factors)):
+            for search in searches:
+                search.count(column, bits)
+    a, b = (search.found() for search in searches)
+    t = at - low
+    # numpy interpolates from the nearer end; the other form differs in the last bit.
+    return np.asarray(b - (b - a) * (1 - t) if t >= 0.5 else a + (b - a) * t)
 
 
-def _order_statistic(below: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The value at a 0-based rank, per factor: the first with more than `rank` entries <= it."""
-    found = [np.searchsorted(row, r, side="right") for row, r in zip(below, rank, strict=True)]
-    return np.array(found, dtype=np.float64)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The value of one rank: its upper half of bits is known, the lower ones are counted."""
+
+    upper: NDArray[np.int64]  # [factors]
+    rank: NDArray[np.int64]  # [factors], within that bin
+    counts: NDArray[np.int64]  # [factors, bins]
+
+    @classmethod
+    def begin(cls, counts: NDArray[np.int64], rank: int) -> _Search:
+        below = counts.cumsum(axis=1)  # values <= each bin
+        upper = np.array([np.searchsorted(row, rank, side="right") for row in below])
+        before = below[np.arange(len(below)), upper] - counts[np.arange(len(below)), upper]
+        return cls(upper, rank - before, np.zeros_like(counts))
+
+    def count(self, column: int, bits: NDArray[np.int32]) -> None:
+        inside = bits[(bits >> _HALF) == self.upper[column]]
+        self.counts[column] += np.bincount(inside & (_BINS - 1), minlength=_BINS)
+
+    def found(self) -> NDArray[np.float64]:
+        below = self.counts.cumsum(axis=1)
+        lower = [
+            np.searchsorted(row, r, side="right") for row, r in zip(below, self.rank, strict=True)
+        ]
+        bits = (self.upper << _HALF) | np.array(lower)
+        return bits.astype(np.int32).view(np.float32).astype(np.float64)
+
+
+def _bits(rows: Rows, factors: int) -> Iterable[NDArray[np.int32]]:
+    """The bits of each column's values."""
+    if rows.ndim != 2 or rows.shape[1] != factors or rows.dtype != np.float32:
+        raise ValueError(f"rows must be float32 [n, {factors}], got {rows.dtype} {rows.shape}")
+    if rows.size and not (rows.min() >= 0 and rows.max() <= 1):
+        raise ValueError("values must be in [0, 1]")
+    for column in rows.T:
+        yield (np.ascontiguousarray(column) + np.float32(0)).view(np.int32)  # + 0: no -0.0
 
 
 def binarise(values: NDArray[np.generic], threshold: ArrayLike, axis: int = 0) -> NDArray[np.bool_]:
@@ -160,33 +149,70 @@ def binarise(values: NDArray[np.generic], threshold: ArrayLike, axis: int = 0) -
     return reached
 
 
-def largest_component_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Box around the largest 8-connected component of a mask.
+def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks as bits: bool ``[rows, factors]`` to uint8 ``[rows, ceil(factors / 8)]``.
+
+    Factor f is bit ``f % 8`` (of value ``2 ** (f % 8)``) of byte ``f // 8``.
+    """
+    return np.packbits(masks, axis=-1, bitorder="little")
+
+
+def unpack_masks(packed: NDArray[np.uint8], factors: int) -> NDArray[np.bool_]:
+    """Inverse of `pack_masks`: bool ``[..., factors]``."""
+    return np.unpackbits(packed, axis=-1, count=factors, bitorder="little").view(np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The 8-connected components of a mask, largest first.
+
+    Of components of equal size, the one whose first pixel in row-major order comes first.
+
+    Attributes
+    ----------
+    boxes : int32 [n, 4]
+        (top, left, bottom, right) in 0-based pixels, half-open: rows top..bottom-1, columns
+        left..right-1.
+    areas : int64 [n]
+        Pixels of each component.
+    scores : float32 [n]
+        Mean value of the map over each component.
+    """
+
+    boxes: NDArray[np.int32]
+    areas: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def components(mask: NDArray[np.bool_], values: NDArray[np.generic]) -> Components:
+    """Boxes, areas and scores of all components of a mask.
 
     Parameters
     ----------
     mask : bool [h, w]
-
-    Returns
-    -------
-    (top, left, bottom, right) or None
-        0-based pixels, half-open: rows top..bottom-1, columns left..right-1. None for an empty
-        mask. Of components of equal size, the one whose first pixel in row-major order comes
-        first.
+    values : real [h, w]
+        The map that the mask was made from.
 
     Raises
     ------
     ValueError
-        If the mask is not two-dimensional and boolean.
+        If the mask is not two-dimensional and boolean, or the values have another shape.
     """
-    if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise ValueError(f"mask must be bool [h, w], got {mask.dtype} {mask.shape}")
-    if not mask.any():
-        return None
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int64))
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    largest = sizes == sizes.max()
-    first_pixel = np.argmax(largest[labels.ravel()])
-    rows, columns = np.nonzero(labels == labels.ravel()[first_pixel])
-    return int(rows[0]), int(columns.min()), int(rows[-1]) + 1, int(columns.max()) + 1
+    if mask.ndim != 2 or mask.dtype != np.bool_ or values.shape != mask.shape:
+        raise ValueError(
+            f"mask must be bool [h, w] and values of its shape, got {mask.dtype} {mask.shape} "
+            f"and {values.shape}"
+        )
+    # Labels are given in row-major order of the components' first pixels.
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int64))
+    flat = labels.ravel()
+    areas = np.bincount(flat, minlength=count + 1)[1:]
+    sums = np.bincount(flat, values.ravel().astype(np.float64), minlength=count + 1)[1:]
+    found = ndimage.find_objects(labels)
+    boxes = np.array(
+        [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found],
+        dtype=np.int32,
+    ).reshape(-1, 4)
+    order = np.argsort(-areas, kind="stable")
+    scores = (sums / np.maximum(areas, 1)).astype(np.float32)
+    return Components(boxes[order], areas[order], scores[order])

@@ -1,16 +1,25 @@
 """Dense-CRF mean field with the guided filter as its message passing.
 
 P. Kraehenbuehl, V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
-Potentials", NIPS 2011, algorithm 1, with the permutohedral lattice replaced by the colour guided
-filter and a Potts compatibility of strength `weight`.
+Potentials", NIPS 2011, algorithm 1, with two pairwise terms under a Potts compatibility: the colour
+guided filter in place of the lattice, as in the DFF paper, for the edges nearby; and a bilateral
+kernel over a thumbnail for whatever looks alike further away.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from stages.algorithms.guided_filter import Guide
+from stages.algorithms.bilateral import Bilateral, ColourTerm
+from stages.algorithms.guided_filter import Guide, apply_fit, resized
+
+# Radius of the guided filter, as a share of the long side, and of the window through which votes
+# by colour are brought to full resolution, in pixels of the working resolution.
+RADIUS = 1 / 14
+VOTES_RADIUS = 2
 
 # Probabilities are kept this far from 0 and 1, so that no unary is infinite and beyond appeal.
 PROBABILITY_FLOOR = 1e-4
@@ -58,37 +67,49 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
 def mean_field(
     guide: Tensor,
     probability: Tensor,
-    radius: int,
+    radius: int | None = None,
     eps: float = 1e-4,
-    weight: float = 10.0,
+    weight: float = 5.0,
     iterations: int = 10,
     joint: bool = False,
+    colour: ColourTerm | None = ColourTerm(),  # noqa: B008 (frozen)
+    working_side: int = 64,
 ) -> Tensor:
     """Refine factor probabilities so that their edges follow those of the image.
 
     Independent (default): every factor against its own background,
-    ``q <- sigmoid(logit(p) + weight (2 GF(q) - 1))`` from q = p, GF being the guided filter.
+    ``q <- sigmoid(logit(p) + weight (2 GF(q) - 1) + colour.weight (2 BF(q) - 1))`` from q = p, GF
+    being the guided filter and BF the bilateral one of `stages.algorithms.bilateral`.
 
-    Joint: one label per pixel, ``q <- softmax(log p + weight GF(q))`` over the factors and a
-    background of probability ``1 - max p``. That background wins where no factor reaches 0.5,
-    the mask rule of `unary`; ``prod(1 - p)`` would vanish as factors are added although each of
-    them is weak. With a single factor both forms are the same.
+    Joint: one label per pixel, ``q <- softmax(log p + weight GF(q) + colour.weight BF(q))`` over
+    the factors and a background of probability ``1 - max p``. That background wins where no factor
+    reaches 0.5, the mask rule of `unary`; ``prod(1 - p)`` would vanish as factors are added
+    although each of them is weak. With a single factor both forms are the same.
+
+    All updates but the last are made at the working resolution. The last one is made at full
+    resolution: the filters' local linear models are interpolated and applied to the full image
+    (`Guide.fit`), so that the result has its edges.
 
     Parameters
     ----------
     guide : Tensor [b, 3, h, w], floating point, RGB in [0, 1]
     probability : Tensor [b, n, h, w], floating point
         Clamped to [1e-4, 1 - 1e-4].
-    radius : int
-        Radius of the guided filter in pixels.
+    radius : int, optional
+        Radius of the guided filter in pixels of the guide; by default a 14th of the long side.
     eps : float
         Regularisation of the guided filter, > 0.
     weight : float
-        Strength of the pairwise term, in nats.
+        Strength of the guided filter's term, in nats.
     iterations : int
         Mean-field updates; 0 returns the clamped probability (joint: normalised over labels).
     joint : bool
         Labels compete for pixels.
+    colour : ColourTerm, optional
+        The bilateral term; None leaves it out, which is the paper's inference.
+    working_side : int
+        Pixels of the working resolution's long side; 0, or more than the image has: the image's
+        own, at which the bilateral kernel needs ``4 h w cells`` bytes.
 
     Returns
     -------
@@ -98,10 +119,31 @@ def mean_field(
     Raises
     ------
     ValueError
-        If shapes or dtypes do not fit or `iterations` is negative.
+        If shapes or dtypes do not fit or a number is out of range.
     """
-    if iterations < 0:
-        raise ValueError(f"iterations must be >= 0, got {iterations}")
+    _check(guide, probability, iterations, working_side)
+    size = int(guide.shape[-2]), int(guide.shape[-1])
+    if radius is None:
+        radius = max(1, round(max(size) * RADIUS))
+    pairwise = _Pairwise.of(
+        guide, radius, eps, weight, colour, working_side or max(size), probability.dtype
+    )
+    update = _joint if joint else _independent
+    if iterations == 0:
+        return update(probability, None, pairwise.total)
+    p = resized(probability, pairwise.size)
+    q = update(p, None, pairwise.total)
+    for _ in range(iterations - 1):
+        q = update(p, pairwise.smooth(q), pairwise.total)
+    full = pairwise.smooth(q) if pairwise.size == size else pairwise.smooth_full(q, guide)
+    return update(probability, full, pairwise.total)
+
+
+def _check(guide: Tensor, probability: Tensor, iterations: int, working_side: int) -> None:
+    if iterations < 0 or working_side < 0:
+        raise ValueError(
+            f"iterations and working_side must be >= 0, got {iterations} and {working_side}"
+        )
     if guide.ndim < 3 or probability.ndim != guide.ndim or probability.shape[-3] == 0:
         raise ValueError(
             f"guide must be [b, 3, h, w] and probability [b, n, h, w] with n >= 1, got "
@@ -109,28 +151,87 @@ def mean_field(
         )
     if not probability.is_floating_point():
         raise ValueError(f"probability must be floating point, got {probability.dtype}")
-    statistics = Guide.of(guide, radius, eps)
-    p = probability.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    update = _joint if joint else _independent
-    return update(statistics, p, weight, iterations)
+    if guide.shape[-2:] != probability.shape[-2:] or guide.shape[:-3] != probability.shape[:-3]:
+        raise ValueError(
+            f"guide {tuple(guide.shape)} and probability {tuple(probability.shape)} must agree in "
+            "all but their channels"
+        )
 
 
-def _independent(guide: Guide, p: Tensor, weight: float, iterations: int) -> Tensor:
-    evidence = torch.logit(p)
-    q = p
-    for _ in range(iterations):
-        q = torch.sigmoid(evidence + weight * (2 * guide.filter(q) - 1))
-    return q
+@dataclass(frozen=True, eq=False)
+class _Pairwise:
+    """Both filters of one batch of images at the working resolution."""
+
+    size: tuple[int, int]
+    weight: float
+    near: Guide
+    colour_weight: float
+    far: Bilateral | None
+    carrier: Guide | None  # brings the bilateral filter's output to full resolution
+
+    @classmethod
+    def of(
+        cls,
+        guide: Tensor,
+        radius: int,
+        eps: float,
+        weight: float,
+        colour: ColourTerm | None,
+        side: int,
+        dtype: torch.dtype,
+    ) -> _Pairwise:
+        h, w = guide.shape[-2:]
+        scale = min(1.0, side / max(h, w))
+        size = max(1, round(h * scale)), max(1, round(w * scale))
+        small = resized(guide, size)
+        near = Guide.of(small, round(radius * scale), eps)
+        if colour is None or colour.weight == 0:
+            return cls(size, weight, near, 0.0, None, None)
+        far = Bilateral.of(small, colour, dtype)
+        return cls(size, weight, near, colour.weight, far, Guide.of(small, VOTES_RADIUS, eps))
+
+    @property
+    def total(self) -> float:
+        """What `smooth` gives where every q is 1."""
+        return self.weight + self.colour_weight
+
+    def smooth(self, q: Tensor) -> Tensor:
+        """``weight GF(q) + colour.weight BF(q)``; both filters are linear and keep constants."""
+        smooth = self.weight * self.near.filter(q)
+        if self.far:
+            smooth += self.colour_weight * self.far.filter(q)
+        return smooth
+
+    def smooth_full(self, q: Tensor, guide: Tensor) -> Tensor:
+        """The same at the resolution of `guide`, from q at the working resolution."""
+        fit = self.weight * self.near.fit(q)
+        if self.far and self.carrier:
+            fit += self.colour_weight * self.carrier.fit(self.far.filter(q))
+        full = int(guide.shape[-2]), int(guide.shape[-1])
+        # One channel at a time: its temporaries at full resolution stay in the cache.
+        parts = [
+            apply_fit(resized(part.to(q.dtype), full), guide)
+            for part in torch.split(fit, 1, dim=-4)
+        ]
+        return torch.cat(parts, dim=-3)
 
 
-def _joint(guide: Guide, p: Tensor, weight: float, iterations: int) -> Tensor:
-    factors = p.shape[-3]
-    background = 1 - p.amax(-3, keepdim=True)
-    evidence = torch.log(torch.cat([p, background], dim=-3))  # [b, n + 1, h, w]
-    q = torch.softmax(evidence, dim=-3)
-    for _ in range(iterations):
-        smooth = guide.filter(q.narrow(-3, 0, factors))
-        # The filter is linear and keeps constants, so the labels' messages sum to one.
-        rest = 1 - smooth.sum(-3, keepdim=True)
-        q = torch.softmax(evidence + weight * torch.cat([smooth, rest], dim=-3), dim=-3)
-    return q.narrow(-3, 0, factors)
+def _clamped(p: Tensor) -> Tensor:
+    return p.clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+
+
+def _independent(p: Tensor, smooth: Tensor | None, total: float) -> Tensor:
+    if smooth is None:
+        return _clamped(p)
+    return torch.sigmoid(torch.logit(_clamped(p)) + (2 * smooth - total))
+
+
+def _joint(p: Tensor, smooth: Tensor | None, total: float) -> Tensor:
+    clamped = _clamped(p)
+    background = 1 - clamped.amax(-3, keepdim=True)
+    evidence = torch.log(torch.cat([clamped, background], dim=-3))  # [b, n + 1, h, w]
+    if smooth is not None:
+        # The filters are linear and keep constants, so the labels' messages sum to `total`.
+        rest = total - smooth.sum(-3, keepdim=True)
+        evidence = evidence + torch.cat([smooth, rest], dim=-3)
+    return torch.softmax(evidence, dim=-3).narrow(-3, 0, p.shape[-3])

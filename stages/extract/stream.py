@@ -7,8 +7,8 @@ times faster than sixteen, whose intermediate results fit no cache. On a GPU the
 copy while it computes whole batches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from threading import Semaphore
@@ -21,7 +21,7 @@ from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.image_index import ImageIndex
 from stages.images import ImageError, decode_rgb, normalise, resize_rgb
-from stages.parallel import ordered_map
+from stages.parallel import ordered_map, torch_threads_kept
 from stages.progress import track
 from stages.stage import StageError
 from store import RaggedWriter
@@ -61,7 +61,7 @@ class Stream:
         todo = [job for job in jobs if self._unwritten(job)]
         total = len(self.order.image_ids)
         done = total - sum(job.stop - job.start for job in todo)
-        with track("extract", total, "images", done) as advance, _threads_kept():
+        with track("extract", total, "images", done) as advance, torch_threads_kept():
             outputs = ordered_map(
                 self._compute, todo, workers=self.lanes.count, limit=self.lanes.waiting
             )
@@ -129,15 +129,3 @@ class Stream:
                 ):
                     writer.append(row, block)
                     row += len(block)
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads as it was."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,15 +1,14 @@
 """The factorizations that the page shows: their columns, colours, scales and top images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stages.algorithms.heatmap import LEVELS, quantise, upsample
-from stages.algorithms.masks import ValueHistogram
-from stages.concept_maps import ConceptMaps
+from stages.algorithms.heatmap import dequantise
+from stages.algorithms.masks import exact_percentile
+from stages.concept_maps import ConceptMaps, resized_columns
 from stages.report.colours import Colour, colour, follow_concepts
 from stages.report.opened import Opened
 from store import Ragged
@@ -44,21 +43,18 @@ class Concepts:
     means: NDArray[np.float64]
     energy: NDArray[np.float64]
 
-    def shares(self, values: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.float32]:
+    def shares(
+        self, values: NDArray[np.unsignedinteger], size: tuple[int, int]
+    ) -> NDArray[np.float32]:
         """An image's maps in [0, 1], interpolated to a size, float32 ``[k, h, w]``.
 
         Parameters
         ----------
-        values : uint16 [h, w, columns]
+        values : uint8 or uint16 [h, w, columns]
             As stored.
         """
         # These columns only: there may be hundreds, of other k and seeds.
-        mine = values[:, :, self.columns]
-        h, w, columns = mine.shape
-        rows = torch.from_numpy(mine.reshape(-1, columns).astype(np.float32))
-        shares: NDArray[np.float32] = upsample(rows, (h, w), size).numpy()
-        shares /= np.float32(LEVELS)
-        return shares
+        return resized_columns(dequantise(values[:, :, self.columns]), size)
 
     def maps(self, kind: str) -> ConceptMaps:
         """The raw or the refined maps."""
@@ -71,14 +67,14 @@ class Concepts:
 
     def levels(self, kind: str, shares: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shares on a scale where the mask begins at 1, float32 ``[k, h, w]``."""
-        thresholds = self.maps(kind).thresholds[self.rank][self.columns] / LEVELS
+        thresholds = self.maps(kind).thresholds[self.rank][self.columns]
         # A threshold of 0 stands for a concept that is absent: an empty mask.
         reach = np.where(thresholds > 0, thresholds, np.inf).astype(np.float32)
         return shares / reach[:, None, None]
 
     def mask_starts(self) -> NDArray[np.float64]:
         """Where raw masks begin on the scale of `strength`, float64 ``[k]``."""
-        thresholds = self.heatmaps.thresholds[self.rank][self.columns] / LEVELS
+        thresholds = self.heatmaps.thresholds[self.rank][self.columns]
         return np.divide(thresholds, self.full, out=np.zeros_like(thresholds), where=self.full > 0)
 
     def top_images(self, factor: int, count: int) -> list[int]:
@@ -122,24 +118,28 @@ def _survey(
     columns: Sequence[int],
     largest: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One pass over a set's coefficients: what gets full colour, and each image's mean.
+    """Three passes over a set's coefficients: what gets full colour, and each image's mean.
 
     Both as shares of the column's `largest` coefficient: float64 ``[columns]`` and ``[images,
     columns]``.
     """
-    histogram = ValueHistogram(len(columns))
+    scale = np.where(largest > 0, largest, 1.0)
+
+    def shares() -> Iterator[NDArray[np.float32]]:
+        for block in coefficients.select(entries).blocks():
+            # PCA's coefficients may be negative: no heat
+            yield np.clip(block[:, columns] / scale, 0, 1).astype(np.float32)
+
     sizes = coefficients.offsets[entries + 1] - coefficients.offsets[entries]
     ends = np.cumsum(sizes)
     sums = np.zeros((len(entries), len(columns)))
     row = 0
-    for block in coefficients.select(entries).blocks():
-        levels = quantise(block[:, columns], largest, axis=1)
-        histogram.add(levels)
+    for block in shares():
         owners = np.searchsorted(ends, np.arange(row, row + len(block)), side="right")
         for column in range(len(columns)):
-            sums[:, column] += np.bincount(owners, levels[:, column], minlength=len(entries))
+            sums[:, column] += np.bincount(owners, block[:, column], minlength=len(entries))
         row += len(block)
-    percentile = histogram.percentile(FULL_COLOUR)
+    percentile = exact_percentile(shares, len(columns), FULL_COLOUR)
     # A factor of very few places has no such percentile: its largest value gets full colour.
-    full = np.where(percentile > 0, percentile, np.where(largest > 0, LEVELS, 0))
-    return full / LEVELS, sums / sizes[:, None] / LEVELS
+    full = np.where(percentile > 0, percentile, np.where(largest > 0, 1.0, 0.0))
+    return full, sums / sizes[:, None]

@@ -33,7 +33,7 @@ class Scene:
 
     photo: NDArray[np.uint8]
     entry: int
-    _values: dict[int, NDArray[np.uint16]] = field(default_factory=dict)
+    _values: dict[int, NDArray[np.unsignedinteger]] = field(default_factory=dict)
     _shares: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
 
     def strength(self, concepts: Concepts) -> NDArray[np.float32]:

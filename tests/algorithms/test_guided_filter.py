@@ -131,6 +131,18 @@ def test_radius_beyond_the_image_is_the_whole_image():
     torch.testing.assert_close(guided_filter(guide, signal, 10_000, 1e-3), statistics)
 
 
+def test_subsampled_is_near_where_the_signal_is_smooth():
+    """Fast guided filter: exact for constants, close for a blob on a smooth guide."""
+    rows = torch.linspace(0, 1, 96)
+    guide = torch.stack([rows[:, None] * rows, rows[:, None].expand(96, 96), rows.expand(96, 96)])
+    blob = torch.exp(-((rows[:, None] - 0.5) ** 2 + (rows - 0.4) ** 2) / 0.1)
+    full = guided_filter(guide[None], blob[None, None], 12, 1e-3)
+    fast = guided_filter(guide[None], blob[None, None], 12, 1e-3, subsample=4)
+    assert 0 < (fast - full).abs().max() < 0.02
+    flat = torch.full((1, 1, 96, 96), 0.7)
+    torch.testing.assert_close(guided_filter(guide[None], flat, 12, 1e-3, subsample=4), flat)
+
+
 def test_batch_is_the_images_one_by_one():
     guides, signals = zip(*(example(6, 8, n=3, seed=s) for s in range(3)), strict=True)
     together = guided_filter(torch.cat(guides), torch.cat(signals), 2, 1e-3)
@@ -157,8 +169,9 @@ def test_dtype_is_the_signals_and_inputs_stay():
         (torch.rand(1, 3, 4, 5), torch.ones(1, 1, 4, 5, dtype=torch.bool), 1, 1e-3, "bool"),
         (torch.rand(1, 3, 4, 5), torch.rand(1, 1, 4, 5), -1, 1e-3, "-1"),
         (torch.rand(1, 3, 4, 5), torch.rand(1, 1, 4, 5), 1, 0.0, "eps"),
+        (torch.rand(1, 3, 4, 5), torch.rand(1, 1, 4, 5), 1, 1e-3, "subsample"),
     ],
 )
 def test_refuses_what_does_not_fit(guide, signal, radius, eps, message):
     with pytest.raises(ValueError, match=message):
-        guided_filter(guide, signal, radius, eps)
+        guided_filter(guide, signal, radius, eps, subsample=0 if message == "subsample" else 1)

@@ -6,60 +6,67 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 
-from stages.algorithms.masks import ValueHistogram, binarise, largest_component_box
+from stages.algorithms.masks import (
+    binarise,
+    components,
+    exact_percentile,
+    pack_masks,
+    unpack_masks,
+)
 
-values_lists = st.lists(st.integers(0, 65535), min_size=1, max_size=40)
+shares = st.one_of(
+    st.floats(0, 1, width=32),
+    st.sampled_from([0.0, 1.0, 0.5, 2**-16, float(np.nextafter(np.float32(0.5), np.float32(1)))]),
+)
 
 
-@given(values=values_lists, q=st.floats(0, 100))
-@settings(max_examples=150, deadline=None)
+def percentile(values, q, parts=3):
+    blocks = np.array_split(values, min(parts, len(values)))
+    return exact_percentile(lambda: iter(blocks), values.shape[1], q)
+
+
+@given(values=st.lists(shares, min_size=1, max_size=40), q=st.floats(0, 100))
+@settings(max_examples=200, deadline=None)
 def test_percentile_equals_numpy_exactly(values, q):
-    column = np.array(values, dtype=np.uint16)
-    histogram = ValueHistogram(2)
-    histogram.add(np.stack([column, 65535 - column], axis=1))
-    expected = [np.percentile(column, q), np.percentile(65535 - column, q)]
-    assert histogram.percentile(q).tolist() == expected
+    column = np.array(values, dtype=np.float32)
+    both = np.stack([column, 1 - column], axis=1)
+    expected = np.percentile(both.astype(np.float64), q, axis=0)
+    assert percentile(both, q).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("q", [0, 25, 50, 75, 99, 99.9, 100])
 def test_percentile_of_many_sparse_values_equals_numpy(q):
     rng = np.random.default_rng(0)
-    values = rng.integers(0, 65536, (100_003, 3)).astype(np.uint16)
+    values = rng.random((100_003, 3), dtype=np.float32)
     values[rng.random(values.shape) < 0.72] = 0
-    histogram = ValueHistogram(3)
-    for block in np.array_split(values, 7):
-        histogram.add(block)
-    np.testing.assert_array_equal(histogram.percentile(q), np.percentile(values, q, axis=0))
+    expected = np.percentile(values.astype(np.float64), q, axis=0)
+    np.testing.assert_array_equal(percentile(values, q, parts=7), expected)
 
 
 def test_percentile_by_hand():
-    # Sorted 0 10 20 40: rank 0.75 * 3 = 2.25, a quarter of the way from 20 to 40.
-    histogram = ValueHistogram(1)
-    histogram.add(np.array([[40], [0], [20], [10]], dtype=np.uint16))
-    assert histogram.percentile(75).tolist() == [25.0]
+    # Sorted 0 .125 .25 .5: rank 0.75 * 3 = 2.25, a quarter of the way from .25 to .5.
+    values = np.array([[0.5], [0], [0.25], [0.125]], dtype=np.float32)
+    assert percentile(values, 75).tolist() == [0.3125]
 
 
-@given(first=values_lists, second=values_lists)
+def test_percentile_tells_apart_what_sixteen_bits_cannot():
+    values = np.float32(0.5) + np.arange(101, dtype=np.float32)[:, None] * np.float32(2**-24)
+    assert percentile(values, 75)[0] == np.percentile(values.astype(np.float64), 75)
+
+
+@given(seed=st.integers(0, 99), factors=st.integers(1, 20))
 @settings(max_examples=30, deadline=None)
-def test_merging_equals_adding_in_any_order(first, second):
-    a, b = (np.array(v, dtype=np.uint16)[:, None] for v in (first, second))
-    whole, left, right = ValueHistogram(1), ValueHistogram(1), ValueHistogram(1)
-    whole.add(np.concatenate([b, a]))
-    left.add(a)
-    right.add(b)
-    left.merge(right)
-    np.testing.assert_array_equal(left.counts, whole.counts)
+def test_unpacking_undoes_packing(seed, factors):
+    masks = np.random.default_rng(seed).random((7, factors)) < 0.5
+    packed = pack_masks(masks)
+    assert packed.dtype == np.uint8 and packed.shape == (7, -(-factors // 8))
+    np.testing.assert_array_equal(unpack_masks(packed, factors), masks)
 
 
-def test_resumes_from_its_counts():
-    values = np.arange(10, dtype=np.uint16)[:, None]
-    first = ValueHistogram(1)
-    first.add(values[:4])
-    resumed = ValueHistogram(1, first.counts)
-    resumed.add(values[4:])
-    assert resumed.percentile(50).tolist() == [4.5]
-    assert first.counts.sum() == 4  # the state was copied
-    assert resumed.counts.dtype == np.int64 and resumed.counts.shape == (1, 65536)
+def test_packing_by_hand():
+    # factors 0 and 3 are 1 + 8; factor 8 is the lowest bit of the second byte
+    mask = np.array([[1, 0, 0, 1, 0, 0, 0, 0, 1]], dtype=bool)
+    assert pack_masks(mask).tolist() == [[9, 1]]
 
 
 def test_binarise_by_hand():
@@ -74,9 +81,8 @@ def test_binarise_by_hand():
 def test_a_factor_mostly_absent_gets_an_empty_mask():
     # Four in five entries are 0, so the 75th percentile is 0 and ">= 0" would hold everywhere.
     values = np.array([[0], [0], [0], [0], [900]], dtype=np.uint16)
-    histogram = ValueHistogram(1)
-    histogram.add(values)
-    assert not binarise(values, histogram.percentile(75), axis=1).any()
+    shares = (values / 900).astype(np.float32)
+    assert not binarise(shares, percentile(shares, 75), axis=1).any()
 
 
 @pytest.mark.parametrize(
@@ -94,43 +100,47 @@ def test_a_factor_mostly_absent_gets_an_empty_mask():
         (["#.#", "###", "...", "###", "##."], (0, 0, 2, 3)),  # a tie of 5 and 5
     ],
 )
-def test_largest_component_box_by_hand(picture, expected):
+def test_largest_component_by_hand(picture, expected):
     mask = np.array([[cell == "#" for cell in row] for row in picture])
-    assert largest_component_box(mask) == expected
+    boxes = components(mask, mask).boxes.tolist()
+    assert boxes[:1] == ([] if expected is None else [list(expected)])
 
 
 @given(
     h=st.integers(1, 12), w=st.integers(1, 12), fill=st.floats(0.1, 0.7), seed=st.integers(0, 999)
 )
 @settings(max_examples=100, deadline=None)
-def test_largest_component_box_equals_skimage(h, w, fill, seed):
-    mask = np.random.default_rng(seed).random((h, w)) < fill
-    regions = regionprops(label(mask, connectivity=2))
-    box = largest_component_box(mask)
-    if not regions:
-        assert box is None
-        return
-    largest = max(region.area for region in regions)
-    tied = [region for region in regions if region.area == largest]
-    first = min(tied, key=lambda region: tuple(region.coords[0]))
-    assert box == first.bbox
+def test_components_equal_skimage(h, w, fill, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.random((h, w), dtype=np.float32)
+    mask = rng.random((h, w)) < fill
+    regions = regionprops(label(mask, connectivity=2), intensity_image=values)
+    regions.sort(key=lambda region: (-region.area, tuple(region.coords[0])))
+    found = components(mask, values)
+    assert found.boxes.tolist() == [list(region.bbox) for region in regions]
+    assert found.areas.tolist() == [region.area for region in regions]
+    np.testing.assert_allclose(found.scores, [r.intensity_mean for r in regions], rtol=1e-5)
+    assert found.areas.sum() == mask.sum()
+
+
+def _of(*rows):
+    return lambda: exact_percentile(lambda: iter(rows), 1, 75)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ValueHistogram(0), "factors"),
-        (lambda: ValueHistogram(2, np.zeros((1, 65536), np.int64)), r"\(1, 65536\)"),
-        (lambda: ValueHistogram(1, np.full((1, 65536), -1)), "minimum -1"),
-        (lambda: ValueHistogram(2).add(np.zeros((3, 1), np.uint16)), r"\(3, 1\)"),
-        (lambda: ValueHistogram(1).add(np.zeros((3, 1), np.int64)), "int64"),
-        (lambda: ValueHistogram(1).merge(ValueHistogram(2)), r"\(2, 65536\)"),
-        (lambda: ValueHistogram(1).percentile(75), "no entries"),
-        (lambda: ValueHistogram(1).percentile(101), "101"),
+        (_of(), "no rows"),
+        (_of(np.zeros((3, 2), np.float32)), r"\(3, 2\)"),
+        (_of(np.zeros((3, 1))), "float64"),
+        (_of(np.full((3, 1), np.nan, np.float32)), r"\[0, 1\]"),
+        (_of(np.full((3, 1), 1.5, np.float32)), r"\[0, 1\]"),
+        (lambda: exact_percentile(lambda: iter([]), 1, 101), "101"),
         (lambda: binarise(np.zeros((2, 3)), [1.0, 2.0, 3.0]), r"\(3,\)"),
         (lambda: binarise(np.zeros((2, 3)), [1.0, 2.0], axis=2), r"\(2, 3\)"),
-        (lambda: largest_component_box(np.zeros((2, 3, 4), bool)), r"\(2, 3, 4\)"),
-        (lambda: largest_component_box(np.zeros((2, 3))), "float64"),
+        (lambda: components(np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4))), r"\(2, 3, 4\)"),
+        (lambda: components(np.zeros((2, 3)), np.zeros((2, 3))), "float64"),
+        (lambda: components(np.zeros((2, 3), bool), np.zeros((3, 2))), r"\(3, 2\)"),
     ],
 )
 def test_refuses_what_does_not_fit(call, message):

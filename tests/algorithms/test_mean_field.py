@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.algorithms.bilateral import Bilateral, ColourTerm
 from stages.algorithms.guided_filter import guided_filter
 from stages.algorithms.mean_field import mean_field, unary
 
@@ -21,45 +22,57 @@ def example(h, w, n=1, seed=0):
 @pytest.mark.parametrize("weight", [0.0, 1.0, 10.0])
 def test_uniform_image_follows_the_scalar_recursion(p, weight):
     # A constant comes out of the filter unchanged, so every pixel obeys
-    # q <- 1 / (1 + exp(-(log(p / (1 - p)) + w (2 q - 1)))).
+    # q <- 1 / (1 + exp(-(log(p / (1 - p)) + w (2 q - 1)))), w the weights of both filters together
     q = p
     for _ in range(3):
-        q = 1 / (1 + math.exp(-(math.log(p / (1 - p)) + weight * (2 * q - 1))))
+        q = 1 / (1 + math.exp(-(math.log(p / (1 - p)) + 1.5 * weight * (2 * q - 1))))
     guide, _ = example(5, 6)
-    out = mean_field(guide, torch.full((1, 2, 5, 6), p), 2, weight=weight, iterations=3)
+    colour = ColourTerm(weight=0.5 * weight, cells=3)
+    out = mean_field(
+        guide, torch.full((1, 2, 5, 6), p), 2, weight=weight, iterations=3, colour=colour
+    )
     torch.testing.assert_close(out, torch.full((1, 2, 5, 6), q), atol=2e-5, rtol=0)
 
 
-def labels_mean_field(guide, unaries, radius, eps, weight, iterations):
+COLOUR = ColourTerm(weight=2.0, colour=30.0, reach=0.5, cells=4)
+
+
+def labels_mean_field(guide, unaries, radius, eps, weight, iterations, colour):
     """Algorithm 1 of the CRF paper over explicit labels: unaries [labels, h, w]. The Potts
     message to a label is the filtered mass of all the others, which it pays for."""
     q = unaries / unaries.sum(0)
     for _ in range(iterations):
-        smooth = guided_filter(guide, torch.from_numpy(q)[None], radius, eps)[0].numpy()
-        energy = np.stack([weight * np.delete(smooth, at, 0).sum(0) for at in range(len(q))])
+        labels = torch.from_numpy(q)[None]
+        smooth = weight * guided_filter(guide, labels, radius, eps)[0].numpy()
+        if colour:
+            far = Bilateral.of(guide, colour, torch.float64).filter(labels)[0].numpy()
+            smooth = smooth + colour.weight * far
+        energy = np.stack([np.delete(smooth, at, 0).sum(0) for at in range(len(q))])
         q = unaries * np.exp(-energy)
         q = q / q.sum(0)
     return q
 
 
+@pytest.mark.parametrize("colour", [None, COLOUR])
 @pytest.mark.parametrize("iterations", [0, 1, 4])
-def test_independent_equals_two_labels_per_factor(iterations):
+def test_independent_equals_two_labels_per_factor(iterations, colour):
     guide, p = example(8, 7, n=3)
-    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations)[0].numpy()
+    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations, colour=colour)[0].numpy()
     for at in range(3):
         clamped = p[0, at].double().clamp(1e-4, 1 - 1e-4).numpy()
         two = np.stack([1 - clamped, clamped])
-        expected = labels_mean_field(guide, two, 2, 1e-3, 3.0, iterations)[1]
+        expected = labels_mean_field(guide, two, 2, 1e-3, 3.0, iterations, colour)[1]
         np.testing.assert_allclose(out[at], expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("colour", [None, COLOUR])
 @pytest.mark.parametrize("iterations", [0, 1, 4])
-def test_joint_equals_all_labels_with_background(iterations):
+def test_joint_equals_all_labels_with_background(iterations, colour):
     guide, p = example(8, 7, n=3)
-    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations, joint=True)[0].numpy()
+    out = mean_field(guide, p.double(), 2, 1e-3, 3.0, iterations, True, colour)[0].numpy()
     clamped = p[0].double().clamp(1e-4, 1 - 1e-4).numpy()
     labels = np.concatenate([clamped, 1 - clamped.max(0, keepdims=True)])
-    expected = labels_mean_field(guide, labels, 2, 1e-3, 3.0, iterations)[:3]
+    expected = labels_mean_field(guide, labels, 2, 1e-3, 3.0, iterations, colour)[:3]
     np.testing.assert_allclose(out, expected, atol=1e-9)
 
 
@@ -68,6 +81,73 @@ def test_one_factor_joint_is_independent():
     torch.testing.assert_close(
         mean_field(guide, p.double(), 2, joint=True), mean_field(guide, p.double(), 2)
     )
+
+
+def test_default_radius_is_a_14th_of_the_long_side():
+    guide, p = example(28, 20)
+    assert torch.equal(mean_field(guide, p), mean_field(guide, p, 2))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_flat_image_gives_the_same_at_any_working_resolution(joint):
+    guide, p = torch.full((1, 3, 37, 50), 0.5), torch.full((1, 2, 37, 50), 0.6).double()
+    small, whole = (mean_field(guide, p, 6, joint=joint, working_side=s) for s in (16, 0))
+    torch.testing.assert_close(small, whole, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (64, 20), (41, 1)])
+def test_working_resolution_by_its_steps(shape):
+    """All updates but the last on small images, the last at full size, by windows written out."""
+    guide, p = example(*shape, n=2)
+    p = p.double()
+    side, h, w = 16, *shape
+    size = max(1, round(h * side / max(h, w))), max(1, round(w * side / max(h, w)))
+    small, p_small = (torch.nn.functional.adaptive_avg_pool2d(x, size) for x in (guide, p))
+    radius = round(6 * side / max(h, w))
+    q = mean_field(small, p_small, radius, 1e-3, 3.0, 3, colour=COLOUR)
+    out = mean_field(guide, p, 6, 1e-3, 3.0, 4, colour=COLOUR, working_side=side)
+    torch.testing.assert_close(out, _last_update(guide, p, small, q, radius), atol=1e-6, rtol=0)
+
+
+def _last_update(guide, p, small, q, radius):
+    """He and Sun's fast guided filter, from linear models found by least squares per window."""
+    far = Bilateral.of(small, COLOUR, torch.float64).filter(q)
+    fits = 3.0 * window_fits(small, q, radius) + COLOUR.weight * window_fits(small, far, 2)
+    h, w = guide.shape[-2:]
+    n = q.shape[1]
+    planes = torch.nn.functional.interpolate(
+        fits.reshape(1, n * 4, *q.shape[-2:]), size=(h, w), mode="bilinear", align_corners=False
+    ).reshape(1, n, 4, h, w)
+    smooth = (planes[:, :, :3] * guide[:, None]).sum(2) + planes[:, :, 3]
+    evidence = torch.logit(p.clamp(1e-4, 1 - 1e-4))
+    return torch.sigmoid(evidence + 2 * smooth - (3.0 + COLOUR.weight))
+
+
+def window_fits(guide, signal, radius):
+    """Window means of each window's ridge regression of the signal on the colours [1, n, 4, ..]."""
+    h, w = guide.shape[-2:]
+    fits = torch.zeros(signal.shape[1], 4, h, w, dtype=torch.float64)
+
+    def window(i, j):
+        return slice(max(0, i - radius), i + radius + 1), slice(max(0, j - radius), j + radius + 1)
+
+    for i in range(h):
+        for j in range(w):
+            rows, columns = window(i, j)
+            colours = guide[0, :, rows, columns].reshape(3, -1).double().numpy()
+            for f in range(signal.shape[1]):
+                values = signal[0, f, rows, columns].reshape(-1).numpy()
+                apart = colours - colours.mean(1, keepdims=True)
+                sigma = apart @ apart.T / values.size + 1e-3 * np.eye(3)
+                slope = np.linalg.solve(sigma, apart @ (values - values.mean()) / values.size)
+                offset = values.mean() - slope @ colours.mean(1)
+                fits[f, :, i, j] = torch.from_numpy(np.append(slope, offset))
+    means = torch.zeros_like(fits)
+    for i in range(h):
+        for j in range(w):
+            rows, columns = window(i, j)
+            means[:, :, i, j] = fits[:, :, rows, columns].mean((-1, -2))
+    return means[None]
 
 
 def test_mask_snaps_to_the_edge_of_the_image():
@@ -87,15 +167,16 @@ def test_mask_snaps_to_the_edge_of_the_image():
     w=st.integers(1, 6),
     n=st.integers(1, 3),
     joint=st.booleans(),
+    side=st.sampled_from([0, 1, 4]),
     saturated=st.booleans(),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_probabilities_stay_probabilities(h, w, n, joint, saturated, seed):
+def test_probabilities_stay_probabilities(h, w, n, joint, side, saturated, seed):
     guide, p = example(h, w, n, seed)
     if saturated:
         guide, p = guide.round(), p.round()  # only 0 and 1
-    out = mean_field(guide, p, 9, joint=joint, iterations=3)
+    out = mean_field(guide, p, 9, joint=joint, iterations=3, working_side=side)
     assert out.shape == p.shape and out.dtype == p.dtype
     assert torch.isfinite(out).all() and (out >= 0).all() and (out <= 1).all()
     if joint:
@@ -146,6 +227,11 @@ def test_unary_of_the_smallest_threshold_is_finite():
         (
             lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4), 1, iterations=-1),
             "iterations",
+        ),
+        (lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(2, 1, 4, 4)), r"\(2, 1, 4, 4\)"),
+        (
+            lambda: mean_field(torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4), working_side=-1),
+            "working_side",
         ),
     ],
 )

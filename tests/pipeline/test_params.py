@@ -56,7 +56,7 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
             "between 0 and 100",
         ),
         ("tol: 0.0001", "tol: small", "factorize.tol: 'small' is not a number"),
-        ("weight: 10.0", "weight: .nan", "refine.weight: nan is not a finite number"),
+        ("  weight: 5.0", "  weight: .nan", "refine.weight: nan is not a finite number"),
         ("seeds: [0]  ", "seeds: [0", "params.yaml: not valid YAML in line"),
     ],
 )
@@ -70,11 +70,11 @@ def test_a_mistake_is_one_clear_line(project: Path, before: str, after: str, exp
 
 def test_numbers_as_people_write_them(project: Path) -> None:
     edit(project, "tol: 0.0001", "tol: 2e-4")  # YAML takes this for text
-    edit(project, "weight: 10.0", "weight: 10")
+    edit(project, "  weight: 5.0", "  weight: 5")
     edit(project, "k: [1, 2]", "k: 3")
     params = read_params(project)
     assert params["factorize"].tol == 2e-4
-    assert params["refine"].weight == 10.0
+    assert params["refine"].weight == 5.0
     assert params["factorize"].k == (3,)
 
 

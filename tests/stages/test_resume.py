@@ -1,5 +1,6 @@
 """kill -9 in the middle of any stage, run it again: the artifact equals the uninterrupted one."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,24 @@ def test_killed_stages_go_on_where_they_stopped(
         assert code == 0, output
         assert contents(out) == expected, f"{stage.name}: resumed, but other bytes"
     assert killed[:2] == ["extract", "factorize"]
+
+
+def test_refinement_by_percentile_goes_on_from_any_checkpoint(
+    project: Path, killable: Killable
+) -> None:
+    """Thresholds are counted once per set, and boxes of what was there are found again."""
+    edit(project, "binarise: half", "binarise: percentile")
+    for stage in STAGES[:5]:
+        assert killable.run(project, stage.name)[0] == 0
+    out = project / "artifacts/refined.zarr"
+    expected = contents(out)
+    for die_at in range(1, 6):
+        shutil.rmtree(out)
+        code, output = killable.run(project, "refine", die_at)
+        assert code == -9 and not out.exists(), output
+        code, output = killable.run(project, "refine")
+        assert code == 0, output
+        assert contents(out) == expected, f"killed at checkpoint {die_at}: other bytes"
 
 
 def test_work_is_not_done_twice(project: Path, killable: Killable) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from skimage.measure import label, regionprops
 from typer.testing import Result
 
 from pipeline.registry import STAGES
@@ -17,7 +18,7 @@ from stages.algorithms.nmf import transform
 from stages.concept_maps import ConceptMaps
 from stages.image_index import ImageIndex
 from stages.images import decode_rgb, normalise, resize_rgb
-from store import open_artifact
+from store import Artifact, open_artifact
 from tools import edit
 
 Dff = Callable[..., Result]
@@ -77,14 +78,58 @@ def test_coefficients_are_the_best_for_their_factors(finished: Path) -> None:
 
 
 def test_masks_follow_the_papers_rule(finished: Path) -> None:
+    """Thresholds and masks from the exact maps, before they became whole numbers (eq. 6)."""
     maps = ConceptMaps(open_artifact(finished / "artifacts/heatmaps.zarr"), "features.5")
+    factors = open_artifact(finished / "artifacts/factors.zarr")
     for rank, entries in enumerate(maps.artifact.sets.values()):
-        values = np.concatenate([maps.maps.map(int(e)).reshape(-1, 3) for e in entries])
-        expected = np.percentile(values, 75, axis=0)
-        np.testing.assert_array_equal(maps.thresholds[rank], expected)
-        masks = np.concatenate([maps.masks(int(e), rank).reshape(3, -1).T for e in entries])
-        np.testing.assert_array_equal(masks, (values >= expected) & (expected > 0))
-        assert values.max(axis=0).min() > 65535 * 0.5, "one scale per set: its largest is near 1"
+        grids = [factors.ragged("features.5").map(int(entry)) for entry in entries]
+        scale = np.max([grid.max(axis=(0, 1)) for grid in grids], axis=0)
+        sizes = [maps.maps.grid_hw[entry].tolist() for entry in entries]
+        exact = np.concatenate([_enlarged(g / scale, s) for g, s in zip(grids, sizes, strict=True)])
+        expected = np.percentile(exact.astype(np.float64), 75, axis=0)
+        np.testing.assert_allclose(maps.thresholds[rank], expected, rtol=1e-6)
+        masks = np.concatenate([maps.masks(int(e)).reshape(3, -1).T for e in entries])
+        sure = np.abs(exact - expected) > 1e-6
+        np.testing.assert_array_equal(masks[sure], (exact >= expected)[sure])
+        shares = np.concatenate([maps.shares(int(e)).reshape(3, -1).T for e in entries])
+        np.testing.assert_allclose(shares, exact, atol=0.5 / 65535 + 1e-6)
+        assert shares.max(axis=0).min() > 0.5, "one scale per set: its largest is near 1"
+
+
+def _enlarged(grid: np.ndarray, size: list[int]) -> np.ndarray:
+    """Bilinear, rows of pixels."""
+    planes = torch.from_numpy(grid.astype(np.float32)).permute(2, 0, 1)[None]
+    large = torch.nn.functional.interpolate(planes, size=tuple(size), mode="bilinear")
+    return large[0].flatten(1).T.numpy()
+
+
+@pytest.mark.parametrize("kind", ["raw", "refined"])
+def test_boxes_are_those_of_the_masks(finished: Path, kind: str) -> None:
+    """Against scikit-image, in pixels of the maps, and of the images in the table."""
+    artifact = {"raw": "heatmaps", "refined": "refined"}[kind]
+    maps = ConceptMaps(open_artifact(finished / f"artifacts/{artifact}.zarr"), "features.5")
+    index = ImageIndex.open(finished / "artifacts/index", finished)
+    table = pd.read_parquet(finished / "artifacts/evaluation/boxes.parquet")
+    table = table[(table["layer"] == "features.5") & (table["maps"] == kind)]
+    assert len(table) == len(maps.boxes)
+    sides = ["top", "left", "bottom", "right"]
+    for name, entries in maps.artifact.sets.items():
+        entry = int(entries[1])
+        image_id = int(maps.maps.image_ids[entry])
+        scale = np.tile(np.array(index.size(image_id)) / maps.maps.grid_hw[entry], 2)
+        image = table[(table["set"] == name) & (table["image"] == index.names[image_id])]
+        for column, which in enumerate(maps.columns):
+            shares = maps.shares(entry)[column]
+            regions = regionprops(label(maps.masks(entry)[column], connectivity=2), shares)
+            regions.sort(key=lambda region: (-region.area, tuple(region.coords[0])))
+            mine = maps.boxes.query(f"entry == {entry} and column == {column}")
+            assert mine[sides].to_numpy().tolist() == [list(region.bbox) for region in regions]
+            assert mine["rank"].tolist() == list(range(len(regions)))
+            assert mine["area"].tolist() == [region.area for region in regions]
+            scores = [region.intensity_mean for region in regions]
+            np.testing.assert_allclose(mine["score"], scores, rtol=1e-4)
+            rows = image[(image[["k", "seed", "factor"]] == list(which)).all(axis=1)]
+            np.testing.assert_allclose(rows[sides], mine[sides] * scale)
 
 
 def test_object_iou_by_hand(finished: Path) -> None:
@@ -96,10 +141,10 @@ def test_object_iou_by_hand(finished: Path) -> None:
         name = index.names[int(maps.maps.image_ids[entry])]
         stem = Path(name).stem
         truth = np.array(Image.open(index.dataset.root / "masks" / "discs" / f"{stem}.png"))
-        values = torch.from_numpy(maps.maps.map(int(entry))[:, :, 0].astype(np.float32))
+        small = torch.from_numpy(maps.masks(int(entry))[0].astype(np.float32))
         size = truth.shape
-        sized = torch.nn.functional.interpolate(values[None, None], size=size, mode="bilinear")
-        mask = sized[0, 0].numpy() >= maps.thresholds[0, 0]
+        sized = torch.nn.functional.interpolate(small[None, None], size=size, mode="bilinear")
+        mask = sized[0, 0].numpy() >= 0.5
         inside += (mask & truth).sum()
         union += (mask | truth).sum()
     scores = pd.read_parquet(finished / "artifacts/evaluation/scores.parquet")
@@ -143,11 +188,43 @@ def test_other_refinements(project: Path, dff: Dff, method: str) -> None:
     refined = ConceptMaps(open_artifact(project / "artifacts/refined.zarr"), "features.5")
     changed = 0
     for entry in raw.artifact.sets["discs"]:
-        before, after = raw.masks(int(entry), 0), refined.masks(int(entry), 0)
+        before, after = raw.masks(int(entry)), refined.masks(int(entry))
         changed += int((before != after).sum())
     # p = h / (h + t) reaches a half just where h reaches t: without a CRF nothing may change
     # but what 16 bits cannot tell apart
     assert changed < 5 if method == "none" else changed > 20
+
+
+def everything(artifact: Artifact) -> dict[str, np.ndarray]:
+    """All arrays of an artifact of maps."""
+    small = ("thresholds", "boxes", "box_scores")
+    found = {name: artifact.layer_array("features.5", name) for name in small}
+    for name in ("maps", "masks"):
+        ragged = artifact.ragged("features.5", name)
+        found[name] = ragged.rows(0, int(ragged.offsets[-1]))
+    return found
+
+
+@pytest.mark.parametrize("method", ["densecrf", "percentile"])
+def test_refinement_does_not_depend_on_workers(project: Path, dff: Dff, method: str) -> None:
+    if method == "densecrf":
+        edit(project, "method: guided", "method: densecrf")
+    else:
+        edit(project, "binarise: half", "binarise: percentile")
+    for stage in STAGES[:4]:
+        assert dff(stage.name).exit_code == 0
+    assert dff("refine", "--workers", "1").exit_code == 0
+    expected = everything(open_artifact(project / "artifacts/refined.zarr"))
+    assert dff("refine", "--workers", "3").exit_code == 0
+    again = open_artifact(project / "artifacts/refined.zarr")
+    for name, values in everything(again).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+    if method == "percentile":
+        for rank, entries in enumerate(again.sets.values()):
+            maps = ConceptMaps(again, "features.5")
+            inside = np.concatenate([maps.masks(int(e)).reshape(3, -1).T for e in entries])
+            assert inside.mean(axis=0) == pytest.approx([0.25] * 3, abs=0.005)
+            assert (maps.thresholds[rank] > 0).all()
 
 
 @pytest.mark.parametrize("solver", ["mu", "hals"])
@@ -157,15 +234,15 @@ def test_results_do_not_depend_on_resources(project: Path, dff: Dff, solver: str
     for stage in STAGES[:5]:
         assert dff(stage.name, "--workers", "1").exit_code == 0
     one = open_artifact(project / "artifacts/refined.zarr")
-    first = [one.ragged("features.5").map(i) for i in range(14)]
+    expected = everything(one)
     for stage in STAGES[:5]:
         # extract counts the libraries too, and this process has run other tests before
         memory = "4GiB" if stage.name == "extract" else "900MiB"
         assert dff(stage.name, "--workers", "3", "--memory", memory).exit_code == 0
     again = open_artifact(project / "artifacts/refined.zarr")
     assert again.fingerprint == one.fingerprint
-    for i, expected in enumerate(first):
-        np.testing.assert_array_equal(again.ragged("features.5").map(i), expected)
+    for name, values in everything(again).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
 def test_long_side_keeps_the_aspect_ratio(project: Path, dff: Dff) -> None:

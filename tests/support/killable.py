@@ -11,7 +11,7 @@ from pathlib import Path
 SERVER = """
 import importlib, os, signal, sys, time
 from pathlib import Path
-import pipeline.cli, stages.concept_maps, stages.extract.stage, stages.extract.stream
+import pipeline.cli, stages.write_maps, stages.extract.stage, stages.extract.stream
 import stages.factorize, store.writer
 # what stages import only when they run: seconds that a fork need not spend again
 import stages.algorithms.backbone, stages.algorithms.nmf
@@ -24,7 +24,7 @@ ROWS = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}
 def run(stage, die_at, pause):
     rows = ROWS.get(stage, 100)
     layout = lambda *a, **k: Layout(rows // 2, rows)
-    for module in (store.writer, stages.concept_maps, stages.extract.stage):
+    for module in (store.writer, stages.write_maps, stages.extract.stage):
         module.plan_layout = layout
     decode = stages.extract.stream.decode_rgb
     # decoding takes a while, so that a random instant mostly finds the network at work

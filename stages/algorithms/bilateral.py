@@ -1,0 +1,158 @@
+"""Bilateral filtering through a thumbnail: votes of all places of an image that look alike.
+
+The long-range half of a dense CRF's pairwise term. P. Kraehenbuehl and V. Koltun (NIPS 2011) let
+every pixel exchange messages with every other one, weighted by a Gaussian in colour and place, and
+approximate that sum on a lattice. Here it is a sum over the cells of a thumbnail, taken exactly:
+the joint bilateral upsampling of J. Kopf et al. (SIGGRAPH 2007) with a window as wide as the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from skimage.color import rgb2lab
+from torch import Tensor
+
+from stages.algorithms.guided_filter import resized
+
+# Weights below exp(-FAINTEST) of a pixel's strongest are raised to it: smaller ones would be
+# subnormal numbers, on which arithmetic is fifty times slower, and change nothing.
+FAINTEST = 60.0
+
+
+@dataclass(frozen=True)
+class ColourTerm:
+    """The colour term of the mean field.
+
+    Attributes
+    ----------
+    weight : float
+        Strength, in nats, >= 0.
+    colour : float
+        Standard deviation of the kernel in colour, in units of CIE Lab (about 2 is a just
+        noticeable difference), > 0.
+    reach : float
+        Standard deviation of the kernel in place, as a share of the image's long side, > 0.
+    cells : int
+        Long side of the thumbnail, >= 1. The cost grows with its square.
+    """
+
+    weight: float = 10.0
+    colour: float = 3.5
+    reach: float = 0.15
+    cells: int = 32
+
+    def __post_init__(self) -> None:
+        if not (self.weight >= 0 and self.colour > 0 and self.reach > 0 and self.cells >= 1):
+            raise ValueError(
+                f"weight must be >= 0, colour and reach > 0 and cells >= 1, got {self}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Bilateral:
+    """The kernel of one or several guide images, for any number of signals. Build it with `of`.
+
+    Attributes
+    ----------
+    kernel : Tensor [..., h * w, cells]
+        Weight of every cell of the thumbnail for every pixel, not normalised.
+    total : Tensor [..., h * w]
+        The weights' sums, >= 1.
+    size, thumbnail : (h, w)
+        Of the images and of the thumbnails.
+    """
+
+    kernel: Tensor
+    total: Tensor
+    size: tuple[int, int]
+    thumbnail: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: Tensor, term: ColourTerm, dtype: torch.dtype = torch.float32) -> Bilateral:
+        """Compute the kernel: ``exp(-|lab - lab'|^2 / 2 colour^2 - |x - x'|^2 / 2 reach^2)``.
+
+        Parameters
+        ----------
+        image : Tensor [..., 3, h, w], floating point, RGB in [0, 1]
+        term : ColourTerm
+        dtype : torch.dtype
+            Of the kernel, whose ``h * w * cells`` numbers are what takes memory.
+
+        Raises
+        ------
+        ValueError
+            If the image is not floating point or not [..., 3, h, w].
+        """
+        if image.ndim < 3 or image.shape[-3] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"image must be [..., 3, h, w] in floating point, got {image.dtype} "
+                f"{tuple(image.shape)}"
+            )
+        size = int(image.shape[-2]), int(image.shape[-1])
+        scale = min(1.0, term.cells / max(size))
+        thumbnail = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        small = resized(image, thumbnail)
+        # A common origin changes no distance and keeps the products below small and precise.
+        middle = _lab(small).mean((-1, -2), keepdim=True)
+        pixels = _features(image, middle, size, term).to(dtype)
+        cells = _features(small, middle, size, term).to(dtype)
+        # -|a - b|^2 / 2 = a.b - |b|^2 / 2 - |a|^2 / 2, and the last is the same for all cells
+        exponent = pixels.transpose(-1, -2) @ cells
+        exponent -= cells.square().sum(-2, keepdim=True) / 2
+        exponent -= exponent.amax(-1, keepdim=True)
+        kernel = exponent.clamp_(min=-FAINTEST).exp_()
+        return cls(kernel, kernel.sum(-1), size, thumbnail)
+
+    def filter(self, signal: Tensor) -> Tensor:
+        """Weighted means of a signal, every channel on its own.
+
+        Parameters
+        ----------
+        signal : Tensor [..., n, h, w], of the kernel's dtype
+            Leading dimensions, h and w as the guide's.
+
+        Returns
+        -------
+        Tensor [..., n, h, w]
+            Within the signal's range; a constant stays constant. A pixel that looks like no cell
+            takes the value of the nearest ones.
+
+        Raises
+        ------
+        ValueError
+            If the shapes disagree.
+        """
+        if tuple(signal.shape[-2:]) != self.size or signal.shape[:-3] != self.total.shape[:-1]:
+            raise ValueError(
+                f"signal {tuple(signal.shape)} does not fit the kernel of images of {self.size} "
+                f"and {tuple(self.total.shape[:-1])}"
+            )
+        cells = resized(signal, self.thumbnail).flatten(-2)  # [..., n, cells]
+        votes = cells @ self.kernel.transpose(-1, -2) / self.total.unsqueeze(-2)
+        return votes.reshape(*votes.shape[:-1], *self.size)
+
+
+def _features(image: Tensor, middle: Tensor, size: tuple[int, int], term: ColourTerm) -> Tensor:
+    """Colour and place of every pixel in standard deviations, float64 ``[..., 5, pixels]``."""
+    h, w = image.shape[-2:]
+    down = (torch.arange(h, device=image.device, dtype=torch.float64) + 0.5) / h - 0.5
+    across = (torch.arange(w, device=image.device, dtype=torch.float64) + 0.5) / w - 0.5
+    places = torch.stack(
+        torch.meshgrid(
+            down * (size[0] / max(size)) / term.reach,
+            across * (size[1] / max(size)) / term.reach,
+            indexing="ij",
+        )
+    )
+    colours = (_lab(image) - middle) / term.colour
+    together = torch.cat([colours, places.expand(*colours.shape[:-3], 2, h, w)], dim=-3)
+    return together.flatten(-2)
+
+
+def _lab(image: Tensor) -> Tensor:
+    """CIE Lab of RGB images ``[..., 3, h, w]``, float64."""
+    values = np.asarray(image.detach().cpu(), dtype=np.float64)
+    return torch.from_numpy(rgb2lab(values, channel_axis=-3)).to(image.device)

@@ -1,0 +1,259 @@
+"""Writing maps of concepts, their masks, thresholds and boxes, for heatmaps, refine, transform.
+
+The artifacts' form is said in `stages.concept_maps`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from stages.algorithms.masks import (
+    binarise,
+    components,
+    exact_percentile,
+    pack_masks,
+    unpack_masks,
+)
+from stages.concept_maps import SHARD_BYTES, SIDES
+from stages.parallel import ordered_map
+from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries, write_array
+
+Rows = NDArray[np.float32]  # [h * w, columns], shares
+Compute = Callable[[Sequence[int]], Iterator[Rows]]
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """Masks begin at this percentile of a set's values; takes two passes over them."""
+
+    q: float
+
+
+@dataclass(frozen=True)
+class MapPlan:
+    """What is to be written for one layer.
+
+    Attributes
+    ----------
+    sizes : sequence of (h, w)
+        One per entry.
+    image_ids : sequence of int
+        One per entry.
+    sets : sequence of sequences of entries
+        Together all entries, in order.
+    columns : int
+    dtype : numpy dtype
+        Of the maps on disk, uint8 or uint16.
+    thresholds : float64 [sets, columns] or Percentile
+        Where masks begin, in shares.
+    workers : int
+        Threads that make whole numbers, masks and boxes.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    image_ids: Sequence[int]
+    sets: Sequence[Sequence[int]]
+    columns: int
+    dtype: type[np.unsignedinteger[Any]]
+    thresholds: NDArray[np.float64] | Percentile
+    workers: int = 1
+
+    @property
+    def passes(self) -> int:
+        """How often every map is computed."""
+        return 3 if isinstance(self.thresholds, Percentile) else 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """One entry as it goes to disk."""
+
+    entry: int
+    levels: NDArray[Any]  # [h * w, columns]
+    bits: NDArray[np.uint8]  # [h * w, bytes]
+    boxes: NDArray[np.int64]  # [n, 8]: entry, column, rank, four sides, area
+    scores: NDArray[np.float32]  # [n]
+
+
+def write_maps(
+    group: zarr.Group,
+    plan: MapPlan,
+    compute: Compute,
+    work: Staging,
+    key: str,
+    advance: Callable[[int], None],
+) -> None:
+    """Write the maps of all entries in order; goes on where an earlier run stopped.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        The layer's group.
+    compute : callable
+        Yields shares, float32 ``[h * w, columns]`` in [0, 1], for each of the entries asked for;
+        the same ones whenever it is asked.
+    work, key
+        Where the progress is recorded, and under which name.
+    advance : callable
+        Called once per entry and pass.
+    """
+    _Writing(group, plan, compute, work, key, advance).run()
+
+
+class _Writing:
+    """One layer while it is written."""
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        plan: MapPlan,
+        compute: Compute,
+        work: Staging,
+        key: str,
+        advance: Callable[[int], None],
+    ) -> None:
+        self.group, self.plan, self.compute = group, plan, compute
+        self.work, self.key, self.advance = work, key, advance
+        self.state: dict[str, Any] = {"thresholds": [], **work.progress.get(key, {})}
+        rows = sum(h * w for h, w in plan.sizes)
+        # One layout in rows for both arrays, so that their shards end at the same entries.
+        self.layout = plan_layout(
+            rows, np.dtype(plan.dtype).itemsize * plan.columns, shard_bytes=SHARD_BYTES
+        )
+        self.maps = self._writer("maps", plan.columns, plan.dtype, self._maps_flushed)
+        self.bits = self._writer("masks", -(-plan.columns // 8), np.uint8, self._masks_flushed)
+        self._maps_state: dict[str, Any] = self.state.get("maps", {})
+
+    def _writer(
+        self, name: str, channels: int, dtype: Any, flushed: Callable[[dict[str, Any]], None]
+    ) -> RaggedWriter:
+        return RaggedWriter(
+            self.group.require_group(name),
+            np.array(self.plan.sizes),
+            np.array(self.plan.image_ids),
+            channels,
+            dtype,
+            layout=self.layout,
+            resume=self.state.get(name),
+            on_flush=flushed,
+        )
+
+    def _maps_flushed(self, stored: dict[str, Any]) -> None:
+        # On record only with the masks of the same rows, which come next.
+        self._maps_state = stored
+
+    def _masks_flushed(self, stored: dict[str, Any]) -> None:
+        self.state |= {"maps": self._maps_state, "masks": stored}
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        done = whole_entries(self.bits.offsets, self.state.get("masks", {"rows": 0})["rows"])
+        self.work.checkpoint(
+            **{self.key: self.state}, done=done, total=len(self.plan.sizes), unit="maps"
+        )
+
+    def run(self) -> None:
+        """Write everything that is not there yet."""
+        first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
+        boxes, scores = [], []
+        for rank, entries in enumerate(self.plan.sets):
+            thresholds = self._thresholds(rank, entries)
+            kept = [entry for entry in entries if entry < first]
+            fresh = [entry for entry in entries if entry >= first]
+            finish = partial(_finish, self.plan, thresholds)
+            computed = zip(fresh, self.compute(fresh), strict=True) if fresh else ()
+            for finished in self._in_order(kept, finish, computed):
+                boxes.append(finished.boxes)
+                scores.append(finished.scores)
+                self.advance(1)
+        self.maps.close()
+        self.bits.close()
+        write_array(
+            self.group,
+            "thresholds",
+            np.array(self.state["thresholds"], dtype=np.float64).reshape(-1, self.plan.columns),
+        )
+        all_boxes = np.concatenate(boxes) if boxes else np.zeros((0, 4 + len(SIDES)), np.int64)
+        write_array(self.group, "boxes", all_boxes)
+        write_array(
+            self.group, "box_scores", np.concatenate(scores) if scores else np.zeros(0, np.float32)
+        )
+
+    def _in_order(
+        self,
+        kept: Sequence[int],
+        finish: Callable[[tuple[int, Rows]], _Finished],
+        computed: Iterable[tuple[int, Rows]],
+    ) -> Iterator[_Finished]:
+        """Entries from disk, then those that are computed and written now."""
+        yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
+        for finished in ordered_map(finish, computed, workers=self.plan.workers):
+            entry = finished.entry
+            start = int(self.bits.offsets[entry])
+            self.maps.append(start, finished.levels)
+            self.bits.append(start, finished.bits)
+            yield finished
+
+    def _from_disk(self, entry: int) -> _Finished:
+        rows = int(self.bits.offsets[entry]), int(self.bits.offsets[entry + 1])
+        levels, bits = (array.rows(*rows) for array in self._on_disk)
+        return _with_boxes(self.plan, entry, levels, bits)
+
+    @cached_property
+    def _on_disk(self) -> tuple[Ragged, Ragged]:
+        maps, masks = (self.group.require_group(name) for name in ("maps", "masks"))
+        return Ragged.open(maps), Ragged.open(masks)
+
+    def _thresholds(self, rank: int, entries: Sequence[int]) -> NDArray[np.float64]:
+        """A set's thresholds: given, recorded by an earlier run, or counted now."""
+        known: list[list[float]] = self.state["thresholds"]
+        if rank < len(known):
+            for _ in range((self.plan.passes - 1) * len(entries)):
+                self.advance(1)
+            return np.array(known[rank])
+        if isinstance(self.plan.thresholds, Percentile):
+
+            def once() -> Iterator[Rows]:
+                for rows in self.compute(entries):
+                    yield rows
+                    self.advance(1)
+
+            found = exact_percentile(once, self.plan.columns, self.plan.thresholds.q)
+        else:
+            found = self.plan.thresholds[rank]
+        known.append(found.tolist())
+        if isinstance(self.plan.thresholds, Percentile):
+            self._checkpoint()
+        return found
+
+
+def _finish(
+    plan: MapPlan, thresholds: NDArray[np.float64], computed: tuple[int, Rows]
+) -> _Finished:
+    """An entry's shares as whole numbers, masks and boxes."""
+    from stages.algorithms.heatmap import quantise
+
+    entry, shares = computed
+    bits = pack_masks(binarise(shares, thresholds, axis=1))
+    return _with_boxes(plan, entry, quantise(shares, plan.dtype), bits)
+
+
+def _with_boxes(
+    plan: MapPlan, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]
+) -> _Finished:
+    """Boxes from what is on disk, so that an interrupted run finds the same ones."""
+    size = plan.sizes[entry]
+    masks = unpack_masks(bits, plan.columns)
+    boxes, scores = [], []
+    for column in range(plan.columns):
+        found = components(masks[:, column].reshape(size), levels[:, column].reshape(size))
+        count = len(found.areas)
+        where = np.stack([np.full(count, entry), np.full(count, column), np.arange(count)], axis=1)
+        boxes.append(np.hstack([where, found.boxes, found.areas[:, None]]))
+        scores.append(found.scores / np.float32(np.iinfo(plan.dtype).max))
+    return _Finished(entry, levels, bits, np.concatenate(boxes), np.concatenate(scores))
