@@ -150,6 +150,15 @@ def window_fits(guide, signal, radius):
     return means[None]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("joint", [False, True])
+def test_gpu_equals_cpu(joint):
+    guide, p = example(120, 90, n=3)
+    here = mean_field(guide, p, joint=joint)
+    there = mean_field(guide.cuda(), p.cuda(), joint=joint)
+    torch.testing.assert_close(there.cpu(), here, atol=1e-4, rtol=0)
+
+
 def test_mask_snaps_to_the_edge_of_the_image():
     guide = torch.zeros(1, 3, 32, 32)
     guide[:, :, 8:24, 8:24] = torch.tensor([0.9, 0.6, 0.2])[:, None, None]

@@ -66,6 +66,21 @@ def test_docstrings(demo_like: Path, name: str, monkeypatch: pytest.MonkeyPatch)
     assert attempted > 0
 
 
+def test_the_refinement_document(demo_like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in ("factorize", "heatmaps", "refine"):
+        assert run_dff(stage, "--project", str(demo_like)).exit_code == 0
+    monkeypatch.chdir(demo_like)
+    text = (ROOT / "docs/refinement.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec("\n".join(blocks), names)
+    assert len(blocks) == 2 and names["q"].shape == names["heat"].shape
+    assert not names["q"].equal(names["papers"]) and not names["q"].equal(names["tight"])
+    assert names["again"].equal(names["smooth"]) and not names["again"].equal(names["fast"])
+    assert names["maps"].masks(0).shape == names["maps"].shares(0).shape
+    assert set(names["maps"].boxes) >= {"rank", "score"}
+
+
 def test_the_factorization_document() -> None:
     text = (ROOT / "docs/factorization.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

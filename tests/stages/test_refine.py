@@ -1,0 +1,153 @@
+"""refine where images, maps or the machine are not as they usually are."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from pipeline.init import write_params
+from pipeline.registry import STAGES
+from stages.concept_maps import ConceptMaps
+from stages.parallel import ordered_map
+from stages.stage import StageError
+from store import open_artifact
+from tools import edit, message, run_dff
+
+Dff = Callable[..., Result]
+
+
+def small_project(folder: Path, images: dict[str, np.ndarray], *edits: tuple[str, str]) -> Path:
+    """A project over one set of PNG images, refined."""
+    for name, pixels in images.items():
+        path = folder / "photographs" / "odd" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    write_params(
+        folder,
+        str(folder / "photographs"),
+        None,
+        backbone="squeezenet1_1",
+        weights="random:0",
+        layers=["features.5"],
+    )
+    for change in (("size: 224", "size: 64"), ("k: [1, 2, 3, 4]", "k: [1]"), *edits):
+        edit(folder, *change)
+    for stage in STAGES:
+        result = run_dff(stage.name, "--project", str(folder))
+        assert result.exit_code == 0, result.output + result.stderr
+    return folder
+
+
+def maps_of(project: Path, artifact: str = "refined") -> ConceptMaps:
+    return ConceptMaps(open_artifact(project / f"artifacts/{artifact}.zarr"), "features.5")
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("method", ["guided", "densecrf"])
+def test_images_smaller_than_the_grid(tmp_path: Path, method: str) -> None:
+    sizes = [(1, 1, 3), (1, 9, 3), (7, 1, 3), (3, 2, 3), (40, 30, 3)]
+    images = {f"{h}x{w}": noise(h, w, c) for h, w, c in sizes}
+    project = small_project(
+        tmp_path,
+        images,
+        ("method: guided", f"method: {method}"),
+        ("long_side: 224", "long_side: 0"),
+    )
+    maps = maps_of(project)
+    found = {tuple(side) for side in maps.maps.grid_hw.tolist()}
+    assert found == {shape[:2] for shape in sizes}
+    for entry in range(len(sizes)):
+        shares = maps.shares(entry)
+        assert np.isfinite(shares).all() and shares.min() >= 0 and shares.max() <= 1
+
+
+def test_one_grey_image_alone_is_a_set(tmp_path: Path) -> None:
+    grey = noise(60, 80)
+    grey[20:40, 20:50] //= 8
+    project = small_project(tmp_path, {"grey": grey})
+    maps = maps_of(project)
+    assert maps.shares(0).shape == (1, 168, 224)
+    boxes = pd.read_parquet(project / "artifacts/evaluation/boxes.parquet")
+    raw = boxes.query("maps == 'raw' and rank == 0")
+    assert len(raw) == 1 and raw["bottom"].item() <= 60 and raw["right"].item() <= 80
+    # a quarter of the pixels of its only image: the paper's rule
+    assert maps_of(project, "heatmaps").masks(0).mean() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("image", ["black", "white"])
+def test_saturated_images(tmp_path: Path, image: str) -> None:
+    pixels = np.full((48, 64, 3), 255 if image == "white" else 0, np.uint8)
+    project = small_project(tmp_path, {"flat": pixels, "noise": noise(48, 64, 3)})
+    assert np.isfinite(maps_of(project).shares(0)).all()
+
+
+@pytest.mark.parametrize("method", ["guided", "densecrf", "none"])
+@pytest.mark.parametrize("rule", ["half", "percentile"])
+def test_a_factor_absent_from_most_of_the_set_has_empty_masks(
+    tmp_path: Path, method: str, rule: str
+) -> None:
+    """t75 = 0: the plain rule would mark every pixel of every image."""
+    plain = np.full((48, 64, 3), 90, np.uint8)
+    images = {f"plain{i}": plain for i in range(9)} | {"noise": noise(48, 64, 3)}
+    project = small_project(
+        tmp_path,
+        images,
+        ("k: [1]", "k: [2]"),
+        ("method: guided", f"method: {method}"),
+        ("binarise: half", f"binarise: {rule}"),
+        ("percentile: 75.0                 # masks", "percentile: 5.0 # masks"),
+    )
+    raw, refined = maps_of(project, "heatmaps"), maps_of(project)
+    (absent,) = np.flatnonzero(raw.thresholds[0] == 0)
+    assert max(raw.shares(entry)[absent].max() for entry in range(10)) > 0.9, "it is there once"
+    for maps in (raw, refined):
+        assert not any(maps.masks(entry)[absent].any() for entry in range(10))
+        assert any(maps.masks(entry)[1 - absent].any() for entry in range(10))
+        assert (maps.boxes["column"] == 1 - absent).all()
+    assert max(refined.shares(entry)[absent].max() for entry in range(10)) == 0
+
+
+@pytest.mark.parametrize("method", ["guided", "densecrf"])
+def test_an_image_that_changed_is_named(
+    project: Path, photographs: Path, dff: Dff, method: str
+) -> None:
+    edit(project, "method: guided", f"method: {method}")
+    for stage in STAGES[:4]:
+        assert dff(stage.name).exit_code == 0
+    path = photographs / "images/more discs/3.png"
+    before = path.read_bytes()
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    line = message(dff("refine"))
+    assert "more discs/3.png: has changed since the index was made; run `dff index` again" in line
+    path.unlink()
+    assert "more discs/3.png: cannot be read" in message(dff("refine"))
+    assert not (project / "artifacts/refined.zarr").exists()
+    path.write_bytes(before)
+    assert dff("refine").exit_code == 0
+
+
+def _die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_one_line() -> None:
+    with pytest.raises(StageError, match=r"a worker process was killed.*lower --workers") as raised:
+        list(ordered_map(_die, range(3), workers=1, kind="processes"))
+    assert isinstance(raised.value.__cause__, BrokenProcessPool)
+
+
+def test_memory_too_small_for_one_image_is_refused_beforehand(project: Path, dff: Dff) -> None:
+    for stage in STAGES[:4]:
+        assert dff(stage.name).exit_code == 0
+    line = message(dff("refine", "--memory", "300MiB"))
+    assert "the budget is 300 MiB" in line and "lower heatmaps.long_side" in line
