@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import unpack_masks
@@ -30,8 +31,6 @@ SHARD_BYTES = 16 * 2**20
 # What one value needs while it is written: float32, its whole number, the mask as bytes, and the
 # float64 and int32 of one column while components are found.
 FINISH_BYTES = 4 + 2 + 1 + 4
-# The process itself, with torch and all else loaded.
-LIBRARIES = 450 * 2**20
 SIDES = ("top", "left", "bottom", "right")
 
 
@@ -135,15 +134,23 @@ def workers_within(
     # `ordered_map` has up to two results per worker under way, and those that wait to be written
     # are two more; the writer holds a shard twice.
     each = values * (value_bytes + 2 * FINISH_BYTES) + image_bytes
-    fitting = (resources.memory - LIBRARIES - 2 * SHARD_BYTES) // each
+    fixed = _resident() + 2 * SHARD_BYTES
+    fitting = (resources.memory - fixed) // each
     if fitting < 1:
-        need = LIBRARIES + 2 * SHARD_BYTES + each
         raise StageError(
-            f"the maps of the largest image need about {need / 2**20:.0f} MiB with the libraries, "
-            f"the budget is {resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask for "
-            "fewer k and seeds, or raise --memory"
+            f"the maps of the largest image need about {(fixed + each) / 2**20:.0f} MiB "
+            f"({fixed / 2**20:.0f} MiB of them for libraries and shards), the budget is "
+            f"{resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask for fewer k and "
+            "seeds, or raise --memory"
         )
     return min(resources.workers, int(fitting))
+
+
+def _resident() -> int:
+    """Bytes of this process before its work, with all libraries loaded."""
+    import torch  # noqa: F401 (most of them)
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def entry_sets(artifact: Artifact) -> list[list[int]]:

@@ -25,9 +25,9 @@ from stages.write_maps import MapPlan, Percentile, Rows, write_maps
 from store import Staging, create_artifact, open_artifact
 from store.artifact import layer_key
 
-# What refining takes per value of a map: heat, probability, its logarithm, both filters' sum, q,
-# and q in rows.
-VALUE_BYTES = 6 * 4
+# What refining takes per value of a map: heat, probability and both filters' sum, each with a
+# copy, q, q in rows, and two of those that wait.
+VALUE_BYTES = 10 * 4
 # Per pixel of an image in its own size: decoded, turned, converted, resized.
 PIXEL_BYTES = 3 * 3
 # Per pixel of its maps: the image as bytes and as float32, and a lattice of pydensecrf's.

@@ -61,7 +61,7 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     # tiny: a subnormal threshold may be flushed to zero inside the sum and give 0 / 0.
     scale = torch.where(present, scale, 1.0).clamp(min=torch.finfo(heat.dtype).tiny)
     h = heat.clamp(min=0)
-    return torch.where(present, h / (h + scale), 0.0)
+    return h.div_(h + scale).mul_(present)
 
 
 def mean_field(
@@ -223,7 +223,9 @@ def _clamped(p: Tensor) -> Tensor:
 def _independent(p: Tensor, smooth: Tensor | None, total: float) -> Tensor:
     if smooth is None:
         return _clamped(p)
-    return torch.sigmoid(torch.logit(_clamped(p)) + (2 * smooth - total))
+    # in place: at full resolution these are what takes memory
+    evidence = torch.logit(p, eps=PROBABILITY_FLOOR)
+    return evidence.add_(smooth, alpha=2).sub_(total).sigmoid_()
 
 
 def _joint(p: Tensor, smooth: Tensor | None, total: float) -> Tensor:

@@ -236,8 +236,8 @@ def test_results_do_not_depend_on_resources(project: Path, dff: Dff, solver: str
     one = open_artifact(project / "artifacts/refined.zarr")
     expected = everything(one)
     for stage in STAGES[:5]:
-        # extract counts the libraries too, and this process has run other tests before
-        memory = "4GiB" if stage.name == "extract" else "900MiB"
+        # libraries count, and this process has run other tests before
+        memory = "900MiB" if stage.name == "factorize" else "4GiB"
         assert dff(stage.name, "--workers", "3", "--memory", memory).exit_code == 0
     again = open_artifact(project / "artifacts/refined.zarr")
     assert again.fingerprint == one.fingerprint
