@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def ordered_map(
     cluster: str | None = None,
     ahead: int = 2,
     limit: int | None = None,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield ``function(item)`` in the order of the items.
 
     At most `limit`, or ``ahead * workers``, results are under way or waiting, so memory stays

@@ -8,7 +8,7 @@ copy while it computes whole batches.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from threading import Semaphore
@@ -61,10 +61,15 @@ class Stream:
         todo = [job for job in jobs if self._unwritten(job)]
         total = len(self.order.image_ids)
         done = total - sum(job.stop - job.start for job in todo)
-        with track("extract", total, "images", done) as advance, torch_threads_kept():
-            outputs = ordered_map(
-                self._compute, todo, workers=self.lanes.count, limit=self.lanes.waiting
-            )
+        outputs = ordered_map(
+            self._compute, todo, workers=self.lanes.count, limit=self.lanes.waiting
+        )
+        # closed: an interrupted run must not leave batches in work behind it
+        with (
+            closing(outputs),
+            track("extract", total, "images", done) as advance,
+            torch_threads_kept(),
+        ):
             for job, computed in zip(todo, outputs, strict=True):
                 self._write(job, computed)
                 advance(job.stop - job.start)

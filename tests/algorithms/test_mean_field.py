@@ -200,7 +200,8 @@ def test_absent_factor_stays_absent():
 def test_factors_do_not_influence_each_other_unless_joint():
     guide, p = example(6, 6, n=2)
     alone = mean_field(guide, p[:, :1], 2)
-    assert torch.equal(mean_field(guide, p, 2)[:, :1], alone)
+    # not bit for bit: products of another width may be summed in another order
+    torch.testing.assert_close(mean_field(guide, p, 2)[:, :1], alone, rtol=0, atol=1e-6)
     assert not torch.allclose(mean_field(guide, p, 2, joint=True)[:, :1], alone)
 
 

@@ -65,4 +65,4 @@ def test_the_work_ahead_is_bounded() -> None:
     assert next(results) == 0
     time.sleep(0.1)
     assert started <= 8
-    results.close()  # type: ignore[attr-defined]
+    results.close()
