@@ -87,7 +87,7 @@ def refiner(project: Path, params: RefineParams) -> Refiner:
     heatmaps = open_artifact(project / "artifacts/heatmaps.zarr")
     index = ImageIndex.open(project / "artifacts/index", project)
     maps = ConceptMaps(heatmaps, heatmaps.layers[0])
-    return Refiner(params, index, maps, [0] * len(maps.maps))
+    return Refiner.of_all(params, index, maps, [0] * len(maps.maps))
 
 
 RESOURCES = make_resources("auto", 0, "auto", "")

@@ -89,7 +89,7 @@ class Collection:
         if params is None:
             yield from (self.maps.shares(entry) for entry in entries)
             return
-        refiner = Refiner(params, self.index, self.maps, [0] * len(entries))
+        refiner = Refiner.of_all(params, self.index, self.maps, [0] * len(entries))
         for entry, rows in zip(entries, refiner.refined(entries, RESOURCES), strict=True):
             h, w = (int(side) for side in self.maps.maps.grid_hw[entry])
             yield np.ascontiguousarray(rows.T.reshape(-1, h, w))

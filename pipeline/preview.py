@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.concept_maps import ConceptMaps, entry_sets
+from stages.concept_maps import ConceptMaps, entry_sets, workers_within
 from stages.image_index import ImageIndex
 from stages.images import decode_rgb, resize_rgb, target_shape
 from stages.parallel import torch_threads_kept
-from stages.refine import REFINE, RefineParams, Refiner
+from stages.refine import REFINE, VALUE_BYTES, RefineParams, Refiner
 from stages.report.colours import Colour, colour
 from stages.report.overlays import heat_picture, mask_picture
 from stages.stage import Resources, StageError, gather_inputs
@@ -70,7 +70,7 @@ def preview(
     """
     inputs = gather_inputs(REFINE, project)
     heatmaps = open_artifact(inputs["heatmaps"])
-    index = ImageIndex.open(inputs["index"], project, heatmaps.images)
+    index = ImageIndex.open(inputs["index"], project, heatmaps)
     maps = ConceptMaps(heatmaps, heatmaps.layers[0])
     ks = sorted({column[0] for column in maps.columns})
     if k and k not in ks:
@@ -80,14 +80,20 @@ def preview(
     sets = entry_sets(heatmaps)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
     entries = [_entry(index, maps, image, image_set) for image in images]
-    refiner = Refiner(params, index, maps, set_of)
+    # these columns only, and one image after the other
+    refiner = Refiner(params, index, maps, set_of, columns)
+    sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw[entries]]
+    needed = refiner.bytes_per_image(entries)
+    workers_within(resources, sizes, maps.maps.channels, VALUE_BYTES, needed)
+    device = resources.torch_device()
     with torch_threads_kept():
-        refined = [rows[:, columns] for rows in refiner.refined(entries, resources)]
         tasks = [refiner.task(entry) for entry in entries]
+        refined = [refiner.of_task(task, device) for task in tasks]
     if params.binarise == "half":
         starts = np.full(k, 0.5)
     else:  # the stage takes that of the whole set
-        starts = np.percentile(np.concatenate(refined), params.percentile, axis=0)
+        values = np.concatenate([q.reshape(k, -1) for q in refined], axis=1)
+        starts = np.percentile(values, params.percentile, axis=1)
     strips: list[Image.Image] = []
     for entry, task, q in zip(entries, tasks, refined, strict=True):
         photo = _photo(index, int(maps.maps.image_ids[entry]))
@@ -95,13 +101,12 @@ def preview(
         before = maps.thresholds[set_of[entry]]
         name = index.names[int(maps.maps.image_ids[entry])]
         for factor, column in enumerate(columns):
-            size = task.image.shape[:2]
             row = _Row(
                 f"{name}   factor {factor + 1} of {k}",
                 colour(factor),
                 shares[column],
-                task.probability[column],
-                q[:, factor].reshape(size),
+                task.probability[factor],
+                q[factor],
                 float(before[column]),
             )
             strips.append(_strip(photo, row, float(starts[factor])))

@@ -119,7 +119,7 @@ def _check_recipe(before: Path, now: Path, layer: str) -> None:
 def _write_page(
     out: Path, maps: ConceptMaps, concepts: Concepts, set: str, resources: Resources
 ) -> Path:
-    index = ImageIndex.open(out / INDEX.writes, out, maps.artifact.images)
+    index = ImageIndex.open(out / INDEX.writes, out, maps.artifact)
     shutil.rmtree(out / PICTURES, ignore_errors=True)  # of photographs that are no longer there
     (out / PICTURES).mkdir()
     entries = range(len(maps.maps))

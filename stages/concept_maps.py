@@ -133,17 +133,27 @@ def workers_within(
     values = max((h * w for h, w in sizes), default=1) * columns
     # `ordered_map` has up to two results per worker under way, and those that wait to be written
     # are two more; the writer holds a shard twice.
-    each = values * (value_bytes + 2 * FINISH_BYTES) + image_bytes
+    maps_bytes = values * (value_bytes + 2 * FINISH_BYTES)
+    each = maps_bytes + image_bytes
     fixed = _resident() + 2 * SHARD_BYTES
     fitting = (resources.memory - fixed) // each
     if fitting < 1:
+        remedy = (
+            "lower heatmaps.long_side, ask for fewer k and seeds"
+            if maps_bytes >= image_bytes
+            else "make the largest photographs smaller, lower refine.working_side"
+        )
         raise StageError(
-            f"the maps of the largest image need about {(fixed + each) / 2**20:.0f} MiB "
-            f"({fixed / 2**20:.0f} MiB of them for libraries and shards), the budget is "
-            f"{resources.memory / 2**20:.0f} MiB: lower heatmaps.long_side, ask for fewer k and "
-            "seeds, or raise --memory"
+            f"the largest image needs about {_mib(fixed + each)} MiB ({_mib(fixed)} for libraries "
+            f"and shards, {_mib(maps_bytes)} for its maps, {_mib(image_bytes)} for its pixels and "
+            f"what is computed from them), the budget is {_mib(resources.memory)} MiB: {remedy}, "
+            "or raise --memory"
         )
     return min(resources.workers, int(fitting))
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f}"
 
 
 def _resident() -> int:
@@ -163,6 +173,7 @@ def inherited_attrs(artifact: Artifact) -> dict[str, Any]:
     return {
         "layers": artifact.layers,
         "images": artifact.images,
+        "contents": artifact.attrs["contents"],
         "sets": artifact.sets,
         "problems": artifact.attrs["problems"],
         "columns": artifact.attrs["columns"],

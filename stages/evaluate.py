@@ -90,7 +90,7 @@ class _SetTruth:
 def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
     factors = open_artifact(inputs["factorize"])
-    index = ImageIndex.open(inputs["index"], inputs.project, factors.images)
+    index = ImageIndex.open(inputs["index"], inputs.project, factors)
     opened = {kind: open_artifact(inputs[stage]) for kind, stage in KINDS.items()}
     damaged: dict[str, str] = {}
     scores: list[dict[str, Any]] = []

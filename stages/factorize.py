@@ -93,6 +93,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         fingerprint=work.fingerprint,
         layers=activations.layers,
         images=activations.images,
+        contents=activations.attrs["contents"],
         sets=positions,
         problems=params.problems,
         columns=params.columns,

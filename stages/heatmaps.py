@@ -42,7 +42,7 @@ class HeatmapsParams:
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
     factors = open_artifact(inputs["factorize"])
-    index = ImageIndex.open(inputs["index"], inputs.project, factors.images)
+    index = ImageIndex.open(inputs["index"], inputs.project, factors)
     group = create_artifact(
         work.path,
         stage="heatmaps",

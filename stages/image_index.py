@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.datasets import Dataset, open_dataset
 from stages.stage import StageError
 from stages.tables import read_table
+from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
 
@@ -40,18 +41,19 @@ class ImageIndex:
     attrs: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path, project: Path, images: Sequence[str] | None = None) -> "ImageIndex":
+    def open(cls, path: Path, project: Path, made: Artifact | None = None) -> "ImageIndex":
         """Open the index artifact at `path` of the project in folder `project`.
 
         Parameters
         ----------
-        images : sequence of str, optional
-            Image names of an artifact that is used together with it.
+        made : Artifact, optional
+            An artifact that is used together with it.
 
         Raises
         ------
         StageError
-            When that artifact was made from another index: its image ids mean other images.
+            When that artifact was made from other images: its image ids, or the maps of an image
+            that has been replaced since, mean something else.
         """
         attrs = read_attrs(path)
         if attrs is None:
@@ -68,7 +70,7 @@ class ImageIndex:
             dataset=open_dataset(attrs["reader"], base / attrs["root"], attrs["options"]),
             attrs=attrs,
         )
-        if images is not None and list(images) != index.names:
+        if made is not None and made.attrs.get("contents") != index.contents:
             raise StageError(
                 f"{path}: was made after the artifacts that are used with it, of other images; "
                 "`dff run` makes all that is needed in order"
@@ -79,6 +81,12 @@ class ImageIndex:
     def names(self) -> list[str]:
         """Image names by image id."""
         return [str(name) for name in self.images["name"]]
+
+    @cached_property
+    def contents(self) -> str:
+        """Digest of the images' names and contents and of their sets; artifacts record it."""
+        images = list(zip(self.names, self.images["sha256"], strict=True))
+        return listing_digest([*images, *((name, str(ids)) for name, ids in self.sets.items())])
 
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width) in pixels, as a person sees the image."""
@@ -110,10 +118,10 @@ class ImageIndex:
         except OSError as error:
             raise StageError(
                 f"{path}: cannot be read ({error.strerror}); it was there when the index was made: "
-                "put it back or run `dff index` again"
+                "put it back, or `dff run` goes on without it"
             ) from error
         if hashlib.sha256(content).digest() != self.hashes[image_id].tobytes():
-            raise StageError(f"{path}: has changed since the index was made; run `dff index` again")
+            raise StageError(f"{path}: has changed since the index was made; `dff run` sees to it")
         return content
 
     def members(self) -> tuple[list[int], dict[str, list[int]]]:

@@ -69,10 +69,15 @@ class RefineParams:
         check_choices(self)
         if self.iterations < 0 or not 0 <= self.percentile <= 100:
             raise ValueError("iterations must be at least 0, percentile between 0 and 100")
-        above = ("eps", "colour_sigma", "colour_reach", "gaussian_sxy")
-        for name in (*above, "bilateral_sxy", "bilateral_srgb"):
+        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be above 0")
+        # below these the numbers they divide leave the range of floating point
+        for name, least in (("eps", 1e-10), ("colour_sigma", 1e-3), ("colour_reach", 1e-3)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least {least}")
+        if self.weight < 0:
+            raise ValueError(f"weight: {self.weight} must be at least 0")
         if not 0 < self.radius <= 1:
             raise ValueError(f"radius: {self.radius} is not a share between 0 and 1")
         if self.working_side < 0 or self.colour_weight < 0 or self.colour_cells < 1:
@@ -99,12 +104,22 @@ class Refiner:
         The heat maps.
     set_of : sequence of int
         Each entry's image set, by its place among the sets.
+    columns : sequence of int
+        Those that are refined.
     """
 
     params: RefineParams
     index: ImageIndex
     maps: ConceptMaps
     set_of: Sequence[int]
+    columns: Sequence[int]
+
+    @classmethod
+    def of_all(
+        cls, params: RefineParams, index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int]
+    ) -> "Refiner":
+        """A refiner of every column."""
+        return cls(params, index, maps, set_of, range(maps.maps.channels))
 
     def task(self, entry: int) -> Task:
         """Read an entry's image and heat maps.
@@ -119,15 +134,16 @@ class Refiner:
         from stages.algorithms.mean_field import unary
 
         torch.set_num_threads(1)
-        heat = torch.from_numpy(self.maps.shares(entry))  # [columns, h, w]
-        thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]])
+        columns = list(self.columns)
+        heat = torch.from_numpy(self.maps.shares(entry)[columns])  # [columns, h, w]
+        thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]][columns])
         image_id = int(self.maps.maps.image_ids[entry])
         try:
             image = decode_rgb(self.index.read(image_id))
         except ImageError as error:
             raise StageError(
                 f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
-                "this another version of Pillow? run `dff index` again"
+                "this another version of Pillow? `dff run` checks them anew"
             ) from error
         size = int(heat.shape[1]), int(heat.shape[2])
         return Task(resize_rgb(image, size), unary(heat, thresholds).numpy())
@@ -159,6 +175,14 @@ class Refiner:
     def _on_cpu(self, entry: int) -> Rows:
         return _rows(self.guided([self.task(entry)], "cpu")[0])
 
+    def of_task(self, task: Task, device: str) -> NDArray[np.float32]:
+        """Refined probabilities ``[columns, h, w]`` of one image, in this process."""
+        if self.params.method == "none":
+            return task.probability
+        if self.params.method == "densecrf":
+            return dense_crf_of(self.params, task)
+        return self.guided([task], device)[0]
+
     def guided(self, tasks: Sequence[Task], device: str) -> list[NDArray[np.float32]]:
         """Refined probabilities ``[columns, h, w]`` of images of one size, at once."""
         import torch
@@ -187,24 +211,28 @@ class Refiner:
             # Only joint inference cares which columns belong together; apart, all go at once.
             if params.joint:
                 q = torch.empty_like(p)
-                for k, seed in self.maps.artifact.attrs["problems"]:
-                    columns = self.maps.columns_of(k, seed)
-                    q[:, columns] = refine(p[:, columns])
+                for problem in self.maps.artifact.attrs["problems"]:
+                    of_one = self.maps.columns_of(*problem)
+                    places = [i for i, column in enumerate(self.columns) if column in of_one]
+                    if places:
+                        q[:, places] = refine(p[:, places])
             else:
                 q = refine(p)
             # A factor that is absent stays absent, whatever the floor of the probabilities.
             q = q * (p > 0).flatten(2).any(dim=2)[..., None, None]
         return list(q.cpu().numpy())
 
-    def bytes_per_image(self) -> int:
-        """What one image needs besides its maps' values."""
-        pixels = max(int(h) * int(w) for h, w in self.maps.maps.grid_hw)
-        ids = self.maps.maps.image_ids
+    def bytes_per_image(self, entries: Sequence[int] | None = None) -> int:
+        """What the largest image, of all or of some entries, needs besides its maps' values."""
+        some = slice(None) if entries is None else list(entries)
+        sizes = self.maps.maps.grid_hw[some]
+        pixels = int(sizes.prod(axis=1, dtype=np.int64).max(initial=1))
+        ids = self.maps.maps.image_ids[some]
         source = int(self.index.sizes[ids].prod(axis=1).max(initial=0))
         needed = PIXEL_BYTES * source + GUIDE_BYTES * pixels
         if self.params.method == "densecrf":
             return needed + LATTICE_BYTES * pixels + PROCESS
-        side = self.params.working_side or int(self.maps.maps.grid_hw.max())
+        side = self.params.working_side or int(sizes.max())
         worked = min(pixels, side**2)
         # kernel, exponent and features, and a dozen float64 of the guided filter
         return needed + worked * (3 * 4 * min(self.params.colour_cells**2, worked) + 12 * 8)
@@ -215,7 +243,7 @@ class Refiner:
 
         free, _ = torch.cuda.mem_get_info(device)
         pixels = max(int(h) * int(w) for h, w in self.maps.maps.grid_hw)
-        each = self.bytes_per_image() + 2 * VALUE_BYTES * pixels * self.maps.maps.channels
+        each = self.bytes_per_image() + 2 * VALUE_BYTES * pixels * len(self.columns)
         return max(1, min(BATCH, int(0.7 * free) // each))
 
 
@@ -257,7 +285,7 @@ def dense_crf_of(params: RefineParams, task: Task) -> NDArray[np.float32]:
 def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.stage.Stage.run`."""
     heatmaps = open_artifact(inputs["heatmaps"])
-    index = ImageIndex.open(inputs["index"], inputs.project, heatmaps.images)
+    index = ImageIndex.open(inputs["index"], inputs.project, heatmaps)
     group = create_artifact(
         work.path,
         stage="refine",
@@ -274,7 +302,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     with track("refine", total, "maps") as advance, torch_threads_kept():
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
-            refiner = Refiner(params, index, maps, set_of)
+            refiner = Refiner.of_all(params, index, maps, set_of)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
             columns = maps.maps.channels
             workers = workers_within(

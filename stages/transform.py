@@ -78,7 +78,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     """See `stages.stage.Stage.run`."""
     activations, factors = open_artifact(inputs["extract"]), open_artifact(inputs["factorize"])
     known = ConceptMaps(open_artifact(inputs["heatmaps"]), params.layer)
-    index = ImageIndex.open(inputs["index"], inputs.project, activations.images)
+    index = ImageIndex.open(inputs["index"], inputs.project, activations)
     columns = columns_of(known, params.set, params.k)
     rank = list(factors.sets).index(params.set)
     ragged = activations.ragged(params.layer)
@@ -92,6 +92,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         fingerprint=work.fingerprint,
         layers=[params.layer],
         images=activations.images,
+        contents=index.contents,
         sets={params.set: list(range(len(ragged)))},
         problems=[known.columns[columns[0]][:2]],
         columns=[known.columns[column] for column in columns],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from skimage.color import rgb2lab
 from torch import Tensor
@@ -154,5 +153,5 @@ def _features(image: Tensor, middle: Tensor, size: tuple[int, int], term: Colour
 
 def _lab(image: Tensor) -> Tensor:
     """CIE Lab of RGB images ``[..., 3, h, w]``, float64."""
-    values = np.asarray(image.detach().cpu(), dtype=np.float64)
+    values = image.detach().double().cpu().numpy()
     return torch.from_numpy(rgb2lab(values, channel_axis=-3)).to(image.device)

@@ -259,10 +259,13 @@ def resized(values: Tensor, size: tuple[int, int]) -> Tensor:
     return planes.reshape(*values.shape[:-2], *size)
 
 
+@torch.no_grad()
 def guided_filter(
     guide: Tensor, signal: Tensor, radius: int, eps: float, subsample: int = 1
 ) -> Tensor:
     """Smooth a signal without crossing the edges of a colour image (He et al., eqs. 19-21).
+
+    No gradients are kept.
 
     Parameters
     ----------

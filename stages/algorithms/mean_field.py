@@ -33,7 +33,7 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
 
     Parameters
     ----------
-    heat : Tensor [..., n, h, w], floating point
+    heat : Tensor [..., n, h, w], floating point, finite
         Upsampled coefficients, in any unit. Negative values (PCA has them) count as 0.
     threshold : Tensor [n]
         One per factor, in the same unit; the set's percentile, not the image's.
@@ -64,6 +64,7 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     return h.div_(h + scale).mul_(present)
 
 
+@torch.no_grad()
 def mean_field(
     guide: Tensor,
     probability: Tensor,
@@ -88,7 +89,7 @@ def mean_field(
 
     All updates but the last are made at the working resolution. The last one is made at full
     resolution: the filters' local linear models are interpolated and applied to the full image
-    (`Guide.fit`), so that the result has its edges.
+    (`Guide.fit`), so that the result has its edges. No gradients are kept.
 
     Parameters
     ----------

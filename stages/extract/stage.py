@@ -55,7 +55,8 @@ from store.artifact import layer_key, write_record
 from store.layout import CHUNK_BYTES
 from store.staging import disk_errors
 
-VERSION = 2
+# Part of what decides about activations; the stage's version also says what else is recorded.
+RECIPE = 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _extract(
     )
     needs = _needs(params, index, order, device)
     lanes = needs.lanes_within(resources.memory, resources.workers)
-    recipes = recipes_of(params, VERSION, backbone)
+    recipes = recipes_of(params, RECIPE, backbone)
     begin = partial(
         create_artifact,
         place,
@@ -131,6 +132,7 @@ def _extract(
         fingerprint=work.fingerprint,
         layers=params.layers,
         images=index.names,
+        contents=index.contents,
         sets={name: order.positions(ids) for name, ids in index.sets.items()},
         backbone=params.backbone,
         nodes=[recipe["node"] for recipe in recipes.values()],
@@ -285,7 +287,7 @@ def _weights(weights: str, project: Path) -> str:
 
 EXTRACT: Stage[ExtractParams] = Stage(
     name="extract",
-    version=VERSION,
+    version=3,
     params=ExtractParams,
     reads={"index": Path("artifacts/index")},
     writes=Path("artifacts/activations.zarr"),

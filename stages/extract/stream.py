@@ -114,7 +114,7 @@ class Stream:
         except ImageError as error:
             raise StageError(
                 f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
-                "this another version of Pillow? run `dff index` again"
+                "this another version of Pillow? `dff run` checks them anew"
             ) from error
         return normalise(rgb, self.backbone.mean, self.backbone.std)
 

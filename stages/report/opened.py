@@ -49,7 +49,7 @@ class Opened:
         evaluation = inputs["evaluate"]
         text = {"layer": str, "set": str, "maps": str}
         factors = open_artifact(inputs["factorize"])
-        index = ImageIndex.open(inputs["index"], inputs.project, factors.images)
+        index = ImageIndex.open(inputs["index"], inputs.project, factors)
         return cls(
             index=index,
             factors=factors,

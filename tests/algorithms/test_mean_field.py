@@ -248,3 +248,13 @@ def test_unary_of_the_smallest_threshold_is_finite():
 def test_refuses_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_any_floating_point_and_no_gradients(dtype):
+    guide, p = example(6, 6)
+    found = mean_field(guide.to(dtype), p.to(dtype).requires_grad_(), 2)
+    assert found.dtype == dtype and not found.requires_grad
+    assert ((found >= 0) & (found <= 1)).all()
+    filtered = guided_filter(guide.to(dtype), p.to(dtype).requires_grad_(), 2, 1e-2)
+    assert filtered.dtype == dtype and not filtered.requires_grad

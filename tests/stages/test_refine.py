@@ -1,6 +1,7 @@
 """refine where images, maps or the machine are not as they usually are."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 from typer.testing import Result
@@ -128,7 +130,7 @@ def test_an_image_that_changed_is_named(
     before = path.read_bytes()
     Image.fromarray(noise(64, 64, 3)).save(path)
     line = message(dff("refine"))
-    assert "more discs/3.png: has changed since the index was made; run `dff index` again" in line
+    assert "more discs/3.png: has changed since the index was made; `dff run` sees to it" in line
     path.unlink()
     assert "more discs/3.png: cannot be read" in message(dff("refine"))
     assert not (project / "artifacts/refined.zarr").exists()
@@ -150,4 +152,64 @@ def test_memory_too_small_for_one_image_is_refused_beforehand(project: Path, dff
     for stage in STAGES[:4]:
         assert dff(stage.name).exit_code == 0
     line = message(dff("refine", "--memory", "300MiB"))
-    assert "the budget is 300 MiB" in line and "lower heatmaps.long_side" in line
+    assert "the budget is 300 MiB" in line and "raise --memory" in line
+    assert "the budget is 300 MiB" in message(
+        dff("refine", "--preview", "images/discs/1.png", "--memory", "300MiB")
+    )
+
+
+def test_a_huge_photograph_is_what_the_refusal_names(
+    project: Path, photographs: Path, dff: Dff
+) -> None:
+    """Its maps are as small as all others'; it is the photograph that takes memory."""
+    Image.fromarray(noise(300, 400, 3)).resize((12000, 9000)).save(
+        photographs / "images/discs/huge.jpg"
+    )
+    for stage in STAGES[:4]:
+        assert dff(stage.name).exit_code == 0
+    free = psutil.Process().memory_info().rss // 2**20 + 300
+    line = message(dff("refine", "--memory", f"{free}MiB"))
+    pixels = re.search(r"(\d+) for its pixels", line)
+    # decoded and resized it is three times 12 000 x 9 000 x 3 bytes, 927 MiB
+    assert pixels and 927 <= int(pixels[1]) < 1000
+    assert "make the largest photographs smaller" in line
+
+
+def test_photographs_that_changed_places_are_not_refined_with_each_others_heat(
+    project: Path, photographs: Path, dff: Dff
+) -> None:
+    for stage in STAGES[:5]:
+        assert dff(stage.name).exit_code == 0
+    one, other = (photographs / f"images/discs/{i}.png" for i in (0, 1))
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    assert dff("index").exit_code == 0
+    for command in (["heatmaps"], ["refine"], ["refine", "--preview", "discs/1.png"], ["evaluate"]):
+        line = message(dff(*command))
+        assert "artifacts/index: was made after" in line and "dff run" in line
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("eps: 0.0001", "eps: 1.0e-200"),
+        ("colour_sigma: 3.5", "colour_sigma: 1.0e-20"),
+        ("colour_reach: 0.15", "colour_reach: 1.0e-9"),
+        ("weight: 5.0", "weight: -3.0"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_one_line(
+    project: Path, dff: Dff, before: str, after: str
+) -> None:
+    edit(project, before, after)
+    assert f"params.yaml: refine.{after.partition(':')[0]}: " in message(dff("refine"))
+
+
+@pytest.mark.parametrize("least", ["eps: 1.0e-10", "colour_sigma: 0.001", "colour_reach: 0.001"])
+def test_the_smallest_numbers_still_give_probabilities(project: Path, dff: Dff, least: str) -> None:
+    name = least.partition(":")[0]
+    before = {"eps": "0.0001", "colour_sigma": "3.5", "colour_reach": "0.15"}[name]
+    edit(project, f"{name}: {before}", least)
+    for stage in STAGES[:5]:
+        assert dff(stage.name).exit_code == 0
