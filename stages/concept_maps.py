@@ -173,7 +173,7 @@ def inherited_attrs(artifact: Artifact) -> dict[str, Any]:
     return {
         "layers": artifact.layers,
         "images": artifact.images,
-        "contents": artifact.attrs["contents"],
+        "contents": artifact.attrs.get("contents"),
         "sets": artifact.sets,
         "problems": artifact.attrs["problems"],
         "columns": artifact.attrs["columns"],

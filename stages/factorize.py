@@ -93,7 +93,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         fingerprint=work.fingerprint,
         layers=activations.layers,
         images=activations.images,
-        contents=activations.attrs["contents"],
+        contents=activations.attrs.get("contents"),
         sets=positions,
         problems=params.problems,
         columns=params.columns,

@@ -350,7 +350,7 @@ def test_an_image_that_no_longer_decodes_is_one_line(
 
     monkeypatch.setattr("stages.extract.stream.decode_rgb", broken)
     line = message(dff("extract"))
-    assert "images/discs/0.png: truncated" in line and "dff index" in line
+    assert "images/discs/0.png: truncated" in line and "dff run" in line
 
 
 def test_reuse_can_be_refused(project: Path, dff: Dff, passes: list[int]) -> None:
