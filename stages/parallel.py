@@ -60,8 +60,9 @@ def ordered_map(
                 "the work so far is kept"
             ) from error
         finally:
-            for future in waiting:
-                future.cancel()
+            if cluster:
+                for future in waiting:
+                    future.cancel()
 
 
 @contextmanager
@@ -78,14 +79,19 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
             ) from error
         with client:
             yield client.get_executor(pure=False), max(1, len(client.nthreads()))
-    elif kind == "threads":
-        with ThreadPoolExecutor(workers) as executor:
-            yield executor, workers
+        return
+    if kind == "threads":
+        local: Executor = ThreadPoolExecutor(workers)
     else:
         # spawn: a forked child inherits locks that torch's threads may hold
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as executor:
-            yield executor, workers
+        local = ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        yield local, workers
+    finally:
+        # Cancelling one by one and then shutting down hangs a pool of processes now and then
+        # (python/cpython#94440, mended in Python 3.11.3).
+        local.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arithmetic import fail_at_three, slow_square
-from stages.parallel import ordered_map
+from stages.parallel import Kind, ordered_map
 from stages.stage import StageError
 
 
@@ -16,8 +16,9 @@ from stages.stage import StageError
 def cluster() -> Iterator[str]:
     from distributed import LocalCluster
 
+    # port 0: another process of this test run may have a cluster, too
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as local:
         yield local.scheduler_address
 
@@ -44,6 +45,17 @@ def test_an_exception_comes_at_its_place(mapped: Callable[..., Iterator[Any]]) -
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_leaving_early_waits_for_no_more_than_what_runs(kind: Kind) -> None:
+    """With work queued behind it, as after Ctrl-C; a pool of processes must not hang."""
+    for _ in range(5):
+        results = ordered_map(slow_square, range(50), workers=2, ahead=20, kind=kind)
+        assert next(results) == 0
+        began = time.monotonic()
+        results.close()
+        assert time.monotonic() - began < 5, "40 are queued; all of them would take longer"
 
 
 def test_a_cluster_that_is_not_there() -> None:
