@@ -27,9 +27,9 @@ from benchmarks.common import make_project, report, run_dff
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from pipeline.resources import make_resources
-from stages.algorithms.masks import binarise
-from stages.algorithms.metrics import OverlapCounts
-from stages.concept_maps import ConceptMaps, entry_sets, resized_columns
+from stages.algorithms.masks import binarise, resize_masks
+from stages.algorithms.metrics import RegionCounts
+from stages.concept_maps import ConceptMaps, entry_sets
 from stages.image_index import ImageIndex
 from stages.refine import RefineParams, Refiner
 from stages.stage import execute
@@ -107,16 +107,15 @@ def object_iou(project: Path, params: RefineParams) -> float:
     """IoU of k = 1 with the object, per cent, q >= 0.5."""
     one = refiner(project, params)
     entries = entry_sets(one.maps.artifact)[0]
-    counts = OverlapCounts(1, 1)
+    counts = RegionCounts(1)
     for entry, rows in zip(entries, one.refined(entries, RESOURCES), strict=True):
         h, w = (int(side) for side in one.maps.maps.grid_hw[entry])
         name = one.index.names[int(one.maps.maps.image_ids[entry])]
         truth = one.index.dataset.ground_truth(name, "")
         assert truth.whole is not None
-        masks = binarise(rows, 0.5).reshape(h, w, 1)
-        sized = resized_columns(masks.astype(np.float32), truth.whole.shape)
-        counts.add(sized >= 0.5, truth.whole[None])
-    return float(100 * counts.iou_single()[0, 0])
+        sized = resize_masks(binarise(rows, 0.5).reshape(1, h, w), truth.whole.shape)
+        counts.add(sized, {"object": truth.whole})
+    return float(100 * counts.iou({"object"})[0])
 
 
 def stage_row(project: Path, label: str, **options: str) -> dict[str, Any]:

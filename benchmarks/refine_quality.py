@@ -27,9 +27,9 @@ from benchmarks.common import make_project, report
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from pipeline.resources import make_resources
-from stages.algorithms.masks import binarise
-from stages.algorithms.metrics import OverlapCounts, best_part_quality
-from stages.concept_maps import ConceptMaps, entry_sets, resized_columns
+from stages.algorithms.masks import binarise, resize_masks
+from stages.algorithms.metrics import RegionCounts, best_part_quality
+from stages.concept_maps import ConceptMaps, entry_sets
 from stages.image_index import ImageIndex
 from stages.refine import RefineParams, Refiner
 from stages.stage import Resources, execute
@@ -105,16 +105,14 @@ def scores(
 ) -> dict[int, float]:
     """By k: the object's IoU for 1, best-part quality above, over images and their maps."""
     columns = collection.maps.columns
-    counts = OverlapCounts(len(columns), 1 + len(collection.regions))
+    counts = RegionCounts(len(columns))
     for image, values in maps:
         truth = collection.index.dataset.ground_truth(image, collection.name)
         assert truth.whole is not None
-        empty = np.zeros_like(truth.whole)
-        regions = [truth.whole, *(truth.parts.get(name, empty) for name in collection.regions)]
         masks = binarise(np.ascontiguousarray(values), starts)
-        sized = resized_columns(np.moveaxis(masks, 0, -1).astype(np.float32), truth.whole.shape)
-        counts.add(sized >= 0.5, np.stack(regions))
-    iou = 100 * counts.iou_single()
+        sized = resize_masks(masks, truth.whole.shape)
+        counts.add(sized, {"object": truth.whole, **truth.parts})
+    iou = 100 * counts.iou_single(["object", *collection.regions])
     found = {}
     for k in sorted({column[0] for column in columns}):
         seeds = sorted({seed for of, seed, _ in columns if of == k})

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.dvc import DvcError, ensure_repository, repro
 from pipeline.init import PRESETS, write_params
+from pipeline.labels_file import ensure_labels
 from pipeline.params import ParamsError, check_root, read_params
 from pipeline.registry import BY_NAME, STAGES
 from pipeline.resources import ResourceError, make_resources
@@ -183,10 +184,12 @@ def run(
     The same as `dvc repro`, after checking params.yaml and with the resources given here. A run
     that was interrupted goes on where it stopped.
     """
-    check_root(project, read_params(project)["index"].root)
+    params = read_params(project)
+    check_root(project, params["index"].root)
     # refuse bad ones before the first stage
     checked = make_resources(device, workers, memory, cluster, store)
     ensure_repository(project)
+    ensure_labels(project / params["evaluate"].labels)
     resources = {
         "DFF_DEVICE": device,
         "DFF_WORKERS": str(workers),
@@ -228,6 +231,37 @@ def transform(
     with interruptible():
         page = transform_folder(project, folder, set, k, layer, target, resources)
     print(page)
+
+
+@app.command(rich_help_panel="Pipeline")
+def label(
+    project: Project = Path(),
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Name them by coverage on a few annotated images.")
+    ] = False,
+    images: Annotated[int, typer.Option(min=1, help="For --auto: images looked at, per set.")] = 5,
+    force: Annotated[bool, typer.Option(help="Replace labels that are there.")] = False,
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Name the factors: write labels.yaml, which evaluate uses instead of coverage.
+
+    Alone it writes a file with every factor of the first layer and seed, to be filled in by hand
+    while looking at the report. With --auto the names come from coverage (eq. 7) on the raw masks
+    of a few images of each set; evaluate then runs on all the others, and prints its scores.
+    """
+    # imported here: the other commands need none of it
+    from pipeline.label import blank_labels, evaluate_labels, label_automatically
+
+    resources = make_resources("cpu", workers, memory, "")
+    with interruptible():
+        params = read_params(project)["evaluate"]
+        if auto:
+            path = label_automatically(project, params, images, resources, force=force)
+            print(path)
+            evaluate_labels(project, params, resources)
+        else:
+            print(blank_labels(project, params, force=force))
 
 
 @app.command(rich_help_panel="Pipeline")

@@ -11,6 +11,7 @@ from pipeline.registry import BY_NAME
 from stages.image_index import ImageIndex
 from stages.tables import read_table
 from store import ArtifactMissing
+from store.artifact import read_attrs
 
 
 def print_summary(project: Path) -> None:
@@ -26,10 +27,15 @@ def print_summary(project: Path) -> None:
     if not page.exists():
         raise ArtifactMissing(f"{page}: not there yet; run `dff run`")
     console = Console(markup=False, highlight=False)
-    quality = read_table(evaluation / "quality.csv")
-    if len(quality):
+    text = {"layer": str, "set": str, "maps": str}
+    quality = read_table(
+        evaluation / "quality.csv", dtype=text, keep_default_na=False, na_values=""
+    )
+    if quality["object_iou"].notna().any():
         console.print(_table(quality))
-    else:
+    if quality["corloc"].notna().any():
+        console.print(_corloc(evaluation))
+    if quality.empty:
         metrics = json.loads((evaluation / "metrics.json").read_text())
         console.print(
             f"{metrics['images']} images; no ground truth of masks or parts, so no scores"
@@ -46,10 +52,35 @@ def _table(quality: pd.DataFrame) -> Table:
     )
     for (layer, name, k), group in quality.groupby(["layer", "set", "k"], sort=False):
         scores = group.set_index("maps")[["object_iou", "part_iou"]].astype(float)
+        if scores.isna().all(axis=None):
+            continue
         cells = [
             f"{float(scores[score][kind]):.1f}"
             for score in ("object_iou", "part_iou")
             for kind in ("raw", "refined")
         ]
         table.add_row(str(layer), str(name), str(k), *cells)
+    return table
+
+
+def _corloc(evaluation: Path) -> Table:
+    """Per class and the mean over the classes, of the first seed; hits/total in brackets."""
+    exclude = (read_attrs(evaluation) or {}).get("exclude")
+    table = Table("layer", "k", "set", "CorLoc % (hits/total)", "refined", box=None)
+    if exclude:
+        table.title = f"boxes by shape; images left out: {exclude}"
+    chosen = read_table(evaluation / "foreground.parquet")
+    chosen = chosen[(chosen["rule"] == "shape") & chosen["corloc"].notna()]
+    chosen = chosen[chosen["seed"] == chosen["seed"].iloc[0]]
+    for (layer, k), group in chosen.groupby(["layer", "k"], sort=False):
+        for name, rows in group.groupby("set", sort=False):
+            by_kind = rows.set_index("maps")
+            cells = [
+                f"{row['corloc']:.2f} ({row['hits']}/{row['boxed']})"
+                for row in (by_kind.loc[kind] for kind in ("raw", "refined"))
+            ]
+            table.add_row(str(layer), str(k), str(name), *cells)
+        means = group.groupby("maps")["corloc"].mean()
+        cells = [f"{float(means[kind]):.2f}" for kind in ("raw", "refined")]
+        table.add_row(str(layer), str(k), "mean", *cells)
     return table

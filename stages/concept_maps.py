@@ -22,7 +22,7 @@ import pandas as pd
 import psutil
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import unpack_masks
+from stages.algorithms.masks import resize_masks, unpack_masks
 from stages.stage import Resources, StageError
 from store import Artifact, Ragged
 
@@ -72,15 +72,10 @@ class ConceptMaps:
         return resized_columns(dequantise(self.maps.map(entry)), size)
 
     def masks(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-        """Masks of one entry, bool ``[columns, h, w]``.
-
-        At another size, a pixel is inside where the interpolated mask reaches a half.
-        """
+        """Masks of one entry, bool ``[columns, h, w]``, at their own or another size."""
         inside = unpack_masks(self.bits.map(entry), len(self.columns))
-        if size is None or size == inside.shape[:2]:
-            return np.ascontiguousarray(np.moveaxis(inside, -1, 0))
-        masks: NDArray[np.bool_] = resized_columns(inside.astype(np.float32), size) >= 0.5
-        return masks
+        masks = np.ascontiguousarray(np.moveaxis(inside, -1, 0))
+        return masks if size is None else resize_masks(masks, size)
 
     @cached_property
     def boxes(self) -> pd.DataFrame:

@@ -5,11 +5,12 @@ Writes ``images.parquet`` (by image id: name, height, width, bytes, sha256, anno
 demo the scenes themselves are drawn into the artifact.
 """
 
+import difflib
 import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from stages.datasets import (
     open_dataset,
 )
 from stages.datasets.demo.scenes import write_demo
+from stages.datasets.pascal_part import merge_tables
 from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
@@ -50,6 +52,9 @@ class IndexParams:
     exclude: ExcludeRule = param(
         "difficult_or_truncated", "voc, pascal_part: leave out images with only such objects"
     )
+    together: bool = param(False, "voc: one set of all images, whatever is on them")
+    merge: str = param("sides", "pascal_part: which parts are one, sides or coarse")
+    sets: tuple[str, ...] = param((), "these image sets only; [] for all")
     max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
 
     def __post_init__(self) -> None:
@@ -57,6 +62,9 @@ class IndexParams:
             choices = ", ".join(["demo", *READERS])
             raise ValueError(f"dataset: {self.dataset!r} is unknown, choose one of {choices}")
         check_choices(self)
+        if self.merge not in merge_tables():
+            choices = ", ".join(merge_tables())
+            raise ValueError(f"merge: {self.merge!r} is unknown, choose {choices}")
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
 
@@ -88,12 +96,36 @@ def _collection(params: IndexParams, project: Path) -> Dataset:
             f"{root}: index.root holds this project's own folder; put the photographs into a "
             "folder of their own"
         )
-    options: dict[str, str] = {}
+    options: dict[str, Any] = {}
     if params.dataset in ("folder", "icoseg"):
         options = {"parts": params.parts, "whole": params.whole, "masks": params.masks}
     elif params.dataset in ("voc", "pascal_part"):
         options = {"split": params.split, "exclude": params.exclude}
+        own = "together" if params.dataset == "voc" else "merge"
+        options[own] = getattr(params, own)
     return open_dataset(params.dataset, project / params.root, options)
+
+
+def _chosen(params: IndexParams, dataset: Dataset) -> list[FoundImage]:
+    """The images of the sets that the params ask for.
+
+    Raises
+    ------
+    DatasetError
+        When the collection has no such set.
+    """
+    images = list(dataset.images())
+    if not params.sets:
+        return images
+    known = sorted({name for image in images for name in image.sets})
+    for name in params.sets:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise DatasetError(f"{dataset.root}: no image set {name!r} (index.sets); {hint}")
+    wanted = set(params.sets)
+    kept = [(image.name, tuple(s for s in image.sets if s in wanted)) for image in images]
+    return [FoundImage(name, sets) for name, sets in kept if sets]
 
 
 def sources(params: IndexParams, project: Path) -> str:
@@ -102,7 +134,7 @@ def sources(params: IndexParams, project: Path) -> str:
         return f"demo {DEMO_IMAGES_PER_SET} {DEMO_SEED}"
     dataset = _collection(params, project)
     paths: list[Path] = []
-    for found in dataset.images():
+    for found in _chosen(params, dataset):
         paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
     # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
     digests = ordered_map(file_digest, paths, workers=8)
@@ -119,7 +151,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         dataset: Dataset = FolderDataset(work.path / "scenes")
     else:
         dataset = _collection(params, inputs.project)
-    found = list(dataset.images())
+    found = _chosen(params, dataset)
     checked: list[_Checked] = []
     with track("index", len(found), "images") as advance:
         check = partial(_check, dataset)
@@ -194,7 +226,7 @@ def _write_tables(folder: Path, good: list[_Checked], failed: list[_Checked]) ->
 
 INDEX: Stage[IndexParams] = Stage(
     name="index",
-    version=1,
+    version=2,
     params=IndexParams,
     reads={},
     writes=Path("artifacts/index"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from scipy import ndimage
 
 # A float32 in [0, 1] has at most 30 bits that are not always 0: two halves.
@@ -160,6 +161,30 @@ def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def unpack_masks(packed: NDArray[np.uint8], factors: int) -> NDArray[np.bool_]:
     """Inverse of `pack_masks`: bool ``[..., factors]``."""
     return np.unpackbits(packed, axis=-1, count=factors, bitorder="little").view(np.bool_)
+
+
+def resize_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Masks at another size: inside is where the interpolated mask reaches a half.
+
+    Bilinear where it grows, the mean under a triangle where it shrinks (Pillow's ``BILINEAR``).
+
+    Parameters
+    ----------
+    masks : bool [factors, h, w]
+    size : (height, width)
+
+    Returns
+    -------
+    bool [factors, height, width]
+    """
+    if masks.shape[1:] == tuple(size):
+        return masks
+    sized = np.empty((len(masks), *size), dtype=np.bool_)
+    for target, mask in zip(sized, masks, strict=True):
+        levels = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+        larger = levels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        np.greater_equal(np.asarray(larger), 128, out=target)
+    return sized
 
 
 @dataclass(frozen=True, eq=False)

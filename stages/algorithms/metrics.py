@@ -1,188 +1,232 @@
-"""Scores of masks against annotated parts: coverage and dataset-wide IoU (paper, section 4.3).
+"""Scores of masks against annotated regions: coverage and dataset-wide IoU (paper, section 4.3).
 
 All scores are ratios of pixel sums over the images of a set, not means over images. The sums are
 integers, so images may be counted in any order and in parallel: add the accumulators with ``+``.
 
 The union of a factor's parts (eq. 8) depends on which parts belong to it (eq. 7), and parts may
-overlap, so it cannot be had from the sums of single parts: `OverlapCounts` is the first pass,
-`UnionCounts` the second.
+overlap, so it cannot be had from the sums of single parts. `RegionCounts` counts every combination
+of regions that occurs at a pixel instead; there are few, and any union is a sum of some of them.
+One pass over the masks is enough, whatever is asked afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]  # top, left, bottom, right; half-open
+Mask = NDArray[np.bool_]
+Combination = frozenset[str]
+
+_GROUP = 8  # masks, or regions, whose bits make a byte
+_BITS = np.arange(1 << _GROUP)[:, None] >> np.arange(_GROUP) & 1  # [bytes, bits]
 
 
 @dataclass(eq=False)
-class OverlapCounts:
-    """Pixel sums of every factor against every part, over the images added.
+class RegionCounts:
+    """Pixel sums of every factor's masks over the images added, by combination of regions.
 
     Parameters
     ----------
-    factors, parts : int
-        Their numbers.
+    factors : int
+        Number of masks per image.
 
     Attributes
     ----------
-    intersection : int64 [factors, parts]
-    factor_area : int64 [factors]
-    part_area : int64 [parts]
+    inside : dict of combination to int64 [factors]
+        Pixels of each factor's masks that lie in just these regions and in no others.
+    pixels : dict of combination to int
+        All pixels that lie in just these regions.
+    names : set of str
+        Regions seen so far, those without a pixel too.
     """
 
     factors: int
-    parts: int
-    intersection: NDArray[np.int64] = field(init=False)
-    factor_area: NDArray[np.int64] = field(init=False)
-    part_area: NDArray[np.int64] = field(init=False)
+    inside: dict[Combination, NDArray[np.int64]] = field(default_factory=dict)
+    pixels: dict[Combination, int] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if self.factors < 0 or self.parts < 0:
-            raise ValueError(f"factors and parts must be >= 0, got {self.factors}, {self.parts}")
-        self.intersection = np.zeros((self.factors, self.parts), dtype=np.int64)
-        self.factor_area = np.zeros(self.factors, dtype=np.int64)
-        self.part_area = np.zeros(self.parts, dtype=np.int64)
+        if self.factors < 0:
+            raise ValueError(f"factors must be >= 0, got {self.factors}")
 
-    def add(self, masks: NDArray[np.bool_], parts: NDArray[np.bool_]) -> None:
+    def add(self, masks: Mask, regions: Mapping[str, Mask]) -> None:
         """Count one image.
 
         Parameters
         ----------
         masks : bool [factors, h, w]
-        parts : bool [parts, h, w]
-            All False for a part this image does not show. Parts may overlap.
+        regions : mapping of name to bool [h, w]
+            They may overlap; a region this image does not show may be left out.
 
         Raises
         ------
         ValueError
             If shapes or dtypes do not fit.
         """
-        _check(masks, parts, self.factors, self.parts)
-        for f, mask in enumerate(masks):
-            self.factor_area[f] += np.count_nonzero(mask)
-            for p, part in enumerate(parts):
-                self.intersection[f, p] += np.count_nonzero(mask & part)
-        for p, part in enumerate(parts):
-            self.part_area[p] += np.count_nonzero(part)
+        self._check(masks, regions)
+        codes, combinations = _combinations(regions, masks.shape[1:])
+        totals = np.bincount(codes, minlength=len(combinations))
+        inside = _inside(masks.reshape(self.factors, -1), codes, len(combinations))
+        self.names |= set(regions)
+        for combination, total, shared in zip(combinations, totals, inside, strict=True):
+            self._count(combination, int(total), shared)
 
-    def __add__(self, other: OverlapCounts) -> OverlapCounts:
-        """Sums over both sets of images; ValueError if factors or parts differ in number."""
-        if not isinstance(other, OverlapCounts):
-            return NotImplemented
-        if self.intersection.shape != other.intersection.shape:
+    def _count(self, combination: Combination, total: int, shared: NDArray[np.int64]) -> None:
+        self.pixels[combination] = self.pixels.get(combination, 0) + total
+        before = self.inside.get(combination)
+        self.inside[combination] = shared if before is None else before + shared
+
+    def _check(self, masks: Mask, regions: Mapping[str, Mask]) -> None:
+        """Masks of other sizes would broadcast, and integers would be and-ed bit by bit."""
+        wrong = masks.ndim != 3 or len(masks) != self.factors or masks.dtype != np.bool_
+        for mask in regions.values():
+            wrong |= mask.shape != masks.shape[1:] or mask.dtype != np.bool_
+        if wrong:
+            found = ", ".join(f"{name} {m.dtype} {m.shape}" for name, m in regions.items())
             raise ValueError(
-                f"cannot add counts of {other.intersection.shape} (factors, parts) "
-                f"to {self.intersection.shape}"
+                f"expected bool masks [{self.factors}, h, w] and regions [h, w], got "
+                f"{masks.dtype} {masks.shape} and {found or 'no regions'}"
             )
-        total = OverlapCounts(self.factors, self.parts)
-        total.intersection = self.intersection + other.intersection
-        total.factor_area = self.factor_area + other.factor_area
-        total.part_area = self.part_area + other.part_area
+
+    def __add__(self, other: RegionCounts) -> RegionCounts:
+        """Sums over both sets of images; ValueError if the factors differ in number."""
+        if not isinstance(other, RegionCounts):
+            return NotImplemented
+        if self.factors != other.factors:
+            raise ValueError(f"cannot add counts of {other.factors} factors to {self.factors}")
+        total = RegionCounts(
+            self.factors, dict(self.inside), dict(self.pixels), self.names | other.names
+        )
+        for combination, pixels in other.pixels.items():
+            total._count(combination, pixels, other.inside[combination])
         return total
 
-    def coverage(self) -> NDArray[np.float64]:
-        """Share of each part's pixels inside each factor's masks (eq. 7).
+    def area(self) -> NDArray[np.int64]:
+        """Pixels of each factor's masks, int64 ``[factors]``."""
+        return self._sum(self.inside)
+
+    def intersection(self, regions: Collection[str]) -> NDArray[np.int64]:
+        """Pixels that each factor's masks share with the union of regions, ``[factors]``."""
+        return self._sum(c for c in self.inside if not c.isdisjoint(regions))
+
+    def region_area(self, regions: Collection[str]) -> int:
+        """Pixels of the union of regions."""
+        return sum(n for c, n in self.pixels.items() if not c.isdisjoint(regions))
+
+    def _sum(self, combinations: Iterable[Combination]) -> NDArray[np.int64]:
+        total = np.zeros(self.factors, dtype=np.int64)
+        for combination in combinations:
+            total += self.inside[combination]
+        return total
+
+    def coverage(self, regions: Sequence[str]) -> NDArray[np.float64]:
+        """Share of each region's pixels inside each factor's masks (eq. 7).
 
         Returns
         -------
-        float64 [factors, parts]
-            0 for a part without pixels.
+        float64 [factors, regions]
+            0 for a region without pixels.
         """
-        return _ratio(self.intersection, np.broadcast_to(self.part_area, self.intersection.shape))
+        return self._per_region(
+            regions, lambda one: _ratio(self.intersection({one}), self.region_area({one}))
+        )
 
-    def associate(self, threshold: float = 0.5) -> NDArray[np.bool_]:
-        """Which parts belong to which factor: coverage strictly above the threshold.
-
-        Returns
-        -------
-        bool [factors, parts]
-            A part may belong to several factors or to none.
-        """
-        return self.coverage() > threshold
-
-    def iou_single(self) -> NDArray[np.float64]:
-        """Dataset-wide IoU of each factor with each part alone (eq. 9 with one part).
+    def iou_single(self, regions: Sequence[str]) -> NDArray[np.float64]:
+        """Dataset-wide IoU of each factor with each region alone (eq. 9 with one part).
 
         Returns
         -------
-        float64 [factors, parts]
+        float64 [factors, regions]
             0 where the union is empty.
         """
-        union = self.factor_area[:, None] + self.part_area[None, :] - self.intersection
-        return _ratio(self.intersection, union)
+        return self._per_region(regions, lambda one: self.iou({one}))
 
+    def _per_region(
+        self, regions: Sequence[str], score: Callable[[str], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        scores = [score(one) for one in regions]
+        return np.stack(scores, axis=1) if scores else np.zeros((self.factors, 0))
 
-@dataclass(eq=False)
-class UnionCounts:
-    """Pixel sums of every factor against the union of its parts (eqs. 8, 9).
+    def iou(self, regions: Collection[str]) -> NDArray[np.float64]:
+        """Dataset-wide IoU of each factor with the union of regions (eqs. 8, 9), ``[factors]``.
 
-    Parameters
-    ----------
-    association : bool [factors, parts]
-        The parts of each factor: `OverlapCounts.associate`, or labels given by hand.
-
-    Attributes
-    ----------
-    intersection, union : int64 [factors]
-    """
-
-    association: NDArray[np.bool_]
-    intersection: NDArray[np.int64] = field(init=False)
-    union: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.association.ndim != 2 or self.association.dtype != np.bool_:
-            raise ValueError(
-                f"association must be bool [factors, parts], got {self.association.dtype} "
-                f"{self.association.shape}"
-            )
-        self.association = self.association.copy()
-        self.intersection = np.zeros(len(self.association), dtype=np.int64)
-        self.union = np.zeros(len(self.association), dtype=np.int64)
-
-    def add(self, masks: NDArray[np.bool_], parts: NDArray[np.bool_]) -> None:
-        """Count one image: masks bool [factors, h, w], parts bool [parts, h, w].
-
-        Raises
-        ------
-        ValueError
-            If shapes or dtypes do not fit.
+        0 where both are empty.
         """
-        _check(masks, parts, *self.association.shape)
-        for f, mask in enumerate(masks):
-            whole = parts[self.association[f]].any(axis=0)  # eq. 8
-            self.intersection[f] += np.count_nonzero(mask & whole)
-            self.union[f] += np.count_nonzero(mask | whole)
+        shared = self.intersection(regions)
+        return _ratio(shared, self.area() + self.region_area(regions) - shared)
 
-    def __add__(self, other: UnionCounts) -> UnionCounts:
-        """Sums over both sets of images; ValueError if the associations differ."""
-        if not isinstance(other, UnionCounts):
-            return NotImplemented
-        if not np.array_equal(self.association, other.association):
-            raise ValueError(
-                f"cannot add counts under different associations "
-                f"{self.association.shape} and {other.association.shape}"
-            )
-        total = UnionCounts(self.association)
-        total.intersection = self.intersection + other.intersection
-        total.union = self.union + other.union
-        return total
+    def precision(self, regions: Collection[str]) -> NDArray[np.float64]:
+        """Share of each factor's mask pixels that lie in the union of regions, ``[factors]``.
 
-    def iou(self) -> NDArray[np.float64]:
-        """Dataset-wide IoU of each factor with its parts (eq. 9).
+        0 for empty masks.
+        """
+        return _ratio(self.intersection(regions), self.area())
+
+    def accuracy(self, regions: Collection[str]) -> NDArray[np.float64]:
+        """Share of all pixels that a factor's masks label right, ground included, ``[factors]``.
+
+        The P of the co-segmentation literature (Rubinstein et al., CVPR 2013), here over the pixels
+        of all images. 0 when nothing was counted.
+        """
+        total = sum(self.pixels.values())
+        shared = self.intersection(regions)
+        wrong = self.area() + self.region_area(regions) - 2 * shared
+        return _ratio(total - wrong, total)
+
+    def associate(self, regions: Sequence[str], threshold: float = 0.5) -> NDArray[np.bool_]:
+        """Which regions belong to which factor: coverage strictly above the threshold.
 
         Returns
         -------
-        float64 [factors]
-            NaN for a factor without a part; 0 where it has parts but the union is empty.
+        bool [factors, regions]
+            A region may belong to several factors or to none.
         """
-        scores = _ratio(self.intersection, self.union)
-        scores[~self.association.any(axis=1)] = np.nan
-        return scores
+        return self.coverage(regions) > threshold
+
+
+def _combinations(
+    regions: Mapping[str, Mask], shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], list[Combination]]:
+    """Each pixel's combination of regions as a position in the list of those that occur."""
+    codes = np.zeros(int(np.prod(shape)), dtype=np.intp)
+    combinations: list[Combination] = [frozenset()]
+    names = list(regions)
+    for start in range(0, len(names), _GROUP):
+        group = names[start : start + _GROUP]
+        bits = _packed([regions[name].ravel() for name in group])
+        joined = codes << _GROUP | bits
+        occurring = np.flatnonzero(np.bincount(joined))
+        found = []
+        for value in occurring.tolist():
+            mine = {name for bit, name in enumerate(group) if value >> bit & 1}
+            found.append(combinations[value >> _GROUP] | mine)
+        place = np.zeros(int(occurring.max(initial=0)) + 1, dtype=np.intp)
+        place[occurring] = np.arange(len(occurring))
+        codes, combinations = place[joined], found
+    return codes, combinations
+
+
+def _inside(masks: Mask, codes: NDArray[np.intp], count: int) -> NDArray[np.int64]:
+    """Pixels of each mask by code, int64 ``[codes, factors]``; masks bool ``[factors, pixels]``."""
+    sums = [np.zeros((count, 0), dtype=np.int64)]
+    for start in range(0, len(masks), _GROUP):
+        group = masks[start : start + _GROUP]
+        histogram = np.bincount(codes << _GROUP | _packed(group), minlength=count << _GROUP)
+        # from how often each byte occurs to how often each of its bits does
+        sums.append(histogram.reshape(count, -1) @ _BITS[:, : len(group)])
+    return np.hstack(sums)
+
+
+def _packed(planes: Iterable[Mask]) -> NDArray[np.uint8]:
+    """Planes ``[pixels]`` as the bits of a byte each; numpy.packbits takes ten times as long."""
+    first, *others = (plane.view(np.uint8) for plane in planes)
+    bits = first.copy()
+    for bit, plane in enumerate(others, start=1):
+        bits |= plane << np.uint8(bit)
+    return bits
 
 
 def best_part_quality(iou_single: NDArray[np.float64]) -> float:
@@ -191,7 +235,7 @@ def best_part_quality(iou_single: NDArray[np.float64]) -> float:
     Parameters
     ----------
     iou_single : float64 [factors, parts]
-        As from `OverlapCounts.iou_single`, without a column for the background.
+        As from `RegionCounts.iou_single`, without a column for the background.
 
     Raises
     ------
@@ -203,48 +247,46 @@ def best_part_quality(iou_single: NDArray[np.float64]) -> float:
     return float(iou_single.max(axis=1).mean())
 
 
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes.
+def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of every box with every other.
 
     Parameters
     ----------
-    a, b : (top, left, bottom, right)
-        Half-open, in pixels: the area is (bottom - top) * (right - left).
+    a : real [n, 4]
+    b : real [m, 4]
+        (top, left, bottom, right), half-open, in pixels: the area is (bottom - top) * (right -
+        left). NaN stands for no box.
 
     Returns
     -------
-    float in [0, 1]
-        0 when both boxes are empty.
+    float64 [n, m] in [0, 1]
+        0 where both are empty or one is missing.
 
     Raises
     ------
     ValueError
-        If a box ends before it starts.
+        If the shapes are others, or a box ends before it starts.
     """
-    for box in (a, b):
-        if box[2] < box[0] or box[3] < box[1]:
-            raise ValueError(f"a box (top, left, bottom, right) ends before it starts: {box}")
-    height = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    width = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    shared = height * width
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / union if union > 0 else 0.0
+    boxes = [np.asarray(one, dtype=np.float64) for one in (a, b)]
+    for one in boxes:
+        if one.ndim != 2 or one.shape[1] != 4:
+            raise ValueError(f"boxes must be [n, 4], got {one.shape}")
+        if (bad := (one[:, 2] < one[:, 0]) | (one[:, 3] < one[:, 1])).any():
+            raise ValueError(
+                f"a box (top, left, bottom, right) ends before it starts: {tuple(one[bad][0])}"
+            )
+    first, second = boxes[0][:, None], boxes[1][None]
+    low, high = (
+        np.maximum(first[..., :2], second[..., :2]),
+        np.minimum(first[..., 2:], second[..., 2:]),
+    )
+    shared = (high - low).clip(min=0).prod(axis=-1)
+    areas = [(one[..., 2:] - one[..., :2]).prod(axis=-1) for one in (first, second)]
+    union = areas[0] + areas[1] - shared
+    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64] | int) -> NDArray[np.float64]:
     """part / whole, 0 where whole is 0."""
     zeros = np.zeros(part.shape, dtype=np.float64)
-    return np.divide(part, whole, out=zeros, where=whole > 0)
-
-
-def _check(
-    masks: NDArray[np.bool_], parts: NDArray[np.bool_], factors: int, part_count: int
-) -> None:
-    """Masks of other sizes would broadcast, and integers would be and-ed bit by bit."""
-    pixels = masks.shape[1:]
-    fits = masks.shape == (factors, *pixels) and parts.shape == (part_count, *pixels)
-    if masks.ndim != 3 or not fits or masks.dtype != np.bool_ or parts.dtype != np.bool_:
-        raise ValueError(
-            f"expected bool masks [{factors}, h, w] and parts [{part_count}, h, w], got "
-            f"{masks.dtype} {masks.shape} and {parts.dtype} {parts.shape}"
-        )
+    return np.divide(part, whole, out=zeros, where=np.asarray(whole) > 0)

@@ -6,7 +6,7 @@ Chen et al., "Detect What You Can", CVPR 2014.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
@@ -20,12 +20,14 @@ from stages.datasets.dataset import DatasetError, FoundImage, GroundTruth, Mask
 from stages.datasets.folder import image_size
 from stages.datasets.voc import VocDataset
 
+MergeTable = Mapping[str, Mapping[str, str]]  # class -> PASCAL-Part's name -> ours
+
 
 @dataclass(frozen=True)
 class PascalPartDataset:
     """Reader of PASCAL-Part; see the module's docstring for the layout.
 
-    Left and right, numbered and subdivided parts are one part here, as
+    Left and right, numbered and subdivided parts are one part here, as one of the mappings in
     ``pascal_part_merge.yaml`` says.
 
     Parameters
@@ -35,11 +37,13 @@ class PascalPartDataset:
         The VOC year's folder and that of the ``.mat`` files, below the root.
     split, exclude : str
         As in `VocDataset`.
+    merge : str
+        Name of the mapping.
 
     Raises
     ------
     ValueError
-        A folder that is not below the root, or an unknown `exclude`.
+        A folder that is not below the root, or an unknown `exclude` or `merge`.
     """
 
     root: Path
@@ -47,8 +51,13 @@ class PascalPartDataset:
     annotations: str = "Annotations_Part"
     split: str = "trainval"
     exclude: str = "difficult_or_truncated"
+    merge: str = "sides"
 
     def __post_init__(self) -> None:
+        if self.merge not in merge_tables():
+            raise ValueError(
+                f"merge: {self.merge!r} is unknown, choose {', '.join(merge_tables())}"
+            )
         for folder in (self.voc, self.annotations):
             if PurePosixPath(folder).is_absolute() or ".." in PurePosixPath(folder).parts:
                 raise ValueError(f"{folder}: must be a folder below the root")
@@ -66,6 +75,7 @@ class PascalPartDataset:
             "annotations": self.annotations,
             "split": self.split,
             "exclude": self.exclude,
+            "merge": self.merge,
         }
 
     def images(self) -> Iterator[FoundImage]:
@@ -113,23 +123,29 @@ class PascalPartDataset:
             if found.class_name == image_set:
                 whole = found.mask if whole is None else whole | found.mask
                 for raw, mask in found.parts:
-                    part = merged_name(image_set, raw)
+                    part = merged_name(image_set, raw, self.merge)
                     parts[part] = parts[part] | mask if part in parts else mask
         return GroundTruth(whole, parts, boxes)
 
 
-def merged_name(class_name: str, part_name: str) -> str:
+def merged_name(class_name: str, part_name: str, merge: str = "sides") -> str:
     """What a part of PASCAL-Part is called here: ``lfuleg`` is a leg, ``wheel_2`` a wheel."""
     plain = re.sub(r"_\d+$", "", part_name)
-    return merge_table().get(class_name, {}).get(plain, plain)
+    for table in merge_tables()[merge]:
+        plain = table.get(class_name, {}).get(plain, plain)
+    return plain
 
 
 @cache
-def merge_table() -> Mapping[str, Mapping[str, str]]:
-    """Class -> PASCAL-Part's name without its number -> ours."""
+def merge_tables() -> Mapping[str, Sequence[MergeTable]]:
+    """Each mapping as the tables that are applied one after the other."""
     path = Path(__file__).with_name("pascal_part_merge.yaml")
-    table: Mapping[str, Mapping[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return table
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tables: dict[str, Sequence[MergeTable]] = {}
+    for name, table in content.items():
+        before = tables[table.pop("after")] if "after" in table else ()
+        tables[name] = (*before, table)
+    return tables
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ class VocDataset:
         An image is left out of a class's set when all its objects of that class are marked
         difficult or truncated (``difficult_or_truncated``), or difficult (``difficult``), or
         never (``none``).
+    together : bool
+        Instead of one set per class, one set of all images of the split, with the objects of all
+        classes: the class-agnostic protocol. Nothing is left out.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class VocDataset:
     root: Path
     split: str = "trainval"
     exclude: str = "difficult_or_truncated"
+    together: bool = False
 
     def __post_init__(self) -> None:
         if self.exclude not in EXCLUDE_RULES:
@@ -61,14 +65,14 @@ class VocDataset:
     @property
     def options(self) -> dict[str, Any]:
         """See `Dataset.options`."""
-        return {"split": self.split, "exclude": self.exclude}
+        return {"split": self.split, "exclude": self.exclude, "together": self.together}
 
     def images(self) -> Iterator[FoundImage]:
         """See `Dataset.images`; an image with a damaged XML stays in the sets that list it."""
         listed: dict[str, dict[str, int]] = {}
         for path in self._class_lists():
             for image_id, value in _read_class_list(path).items():
-                if value >= 0:
+                if value >= 0 or self.together:
                     class_name = path.name.removesuffix(f"_{self.split}.txt")
                     listed.setdefault(f"JPEGImages/{image_id}.jpg", {})[class_name] = value
         kept = 0
@@ -101,6 +105,8 @@ class VocDataset:
 
     def _kept_sets(self, name: str, values: dict[str, int]) -> tuple[str, ...]:
         """Those of the classes that list an image whose sets it belongs to."""
+        if self.together:
+            return (self.split,)
         if self.exclude == "none":
             return tuple(values)
         try:
@@ -136,7 +142,7 @@ class VocDataset:
         return _read_objects(path) if path.is_file() else None
 
     def boxes(self, name: str, image_set: str) -> tuple[Box, ...]:
-        """The boxes of a class on an image, those of difficult and truncated objects too.
+        """The boxes of a set's class on an image, those of difficult and truncated objects too.
 
         Raises
         ------
@@ -144,16 +150,19 @@ class VocDataset:
             When the XML is damaged.
         """
         objects = self._objects(name) or []
-        return tuple(one.box for one in objects if one.class_name == image_set)
+        return tuple(one.box for one in objects if self.together or one.class_name == image_set)
 
     def ground_truth(self, name: str, image_set: str) -> GroundTruth:
         """See `Dataset.ground_truth`; void pixels are not of the object."""
         boxes = self.boxes(name, image_set)
         path = self._segmentation(name)
         whole: Mask | None = None
-        if path.is_file() and image_set in CLASSES:
+        if path.is_file() and (self.together or image_set in CLASSES):
             values = read_indexed(path, image_size(self.image_path(name)))
-            whole = values == 1 + CLASSES.index(image_set)
+            if self.together:
+                whole = (values > 0) & (values <= len(CLASSES))
+            else:
+                whole = values == 1 + CLASSES.index(image_set)
         return GroundTruth(whole, boxes=boxes)
 
 

@@ -1,12 +1,12 @@
-"""Scores by hand; sums against set arithmetic."""
+"""Scores by hand; sums against set arithmetic and scikit-learn."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import accuracy_score, jaccard_score, precision_score
 
-from stages.algorithms.metrics import OverlapCounts, UnionCounts, best_part_quality, box_iou
+from stages.algorithms.metrics import RegionCounts, best_part_quality, box_iou
 
 
 def pixels(*pictures):
@@ -14,74 +14,90 @@ def pixels(*pictures):
     return np.array([[[cell == "#" for cell in picture]] for picture in pictures])
 
 
-# Two images of 8 pixels; parts: head, torso, tail (shown in neither); head and torso overlap.
+def regions(**pictures):
+    """Regions of one row by name: bool [1, w]."""
+    return {name: pixels(picture)[0] for name, picture in pictures.items()}
+
+
+# Two images of 8 pixels; head and torso overlap; the tail is seen in neither.
 IMAGES = [
-    (pixels("####....", "....####"), pixels("##......", "..###...", "........")),
-    (pixels("##......", "........"), pixels("#.......", "#####...", "........")),
+    (pixels("####....", "....####"), regions(head="##......", torso="..###...", tail="........")),
+    (pixels("##......", "........"), regions(head="#.......", torso="#####...")),
 ]
+PARTS = ["head", "torso", "tail"]
 
 
-def counted(images):
-    counts = OverlapCounts(2, 3)
-    for masks, parts in images:
-        counts.add(masks, parts)
+def counted(images, factors=2):
+    counts = RegionCounts(factors)
+    for masks, found in images:
+        counts.add(masks, found)
     return counts
 
 
 def test_sums_by_hand():
     counts = counted(IMAGES)
     # Factor 0: head 2 + 1, torso 2 + 2. Factor 1: head 0, torso 1 + 0.
-    assert counts.intersection.tolist() == [[3, 4, 0], [0, 1, 0]]
-    assert counts.factor_area.tolist() == [4 + 2, 4 + 0]
-    assert counts.part_area.tolist() == [2 + 1, 3 + 5, 0]
-    assert counts.intersection.dtype == np.int64
+    assert [counts.intersection({part}).tolist() for part in PARTS] == [[3, 0], [4, 1], [0, 0]]
+    assert counts.area().tolist() == [4 + 2, 4 + 0]
+    assert [counts.region_area({part}) for part in PARTS] == [2 + 1, 3 + 5, 0]
+    assert counts.names == set(PARTS)
+    assert counts.area().dtype == np.int64
 
 
 def test_coverage_and_association_by_hand():
     counts = counted(IMAGES)
     # 3/3, 4/8, empty; 0/3, 1/8, empty. One half is not above one half.
-    assert counts.coverage().tolist() == [[1.0, 0.5, 0.0], [0.0, 0.125, 0.0]]
-    assert counts.associate().tolist() == [[True, False, False], [False, False, False]]
-    assert counts.associate(0.4).tolist() == [[True, True, False], [False, False, False]]
-    assert counts.associate(0.0).tolist() == [[True, True, False], [False, True, False]]
+    assert counts.coverage(PARTS).tolist() == [[1.0, 0.5, 0.0], [0.0, 0.125, 0.0]]
+    assert counts.associate(PARTS).tolist() == [[True, False, False], [False, False, False]]
+    assert counts.associate(PARTS, 0.4).tolist() == [[True, True, False], [False, False, False]]
+    assert counts.associate(PARTS, 0.0).tolist() == [[True, True, False], [False, True, False]]
 
 
-def test_iou_single_by_hand():
+def test_iou_of_single_regions_by_hand():
     # 3/(6+3-3), 4/(6+8-4), 0/(6+0); 0/(4+3), 1/(4+8-1), 0/(4+0).
     expected = [[0.5, 0.4, 0.0], [0.0, 1 / 11, 0.0]]
-    np.testing.assert_allclose(counted(IMAGES).iou_single(), expected, rtol=1e-15)
+    np.testing.assert_allclose(counted(IMAGES).iou_single(PARTS), expected, rtol=1e-15)
     # The mean of 0.5 and 1/11.
-    assert best_part_quality(counted(IMAGES).iou_single()) == pytest.approx(13 / 44)
+    assert best_part_quality(counted(IMAGES).iou_single(PARTS)) == pytest.approx(13 / 44)
 
 
 def test_iou_is_of_sums_not_a_mean_over_images():
     # Image 1: 1/1. Image 2: 1/8. Sums: 2/9; the mean would be 9/16.
-    counts = OverlapCounts(1, 1)
-    counts.add(pixels("#......."), pixels("#......."))
-    counts.add(pixels("########"), pixels("#......."))
-    assert counts.iou_single().tolist() == [[2 / 9]]
+    images = [(pixels(mask), regions(part="#.......")) for mask in ("#.......", "########")]
+    assert counted(images, 1).iou({"part"}).tolist() == [2 / 9]
 
 
-def test_union_counts_overlapping_parts_once():
-    counts = UnionCounts(np.array([[True, True, False], [False, False, False]]))
-    for masks, parts in IMAGES:
-        counts.add(masks, parts)
+def test_a_union_counts_overlapping_parts_once():
     # Factor 0. Image 1: parts cover #####..., mask ####....: 4 of 5. Image 2: #####..., ##......:
     # 2 of 5. (4 + 2) / (5 + 5). Summing single parts would have counted 3 + 4 shared pixels.
-    assert counts.intersection.tolist() == [6, 0]
-    assert counts.union.tolist() == [10, 4]
-    scores = counts.iou()
-    assert scores[0] == 0.6 and np.isnan(scores[1])
+    counts = counted(IMAGES)
+    both = {"head", "torso"}
+    assert counts.intersection(both).tolist() == [6, 1]
+    assert counts.region_area(both) == 10
+    # Factor 1. 1 / (4 + 10 - 1).
+    assert counts.iou(both).tolist() == [0.6, 1 / 13]
 
 
-def test_empty_union_is_zero_not_nan():
-    nothing = pixels("....")
-    single, union = OverlapCounts(1, 1), UnionCounts(np.array([[True]]))
-    for counts in (single, union):
-        counts.add(nothing, nothing)
-    assert single.iou_single().tolist() == [[0.0]] and single.coverage().tolist() == [[0.0]]
-    assert union.iou().tolist() == [0.0]
-    assert OverlapCounts(1, 1).iou_single().tolist() == [[0.0]]  # nothing added at all
+def test_precision_and_accuracy_by_hand():
+    counts = counted(IMAGES)
+    # Of the 6 pixels of factor 0, 4 are torso; of the 4 of factor 1, one.
+    assert counts.precision({"torso"}).tolist() == [4 / 6, 1 / 4]
+    # Of 16 pixels, factor 0 labels 2 wrongly as torso and misses 4; factor 1: 3 and 7.
+    assert counts.accuracy({"torso"}).tolist() == [10 / 16, 6 / 16]
+
+
+def test_nothing_is_zero_not_nan():
+    for counts in (RegionCounts(1), counted([(pixels("...."), regions(part="...."))], 1)):
+        assert counts.iou({"part"}).tolist() == [0.0]
+        assert counts.coverage(["part"]).tolist() == [[0.0]]
+        assert counts.precision({"part"}).tolist() == [0.0]
+    assert RegionCounts(1).accuracy({"part"}).tolist() == [0.0]
+    assert RegionCounts(2).coverage([]).shape == (2, 0)
+
+
+def test_an_image_without_regions_still_has_wrong_pixels():
+    counts = counted([(pixels("##.."), {}), (pixels("##.."), regions(part="##.."))], 1)
+    assert counts.iou({"part"}).tolist() == [2 / 4]
 
 
 images = st.lists(
@@ -89,56 +105,51 @@ images = st.lists(
 )
 
 
-def random_image(h, w, seed, factors=2, parts=3):
+def random_image(h, w, seed, factors=3, parts=3):
     rng = np.random.default_rng(seed)
-    return rng.random((factors, h, w)) < 0.5, rng.random((parts, h, w)) < 0.4
+    found = rng.random((parts, h, w)) < 0.4
+    return rng.random((factors, h, w)) < 0.5, {f"p{i}": part for i, part in enumerate(found)}
 
 
 @given(shapes=images, cut=st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_adding_accumulators_equals_adding_images(shapes, cut):
     made = [random_image(*shape) for shape in shapes]
-    association = np.array([[True, False, True], [False, True, False]])
-    singles, unions = [], []
-    for group in (made, made[cut:], made[:cut]):
-        single, union = OverlapCounts(2, 3), UnionCounts(association)
-        for masks, parts in group:
-            single.add(masks, parts)
-            union.add(masks, parts)
-        singles.append(single)
-        unions.append(union)
-    total, joined = singles[1] + singles[2], unions[1] + unions[2]
-    for name in ("intersection", "factor_area", "part_area"):
-        np.testing.assert_array_equal(getattr(total, name), getattr(singles[0], name))
-    for name in ("intersection", "union"):
-        np.testing.assert_array_equal(getattr(joined, name), getattr(unions[0], name))
+    together = counted(made, 3)
+    joined = counted(made[cut:], 3) + counted(made[:cut], 3)
+    assert joined.pixels == together.pixels and joined.names == together.names
+    assert joined.inside.keys() == together.inside.keys()
+    for combination, inside in together.inside.items():
+        np.testing.assert_array_equal(joined.inside[combination], inside)
 
 
-@given(shapes=images)
+@given(shapes=images, factors=st.sampled_from([1, 3, 8, 9, 17]), parts=st.sampled_from([1, 3, 19]))
 @settings(max_examples=40, deadline=None)
-def test_iou_equals_sklearn_jaccard_over_all_pixels(shapes):
-    made = [random_image(*shape) for shape in shapes]
-    association = np.array([[True, False, True], [False, True, False]])
-    single, union = OverlapCounts(2, 3), UnionCounts(association)
-    for masks, parts in made:
-        single.add(masks, parts)
-        union.add(masks, parts)
-    masks = np.concatenate([m.reshape(2, -1) for m, _ in made], axis=1)
-    parts = np.concatenate([p.reshape(3, -1) for _, p in made], axis=1)
-    for f in range(2):
-        for p in range(3):
-            expected = jaccard_score(parts[p], masks[f], zero_division=0)
-            assert single.iou_single()[f, p] == pytest.approx(expected)
-        whole = parts[association[f]].any(axis=0)
-        assert union.iou()[f] == pytest.approx(jaccard_score(whole, masks[f], zero_division=0))
+def test_scores_equal_sklearn_over_all_pixels(shapes, factors, parts):
+    """Numbers of factors and parts on both sides of a byte's eight bits."""
+    made = [random_image(*shape, factors, parts) for shape in shapes]
+    counts = counted(made, factors)
+    masks = np.concatenate([m.reshape(factors, -1) for m, _ in made], axis=1)
+    truth = np.concatenate([np.stack([*r.values()]).reshape(parts, -1) for _, r in made], axis=1)
+    chosen = sorted({0, parts // 2, parts - 1})
+    union = truth[chosen].any(axis=0)
+    names = {f"p{i}" for i in chosen}
+    for f in {0, factors // 2, factors - 1}:
+        mine = (union, masks[f])
+        assert counts.iou(names)[f] == pytest.approx(jaccard_score(*mine, zero_division=0))
+        assert counts.precision(names)[f] == pytest.approx(precision_score(*mine, zero_division=0))
+        assert counts.accuracy(names)[f] == pytest.approx(accuracy_score(*mine))
+        for p in chosen:
+            expected = jaccard_score(truth[p], masks[f], zero_division=0)
+            assert counts.iou_single([f"p{p}"])[f, 0] == pytest.approx(expected)
 
 
 def test_sum_leaves_its_terms_alone():
     a, b = counted(IMAGES[:1]), counted(IMAGES[1:])
-    before = a.intersection.copy()
+    before = a.intersection({"head"}).tolist()
     total = a + b
     total.add(*IMAGES[0])
-    np.testing.assert_array_equal(a.intersection, before)
+    assert a.intersection({"head"}).tolist() == before
 
 
 def test_best_part_takes_the_best_of_each_factor():
@@ -160,23 +171,30 @@ def test_best_part_takes_the_best_of_each_factor():
     ],
 )
 def test_box_iou_by_hand(a, b, expected):
-    assert box_iou(a, b) == expected == box_iou(b, a)
+    assert box_iou(np.array([a]), np.array([b])).tolist() == [[expected]]
+    assert box_iou(np.array([b]), np.array([a])).tolist() == [[expected]]
+
+
+def test_every_box_meets_every_other():
+    a = np.array([[0, 0, 2, 2], [0, 0, 1, 1], [np.nan] * 4])
+    b = np.array([[0, 0, 2, 2], [5, 5, 6, 6]])
+    assert box_iou(a, b).tolist() == [[1.0, 0.0], [0.25, 0.0], [0.0, 0.0]]
+    assert box_iou(a, np.zeros((0, 4))).shape == (3, 0)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: OverlapCounts(-1, 2), "-1"),
-        (lambda: OverlapCounts(1, 1).add(pixels("##"), pixels("###")), r"\(1, 1, 3\)"),
-        (lambda: OverlapCounts(1, 1).add(pixels("##"), pixels("##", "##")), r"\(2, 1, 2\)"),
-        (lambda: OverlapCounts(1, 1).add(pixels("##").astype("u1"), pixels("##")), "uint8"),
-        (lambda: OverlapCounts(1, 1).add(pixels("##")[0], pixels("##")[0]), r"\(1, 2\)"),
-        (lambda: OverlapCounts(1, 2) + OverlapCounts(2, 2), r"\(2, 2\)"),
-        (lambda: UnionCounts(np.ones((2, 2))), "float64"),
-        (lambda: UnionCounts(np.array([[True]])) + UnionCounts(np.array([[False]])), "differ"),
-        (lambda: UnionCounts(np.array([[True]])).add(pixels("#", "#"), pixels("#")), "2, 1, 1"),
+        (lambda: RegionCounts(-1), "-1"),
+        (lambda: RegionCounts(1).add(pixels("##"), regions(a="###")), r"\(1, 3\)"),
+        (lambda: RegionCounts(2).add(pixels("##"), regions(a="##")), r"\(1, 1, 2\)"),
+        (lambda: RegionCounts(1).add(pixels("##").astype("u1"), regions(a="##")), "uint8"),
+        (lambda: RegionCounts(1).add(pixels("##"), {"a": pixels("##")[0].astype("u1")}), "uint8"),
+        (lambda: RegionCounts(1).add(pixels("##")[0], {}), r"\(1, 2\)"),
+        (lambda: RegionCounts(1) + RegionCounts(2), "2 factors to 1"),
         (lambda: best_part_quality(np.zeros((2, 0))), r"\(2, 0\)"),
-        (lambda: box_iou((0, 0, 1, 1), (3, 0, 1, 1)), r"\(3, 0, 1, 1\)"),
+        (lambda: box_iou(np.zeros((1, 4)), np.array([[3, 0, 1, 1]])), "ends before it starts"),
+        (lambda: box_iou(np.zeros(4), np.zeros((1, 4))), r"\(4,\)"),
     ],
 )
 def test_refuses_what_does_not_fit(call, message):
@@ -186,6 +204,4 @@ def test_refuses_what_does_not_fit(call, message):
 
 def test_adding_something_else_is_a_type_error():
     with pytest.raises(TypeError):
-        OverlapCounts(1, 1) + 1
-    with pytest.raises(TypeError):
-        UnionCounts(np.array([[True]])) + 1
+        RegionCounts(1) + 1

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from stages.datasets import DatasetError
-from stages.datasets.pascal_part import PascalPartDataset, merge_table, merged_name
+from stages.datasets.pascal_part import PascalPartDataset, merge_tables, merged_name
 from stages.datasets.voc import CLASSES
 
 SIZE = (40, 60)
@@ -168,8 +168,9 @@ def test_a_cut_off_file_is_a_damaged_annotation_wherever_it_is_cut(root: Path) -
 
 def test_the_merge_table_has_the_classes_with_parts() -> None:
     without = {"boat", "chair", "diningtable", "sofa"}
-    assert set(merge_table()) == set(CLASSES) - without
-    for class_name, names in merge_table().items():
+    (sides,) = merge_tables()["sides"]
+    assert set(sides) == set(CLASSES) - without
+    for class_name, names in sides.items():
         for raw, merged in names.items():
             assert not raw[-1].isdigit()
             assert merged_name(class_name, merged) == merged, "merging twice changes nothing"

@@ -98,9 +98,10 @@ def test_dvc_yaml_follows_the_stages(dvc: dict) -> None:  # type: ignore[type-ar
         entry = dvc["stages"][stage.name]
         assert entry["cmd"] == f"dff {stage.name}"
         assert entry["params"] == [stage.name]
-        outside = [] if stage.reads else ["${index.root}"]
+        outside = {"index": ["${index.root}"], "evaluate": ["${evaluate.labels}"]}
         inputs = [str(path) for path in stage.reads.values()]
-        assert entry["deps"] == outside + inputs + list(stage.code)
+        before = inputs + outside.get(stage.name, [])
+        assert entry["deps"] == before + list(stage.code)
         assert entry["outs"] == [{str(stage.writes): {"persist": True}}]
 
 

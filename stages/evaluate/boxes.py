@@ -1,0 +1,131 @@
+"""Boxes: the table of all, and the largest ones as VOC's and COCO's tools read them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.concept_maps import SIDES, ConceptMaps
+from stages.datasets import Box
+from stages.image_index import ImageIndex
+from store import Artifact, write_atomically
+from store.artifact import layer_key
+
+VOC_READERS = ("voc", "pascal_part")
+Annotated = tuple[str, int, Box]  # image set, image id, one box of the ground truth
+
+
+def box_table(opened: dict[str, Artifact], index: ImageIndex) -> pd.DataFrame:
+    """The boxes of all masks, in pixels of their images."""
+    tables = []
+    for kind, artifact in opened.items():
+        set_of = {entry: name for name, entries in artifact.sets.items() for entry in entries}
+        for layer in artifact.layers:
+            maps = ConceptMaps(artifact, layer)
+            boxes = maps.boxes
+            ids = maps.maps.image_ids[boxes["entry"]]
+            scale = index.sizes[ids] / maps.maps.grid_hw[boxes["entry"]]  # [boxes, (down, across)]
+            columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
+            sides = boxes[list(SIDES)].to_numpy() * scale[:, [0, 1, 0, 1]]
+            where = {"layer": layer, "set": boxes["entry"].map(set_of)}
+            where["image"] = np.array(index.names, dtype=object)[ids]
+            where |= {name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))}
+            where |= {"maps": kind, "rank": boxes["rank"]}
+            where |= {side: sides[:, i] for i, side in enumerate(SIDES)}
+            area = boxes["area"] * scale.prod(axis=1)
+            tables.append(pd.DataFrame(where | {"area": area, "score": boxes["score"]}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_detections(
+    folder: Path,
+    boxes: pd.DataFrame,
+    foreground: pd.DataFrame,
+    index: ImageIndex,
+    annotated: Sequence[Annotated],
+) -> None:
+    """One box per image, that of the factor taken for the object by shape alone.
+
+    Per layer, k, seed and kind of maps a COCO result file, and for collections in VOC's layout one
+    VOC result file per class; ``images.json`` is the COCO data set that the results refer to.
+    Names of sets go into file names only where they are names of VOC's own files.
+    """
+    chosen = foreground[foreground["rule"] == "shape"]
+    keys = ["layer", "set", "k", "seed", "maps", "factor"]
+    largest = boxes[boxes["rank"] == 0].merge(chosen[keys], on=keys)
+    if largest.empty:
+        return
+    folder.mkdir(exist_ok=True)
+    ids = {name: i for i, name in enumerate(index.names, start=1)}
+    categories = {name: i for i, name in enumerate(index.sets, start=1)}
+    _write_json(folder / "images.json", _coco_dataset(index, categories, annotated))
+    for (layer, k, seed, kind), group in largest.groupby(["layer", "k", "seed", "maps"]):
+        name = f"{layer_key(str(layer)).removeprefix('layers/')}-k{k}-seed{seed}-{kind}"
+        _write_json(folder / f"{name}.coco.json", _coco_results(group, ids, categories))
+        if index.attrs["reader"] in VOC_READERS:
+            split = index.attrs["options"]["split"]
+            for of_class, found in group.groupby("set"):
+                path = folder / name / f"comp3_det_{split}_{of_class}.txt"
+                path.parent.mkdir(exist_ok=True)
+                lines = "".join(_voc_line(row) for row in found.to_dict("records"))
+                write_atomically(path, lines.encode())
+
+
+def _voc_line(row: dict[Any, Any]) -> str:
+    """``<image id> <score> <left> <top> <right> <bottom>``, 1-based and inclusive."""
+    stem = Path(row["image"]).stem
+    sides = row["left"] + 1, row["top"] + 1, row["right"], row["bottom"]
+    return f"{stem} {row['score']:.6f} " + " ".join(f"{side:.1f}" for side in sides) + "\n"
+
+
+def _coco_results(
+    boxes: pd.DataFrame, ids: dict[str, int], categories: dict[str, int]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": ids[row["image"]],
+            "category_id": categories[row["set"]],
+            "bbox": _coco_box(tuple(float(row[side]) for side in SIDES)),
+            "score": round(float(row["score"]), 6),
+        }
+        for row in boxes.to_dict("records")
+    ]
+
+
+def _coco_box(box: tuple[float, ...]) -> list[float]:
+    """(left, top, width, height) of (top, left, bottom, right)."""
+    top, left, bottom, right = box
+    return [round(value, 2) for value in (left, top, right - left, bottom - top)]
+
+
+def _coco_dataset(
+    index: ImageIndex, categories: dict[str, int], annotated: Sequence[Annotated]
+) -> dict[str, Any]:
+    """Images, image sets as categories, and the boxes of the ground truth as annotations."""
+    images = [
+        {"id": i, "file_name": index.names[i - 1], "height": height, "width": width}
+        for i, (height, width) in enumerate(index.sizes.tolist(), start=1)
+    ]
+    annotations = [
+        {
+            "id": number,
+            "image_id": image_id + 1,
+            "category_id": categories[of],
+            "bbox": _coco_box(box),
+            "area": (box[2] - box[0]) * (box[3] - box[1]),
+            "iscrowd": 0,
+        }
+        for number, (of, image_id, box) in enumerate(annotated, start=1)
+    ]
+    return {
+        "images": images,
+        "categories": [{"id": i, "name": name} for name, i in categories.items()],
+        "annotations": annotations,
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content).encode())

@@ -1,0 +1,144 @@
+"""One pass over the maps of an image set: all sums that its scores are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.algorithms.foreground import FigureCounts
+from stages.algorithms.masks import resize_masks
+from stages.algorithms.metrics import RegionCounts, box_iou
+from stages.concept_maps import SIDES, ConceptMaps
+from stages.evaluate.truth import SetTruth, regions_of
+from stages.parallel import ordered_map
+from stages.stage import Resources
+
+HIT = 0.5  # a box is right above this IoU with a box of the ground truth
+# What one pixel of one column takes at once: the mask in three sizes or forms.
+MASK_BYTES = 3
+# And every pixel besides: its regions, a number for their combination, temporaries.
+PIXEL_BYTES = 40
+
+Key = tuple[str, str]  # layer, kind of maps
+Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
+
+
+@dataclass(frozen=True)
+class MapSums:
+    """Sums over images of the maps of one layer and kind.
+
+    Attributes
+    ----------
+    regions : RegionCounts
+        Of the columns, then of the merged ones.
+    figure : FigureCounts
+        Of the columns.
+    hits : int64 [columns]
+        Images whose box meets one of the ground truth.
+    """
+
+    regions: RegionCounts
+    figure: FigureCounts
+    hits: NDArray[np.int64]
+
+    def __add__(self, other: "MapSums") -> "MapSums":
+        return MapSums(
+            self.regions + other.regions, self.figure + other.figure, self.hits + other.hits
+        )
+
+
+@dataclass(frozen=True)
+class SetSums:
+    """Sums over the images of one set.
+
+    Attributes
+    ----------
+    maps : dict of (layer, kind) to MapSums
+    boxed : int
+        Images with a box of the ground truth.
+    """
+
+    maps: dict[Key, MapSums]
+    boxed: int
+
+    def __add__(self, other: "SetSums") -> "SetSums":
+        together = {key: sums + other.maps[key] for key, sums in self.maps.items()}
+        return SetSums(together, self.boxed + other.boxed)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What is counted for one set.
+
+    Attributes
+    ----------
+    maps : dict of (layer, kind) to ConceptMaps
+    boxes : dict of (layer, kind) to float64 [entries, columns, 4]
+        As `main_boxes` gives them.
+    entries : sequence of (entry of the maps, image id)
+    merged : mapping of layer to groups of columns
+        Their masks are united and count as factors of their own, behind the others.
+    """
+
+    truth: SetTruth
+    maps: Mapping[Key, ConceptMaps]
+    boxes: Mapping[Key, NDArray[np.float64]]
+    entries: Sequence[tuple[int, int]]
+    merged: Merged = field(default_factory=dict)
+
+    def run(self, resources: Resources) -> SetSums:
+        """All images of the set, several at a time."""
+        pieces = ordered_map(self._one, self.entries, workers=self._workers(resources))
+        return reduce(add, pieces)
+
+    def _workers(self, resources: Resources) -> int:
+        """As many images at once as fit the budget, at least one."""
+        sizes = self.truth.index.sizes[[image_id for _, image_id in self.entries]]
+        pixels = int(sizes.prod(axis=1).max())
+        columns = max(len(maps.columns) for maps in self.maps.values())
+        each = 2 * pixels * (MASK_BYTES * columns + PIXEL_BYTES)
+        return max(1, min(resources.workers, resources.memory // 2 // each))
+
+    def _one(self, item: tuple[int, int]) -> SetSums:
+        entry, image_id = item
+        truth = self.truth.read(image_id)
+        regions = regions_of(truth)
+        target = np.array(truth.boxes, dtype=np.float64).reshape(-1, 4)
+        found = {}
+        for key, maps in self.maps.items():
+            masks = maps.masks(entry)
+            groups = self.merged.get(key[0], ())
+            counts = RegionCounts(len(masks) + len(groups))
+            if regions:
+                height, width = next(iter(regions.values())).shape
+                sized = resize_masks(masks, (height, width))
+                united = [sized[list(group)].any(axis=0, keepdims=True) for group in groups]
+                counts.add(np.concatenate([sized, *united]), regions)
+            hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
+            found[key] = MapSums(counts, FigureCounts.of(masks), hit.astype(np.int64))
+        return SetSums(found, int(len(target) > 0))
+
+
+def main_boxes(maps: ConceptMaps, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The box around each mask's largest component, in pixels of the image.
+
+    Parameters
+    ----------
+    sizes : int64 [entries, 2]
+        (height, width) of each entry's image.
+
+    Returns
+    -------
+    float64 [entries, columns, 4]
+        NaN for an empty mask.
+    """
+    boxes = np.full((len(sizes), len(maps.columns), 4), np.nan)
+    table = maps.boxes
+    largest = table[table["rank"] == 0]
+    entry, column = largest["entry"].to_numpy(), largest["column"].to_numpy()
+    scale = (sizes / maps.maps.grid_hw)[entry][:, [0, 1, 0, 1]]
+    boxes[entry, column] = largest[list(SIDES)].to_numpy() * scale
+    return boxes

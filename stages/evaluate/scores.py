@@ -1,0 +1,171 @@
+"""From the sums of an image set to the rows of the score tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.algorithms.metrics import RegionCounts
+from stages.concept_maps import ConceptMaps
+from stages.evaluate.counting import Counting, Key, MapSums, SetSums
+from stages.evaluate.labels import Labels, Names
+from stages.evaluate.truth import BACKGROUND, OBJECT
+
+WHERE = ["layer", "set", "k", "seed"]
+SCORE_COLUMNS = [
+    *WHERE, "factor", "maps", "object_iou", "object_precision", "object_accuracy", "best_part",
+    "best_part_iou", "parts", "parts_iou", "hits", "boxed", "corloc", "border_contact",
+    "compactness",
+]  # fmt: skip
+COVERAGE_COLUMNS = [*WHERE, "factor", "maps", "part", "coverage", "iou"]
+LABEL_COLUMNS = [*WHERE, "maps", "label", "factors", "iou", "images"]
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Tables:
+    """Rows so far."""
+
+    scores: list[Row] = field(default_factory=list)
+    coverage: list[Row] = field(default_factory=list)
+    labels: list[Row] = field(default_factory=list)
+
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """The tables as they are published."""
+        return (
+            pd.DataFrame(self.scores, columns=SCORE_COLUMNS),
+            pd.DataFrame(self.coverage, columns=COVERAGE_COLUMNS),
+            pd.DataFrame(self.labels, columns=LABEL_COLUMNS),
+        )
+
+
+def _groups(names: Sequence[Names]) -> dict[Names, list[int]]:
+    """The factors of each label, in the order of the labels' first factors."""
+    groups: dict[Names, list[int]] = {}
+    for factor, label in enumerate(names):
+        if label:
+            groups.setdefault(label, []).append(factor)
+    return groups
+
+
+def _labelled(
+    labels: Labels, image_set: str, layer: str, maps: ConceptMaps
+) -> list[tuple[int, int, Names, list[int]]]:
+    """(k, seed, label, its factors' columns) of all labels of a set at a layer."""
+    found = []
+    for k, seed in dict.fromkeys(column[:2] for column in maps.columns):
+        names = labels.of(layer, image_set, k, seed)
+        columns = maps.columns_of(k, seed)
+        for label, factors in _groups(names or ()).items():
+            found.append((k, seed, label, [columns[factor] for factor in factors]))
+    return found
+
+
+def merged_columns(
+    labels: Labels, image_set: str, maps: Mapping[Key, ConceptMaps]
+) -> dict[str, list[list[int]]]:
+    """By layer, the columns of each label: the masks of factors of one name count together."""
+    merged = {}
+    for (layer, _), one in maps.items():
+        merged[layer] = [columns for *_, columns in _labelled(labels, image_set, layer, one)]
+    return merged
+
+
+def score_set(
+    tables: Tables, coverage: float, labels: Labels, counting: Counting, sums: SetSums
+) -> None:
+    """Add the rows of one set; none where nothing is annotated that could be read."""
+    name = counting.truth.name
+    for (layer, kind), maps in counting.maps.items():
+        found = sums.maps[layer, kind]
+        if not found.regions.names and not sums.boxed:
+            continue
+        if found.regions.names:
+            labels.check_parts(name, found.regions.names)
+        where = {"layer": layer, "set": name, "maps": kind}
+        rows, cells = _factor_rows(coverage, labels, where, maps, found, sums.boxed)
+        tables.scores += rows
+        tables.coverage += cells
+        images = len(counting.entries) - len(counting.truth.seen)
+        merged = _labelled(labels, name, layer, maps)
+        for place, (k, seed, label, columns) in enumerate(merged, start=len(maps.columns)):
+            at = maps.columns_of(k, seed)
+            tables.labels.append(
+                where
+                | {"k": k, "seed": seed, "label": "/".join(label), "images": images}
+                | {"factors": "/".join(str(at.index(column)) for column in columns)}
+                | {"iou": 100 * float(found.regions.iou(set(label))[place])}
+            )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Which regions count as parts, and which of them belong to each column."""
+
+    regions: list[str]  # the object first, if there is one
+    choices: list[str]  # what may be a factor's best part
+    single: NDArray[np.float64]  # IoU, [columns, choices]
+    belongs: NDArray[np.bool_]  # [columns, candidates]
+    candidates: list[str]
+
+    @classmethod
+    def of(cls, counts: RegionCounts, coverage: float) -> "_Parts":
+        parts = sorted(counts.names - {OBJECT, BACKGROUND})
+        first = [OBJECT] if OBJECT in counts.names else []
+        # the object is no part of itself, unless nothing smaller is annotated
+        choices = parts or first
+        candidates = [*choices, BACKGROUND] if choices else []
+        return cls(
+            [*first, *parts, *([BACKGROUND] if choices else [])],
+            choices,
+            counts.iou_single(choices),
+            counts.associate(candidates, coverage),
+            candidates,
+        )
+
+    def best(self, column: int) -> tuple[str, float]:
+        if not self.choices:
+            return "", np.nan
+        at = int(self.single[column].argmax())
+        return self.choices[at], 100 * float(self.single[column, at])
+
+    def of_column(self, column: int) -> Names:
+        return tuple(self.candidates[i] for i in np.flatnonzero(self.belongs[column]))
+
+
+def _factor_rows(
+    coverage: float, labels: Labels, where: Row, maps: ConceptMaps, sums: MapSums, boxed: int
+) -> tuple[list[Row], list[Row]]:
+    counts = sums.regions
+    parts = _Parts.of(counts, coverage)
+    whole = OBJECT in counts.names
+    iou, precision, accuracy = (
+        100 * measure({OBJECT}) if whole else np.full(counts.factors, np.nan)
+        for measure in (counts.iou, counts.precision, counts.accuracy)
+    )
+    covered, single = counts.coverage(parts.regions), 100 * counts.iou_single(parts.regions)
+    contact, compact = sums.figure.border_contact(), sums.figure.compactness()
+    scores, cells = [], []
+    for column, (k, seed, factor) in enumerate(maps.columns):
+        names = labels.of(where["layer"], where["set"], k, seed)
+        mine = parts.of_column(column) if names is None else names[factor]
+        best, best_iou = parts.best(column)
+        here = where | {"k": k, "seed": seed, "factor": factor}
+        scores.append(
+            here
+            | {"object_iou": iou[column], "object_precision": precision[column]}
+            | {"object_accuracy": accuracy[column], "best_part": best, "best_part_iou": best_iou}
+            | {"parts": "/".join(mine)}
+            | {"parts_iou": 100 * float(counts.iou(set(mine))[column]) if mine else np.nan}
+            | {"hits": int(sums.hits[column]), "boxed": boxed}
+            | {"corloc": 100 * sums.hits[column] / boxed if boxed else np.nan}
+            | {"border_contact": contact[column], "compactness": compact[column]}
+        )
+        for i, region in enumerate(parts.regions):
+            shares = {"part": region, "coverage": covered[column, i], "iou": single[column, i]}
+            cells.append(here | shares)
+    return scores, cells

@@ -1,0 +1,130 @@
+"""Tables over factors, seeds and image sets, and the numbers for `dvc metrics`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.algorithms.foreground import most_compact
+from stages.evaluate.scores import WHERE
+from stages.image_index import ImageIndex
+from store import Artifact
+
+# measures of the factor taken for the object
+OBJECT_MEASURES = ["object_iou", "object_precision", "object_accuracy", "corloc"]
+FOREGROUND_COLUMNS = [*WHERE, "maps", "rule", "factor", *OBJECT_MEASURES, "hits", "boxed"]
+QUALITY_KEYS = ["layer", "set", "k", "maps"]
+
+
+def loss_table(factors: Artifact) -> pd.DataFrame:
+    """Relative error ``||A - HW|| / ||A||`` after each update of every factorization."""
+    rows = []
+    for layer in factors.layers:
+        loss = factors.layer_array(layer, "loss")  # [sets, problems, updates]
+        norm = factors.layer_array(layer, "norm")
+        for rank, name in enumerate(factors.sets):
+            for problem, (k, seed) in enumerate(factors.attrs["problems"]):
+                history = loss[rank, problem]
+                for update, value in enumerate(history[~np.isnan(history)], start=1):
+                    error = np.sqrt(value / norm[rank]) if norm[rank] > 0 else 0.0
+                    rows.append((layer, name, k, seed, update, float(error)))
+    return pd.DataFrame(rows, columns=["layer", "set", "k", "seed", "update", "relative_error"])
+
+
+def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """The factor taken for the object, of every factorization, by two rules.
+
+    ``truth``: the one that fits best, by IoU or, without masks, by CorLoc: an upper bound, for it
+    has seen the ground truth. ``shape``: the one that border contact and compactness of its masks
+    speak for (`stages.algorithms.foreground`).
+    """
+    rows = []
+    for keys, group in scores.groupby([*WHERE, "maps"], sort=False):
+        measure = "object_iou" if group["object_iou"].notna().any() else "corloc"
+        best = int(group[measure].fillna(-1).to_numpy().argmax())
+        shaped = most_compact(group["compactness"].to_numpy(), group["border_contact"].to_numpy())
+        for rule, at in (("truth", best), ("shape", shaped)):
+            row = group.iloc[at]
+            where = dict(zip([*WHERE, "maps"], keys, strict=True))
+            rows.append(where | {"rule": rule} | row[FOREGROUND_COLUMNS[6:]].to_dict())
+    return pd.DataFrame(rows, columns=FOREGROUND_COLUMNS)
+
+
+def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFrame:
+    """Per set, k and kind of maps: means over the seeds and, as ``_std``, standard deviations.
+
+    ``part_iou`` is the mean over the factors of the IoU with the single best part (never the
+    background). Of the factor that fits the object best: ``object_iou``, ``object_precision``,
+    ``object_accuracy`` and ``corloc``; of the one that shape speaks for the same as ``shape_...``.
+    For k = 1 the two are one. NaN where the ground truth has no such thing.
+    """
+    keys = [*QUALITY_KEYS, "seed"]
+    per_seed = scores.groupby(keys)[["best_part_iou"]].mean()
+    per_seed = per_seed.rename(columns={"best_part_iou": "part_iou"})
+    for rule, prefix in (("truth", ""), ("shape", "shape_")):
+        chosen = foreground[foreground["rule"] == rule].set_index(keys)[OBJECT_MEASURES]
+        per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
+    over_seeds = per_seed.groupby(level=QUALITY_KEYS)
+    measures = list(per_seed)
+    means = over_seeds.mean()
+    # of these seeds, not an estimate for others: 0 for a single one
+    spread = over_seeds.std(ddof=0).add_suffix("_std")
+    order = [name for measure in measures for name in (measure, f"{measure}_std")]
+    table = means.join(spread)[order]
+    table["seeds"] = over_seeds.size()
+    return table.reset_index()
+
+
+def figure4_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """The paper's Figure 4: mean best-part IoU over the image sets, by layer and k.
+
+    ``part_iou_std`` is the deviation over the seeds of that mean over the sets.
+    """
+    keys = ["layer", "maps", "k"]
+    by_set = scores.groupby([*keys, "seed", "set"])["best_part_iou"].mean().dropna()
+    by_seed = by_set.groupby(level=[*keys, "seed"]).mean()
+    over_seeds = by_seed.groupby(level=keys)
+    table = pd.DataFrame(
+        {
+            "part_iou": over_seeds.mean(),
+            "part_iou_std": over_seeds.std(ddof=0),
+            "seeds": over_seeds.size(),
+            "sets": by_set.groupby(level=keys).apply(lambda one: one.index.unique("set").size),
+        }
+    )
+    return table.reset_index()
+
+
+def metrics_of(
+    quality: pd.DataFrame, losses: pd.DataFrame, choice: pd.DataFrame, index: ImageIndex
+) -> dict[str, Any]:
+    """Nested numbers for `dvc metrics show`: by layer, set and k, and the means over the sets."""
+    metrics: dict[str, Any] = {
+        "images": len(index.images),
+        "unreadable_images": len(index.failures),
+    }
+    final = losses.groupby(["layer", "set", "k", "seed"], as_index=False).last()
+    for (layer, name, k), group in final.groupby(["layer", "set", "k"]):
+        node = metrics.setdefault(str(layer), {}).setdefault(str(name), {})
+        node[f"k{k}"] = {"relative_error": round(float(group["relative_error"].mean()), 5)}
+    for row in choice.to_dict("records"):
+        node = metrics[row["layer"]][row["set"]]
+        for name in ("stability", "silhouette"):
+            if not np.isnan(row[name]):
+                node[f"k{row['k']}"][name] = round(float(row[name]), 3)
+        if row["suggested"]:
+            node["suggested_k"] = int(row["k"])
+    names = ["object_iou", "object_precision", "part_iou", "corloc"]
+    for row in quality.to_dict("records"):
+        node = metrics[row["layer"]][row["set"]][f"k{row['k']}"]
+        node[row["maps"]] = _rounded(row, names)
+    for (layer, k, kind), group in quality.groupby(["layer", "k", "maps"]):
+        mean = metrics[str(layer)].setdefault("mean over sets", {}).setdefault(f"k{k}", {})
+        mean[str(kind)] = _rounded(group[names].mean().to_dict(), names)
+    return metrics
+
+
+def _rounded(row: dict[Any, Any], names: Sequence[str]) -> dict[str, float]:
+    """Those of the numbers that there are."""
+    return {name: round(float(row[name]), 2) for name in names if not np.isnan(row[name])}

@@ -1,0 +1,69 @@
+"""The ground truth of an image set, and which of its annotations cannot be read."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.datasets import Box, DatasetError, GroundTruth
+from stages.image_index import ImageIndex
+
+OBJECT = "object"
+BACKGROUND = "background"
+Regions = dict[str, NDArray[np.bool_]]
+
+
+@dataclass
+class SetTruth:
+    """Reads the annotations of one image set.
+
+    Attributes
+    ----------
+    seen : collection of image names
+        Images that do not count, since their annotation was used to label factors.
+    damaged : dict of image name to reason
+    boxes : dict of image id to boxes
+        Both are filled while reading.
+    """
+
+    index: ImageIndex
+    name: str
+    seen: frozenset[str] = frozenset()
+    damaged: dict[str, str] = field(default_factory=dict)
+    boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        annotated = self.index.images["annotation_sha256"] != ""
+        self._annotated = {i for i in self.index.sets[self.name] if annotated.iloc[i]}
+
+    @property
+    def annotated(self) -> bool:
+        """Whether any image of the set has an annotation file."""
+        return bool(self._annotated)
+
+    def read(self, image_id: int) -> GroundTruth:
+        """An image's annotation; empty where there is none or it cannot be read."""
+        name = self.index.names[image_id]
+        if image_id not in self._annotated or name in self.seen or name in self.damaged:
+            return GroundTruth()
+        try:
+            truth = self.index.dataset.ground_truth(name, self.name)
+        except DatasetError as error:
+            # relative, so that the artifact does not depend on where the collection lies
+            self.damaged[name] = str(error).replace(f"{self.index.dataset.root}/", "")
+            return GroundTruth()
+        self.boxes[image_id] = truth.boxes
+        return truth
+
+
+def regions_of(truth: GroundTruth) -> Regions:
+    """Annotated regions by name: the parts, the object, and the background that is neither.
+
+    Empty for an image with boxes at most. A part that is called like the object is the object.
+    """
+    regions = dict(truth.parts)
+    if truth.whole is not None:
+        regions[OBJECT] = truth.whole
+    if regions and BACKGROUND not in regions:
+        regions[BACKGROUND] = ~np.logical_or.reduce(list(regions.values()))
+    return regions
