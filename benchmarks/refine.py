@@ -27,7 +27,7 @@ from benchmarks.common import make_project, report, run_dff
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from pipeline.resources import make_resources
-from stages.algorithms.masks import binarise, resize_masks
+from stages.algorithms.masks import binarise, pack_masks, resize_masks
 from stages.algorithms.metrics import RegionCounts
 from stages.concept_maps import ConceptMaps, entry_sets
 from stages.image_index import ImageIndex
@@ -113,8 +113,9 @@ def object_iou(project: Path, params: RefineParams) -> float:
         name = one.index.names[int(one.maps.maps.image_ids[entry])]
         truth = one.index.dataset.ground_truth(name, "")
         assert truth.whole is not None
-        sized = resize_masks(binarise(rows, 0.5).reshape(1, h, w), truth.whole.shape)
-        counts.add(sized, {"object": truth.whole})
+        packed = pack_masks(binarise(rows, 0.5).reshape(h, w, 1))
+        sized = resize_masks(packed, truth.whole.shape)
+        counts.add_packed(sized, {"object": truth.whole})
     return float(100 * counts.iou({"object"})[0])
 
 

@@ -27,7 +27,7 @@ from benchmarks.common import make_project, report
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from pipeline.resources import make_resources
-from stages.algorithms.masks import binarise, resize_masks
+from stages.algorithms.masks import binarise, pack_masks, resize_masks
 from stages.algorithms.metrics import RegionCounts, best_part_quality
 from stages.concept_maps import ConceptMaps, entry_sets
 from stages.image_index import ImageIndex
@@ -110,8 +110,9 @@ def scores(
         truth = collection.index.dataset.ground_truth(image, collection.name)
         assert truth.whole is not None
         masks = binarise(np.ascontiguousarray(values), starts)
-        sized = resize_masks(masks, truth.whole.shape)
-        counts.add(sized, {"object": truth.whole, **truth.parts})
+        packed = pack_masks(np.moveaxis(masks, 0, -1))
+        sized = resize_masks(packed, truth.whole.shape)
+        counts.add_packed(sized, {"object": truth.whole, **truth.parts})
     iou = 100 * counts.iou_single(["object", *collection.regions])
     found = {}
     for k in sorted({column[0] for column in columns}):

@@ -73,9 +73,9 @@ class ConceptMaps:
 
     def masks(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
         """Masks of one entry, bool ``[columns, h, w]``, at their own or another size."""
-        inside = unpack_masks(self.bits.map(entry), len(self.columns))
-        masks = np.ascontiguousarray(np.moveaxis(inside, -1, 0))
-        return masks if size is None else resize_masks(masks, size)
+        bits = self.bits.map(entry)
+        sized = bits if size is None else resize_masks(bits, size)
+        return np.ascontiguousarray(np.moveaxis(unpack_masks(sized, len(self.columns)), -1, 0))
 
     @cached_property
     def boxes(self) -> pd.DataFrame:

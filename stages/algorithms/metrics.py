@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Combination = frozenset[str]
 
-_GROUP = 8  # masks, or regions, whose bits make a byte
-_BITS = np.arange(1 << _GROUP)[:, None] >> np.arange(_GROUP) & 1  # [bytes, bits]
+_BITS = np.arange(256)[:, None] >> np.arange(8) & 1  # of every byte, [bytes, bits]
 
 
 @dataclass(eq=False)
@@ -66,10 +65,41 @@ class RegionCounts:
         ValueError
             If shapes or dtypes do not fit.
         """
-        self._check(masks, regions)
-        codes, combinations = _combinations(regions, masks.shape[1:])
+        planes = [_packed(masks[start : start + 8]) for start in range(0, len(masks), 8)]
+        if masks.ndim != 3 or len(masks) != self.factors or masks.dtype != np.bool_:
+            raise ValueError(
+                f"expected bool masks [{self.factors}, h, w], got {masks.dtype} {masks.shape}"
+            )
+        self._add(planes, masks.shape[1:], regions)
+
+    def add_packed(self, packed: NDArray[np.uint8], regions: Mapping[str, Mask]) -> None:
+        """Count one image whose masks are bits, uint8 ``[h, w, bytes]`` as from `pack_masks`.
+
+        Raises
+        ------
+        ValueError
+            If shapes or dtypes do not fit.
+        """
+        if packed.ndim != 3 or packed.shape[2] != -(-self.factors // 8) or packed.dtype != np.uint8:
+            raise ValueError(
+                f"expected uint8 [h, w, {-(-self.factors // 8)}] for {self.factors} masks, got "
+                f"{packed.dtype} {packed.shape}"
+            )
+        planes = [np.ascontiguousarray(packed[..., i]).ravel() for i in range(packed.shape[2])]
+        self._add(planes, packed.shape[:2], regions)
+
+    def _add(
+        self, planes: list[NDArray[np.uint8]], size: tuple[int, ...], regions: Mapping[str, Mask]
+    ) -> None:
+        for name, mask in regions.items():
+            if mask.shape != size or mask.dtype != np.bool_:
+                raise ValueError(
+                    f"region {name!r} must be bool {size} like the masks, got {mask.dtype} "
+                    f"{mask.shape}"
+                )
+        codes, combinations = _combinations(regions, size)
         totals = np.bincount(codes, minlength=len(combinations))
-        inside = _inside(masks.reshape(self.factors, -1), codes, len(combinations))
+        inside = _inside(planes, self.factors, codes, len(combinations))
         self.names |= set(regions)
         for combination, total, shared in zip(combinations, totals, inside, strict=True):
             self._count(combination, int(total), shared)
@@ -78,18 +108,6 @@ class RegionCounts:
         self.pixels[combination] = self.pixels.get(combination, 0) + total
         before = self.inside.get(combination)
         self.inside[combination] = shared if before is None else before + shared
-
-    def _check(self, masks: Mask, regions: Mapping[str, Mask]) -> None:
-        """Masks of other sizes would broadcast, and integers would be and-ed bit by bit."""
-        wrong = masks.ndim != 3 or len(masks) != self.factors or masks.dtype != np.bool_
-        for mask in regions.values():
-            wrong |= mask.shape != masks.shape[1:] or mask.dtype != np.bool_
-        if wrong:
-            found = ", ".join(f"{name} {m.dtype} {m.shape}" for name, m in regions.items())
-            raise ValueError(
-                f"expected bool masks [{self.factors}, h, w] and regions [h, w], got "
-                f"{masks.dtype} {masks.shape} and {found or 'no regions'}"
-            )
 
     def __add__(self, other: RegionCounts) -> RegionCounts:
         """Sums over both sets of images; ValueError if the factors differ in number."""
@@ -194,35 +212,36 @@ def _combinations(
     codes = np.zeros(int(np.prod(shape)), dtype=np.intp)
     combinations: list[Combination] = [frozenset()]
     names = list(regions)
-    for start in range(0, len(names), _GROUP):
-        group = names[start : start + _GROUP]
-        bits = _packed([regions[name].ravel() for name in group])
-        joined = codes << _GROUP | bits
+    for start in range(0, len(names), 8):
+        group = names[start : start + 8]
+        bits = _packed([regions[name] for name in group])
+        joined = codes << 8 | bits
         occurring = np.flatnonzero(np.bincount(joined))
         found = []
         for value in occurring.tolist():
             mine = {name for bit, name in enumerate(group) if value >> bit & 1}
-            found.append(combinations[value >> _GROUP] | mine)
+            found.append(combinations[value >> 8] | mine)
         place = np.zeros(int(occurring.max(initial=0)) + 1, dtype=np.intp)
         place[occurring] = np.arange(len(occurring))
         codes, combinations = place[joined], found
     return codes, combinations
 
 
-def _inside(masks: Mask, codes: NDArray[np.intp], count: int) -> NDArray[np.int64]:
-    """Pixels of each mask by code, int64 ``[codes, factors]``; masks bool ``[factors, pixels]``."""
-    sums = [np.zeros((count, 0), dtype=np.int64)]
-    for start in range(0, len(masks), _GROUP):
-        group = masks[start : start + _GROUP]
-        histogram = np.bincount(codes << _GROUP | _packed(group), minlength=count << _GROUP)
+def _inside(
+    planes: Sequence[NDArray[np.uint8]], factors: int, codes: NDArray[np.intp], count: int
+) -> NDArray[np.int64]:
+    """Pixels of each mask by code, int64 ``[codes, factors]``; masks as the bits of planes."""
+    sums = np.zeros((count, 8 * len(planes)), dtype=np.int64)
+    for i, bits in enumerate(planes):
+        histogram = np.bincount(codes << 8 | bits, minlength=count << 8).reshape(count, -1)
         # from how often each byte occurs to how often each of its bits does
-        sums.append(histogram.reshape(count, -1) @ _BITS[:, : len(group)])
-    return np.hstack(sums)
+        sums[:, 8 * i : 8 * i + 8] = histogram @ _BITS
+    return sums[:, :factors]
 
 
 def _packed(planes: Iterable[Mask]) -> NDArray[np.uint8]:
-    """Planes ``[pixels]`` as the bits of a byte each; numpy.packbits takes ten times as long."""
-    first, *others = (plane.view(np.uint8) for plane in planes)
+    """Planes as the bits of a byte per pixel; numpy.packbits takes ten times as long."""
+    first, *others = (plane.ravel().view(np.uint8) for plane in planes)
     bits = first.copy()
     for bit, plane in enumerate(others, start=1):
         bits |= plane << np.uint8(bit)

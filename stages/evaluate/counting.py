@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.foreground import FigureCounts
-from stages.algorithms.masks import resize_masks
+from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.concept_maps import SIDES, ConceptMaps
 from stages.evaluate.truth import SetTruth, regions_of
@@ -109,17 +109,28 @@ class Counting:
         target = np.array(truth.boxes, dtype=np.float64).reshape(-1, 4)
         found = {}
         for key, maps in self.maps.items():
-            masks = maps.masks(entry)
+            packed, columns = maps.bits.map(entry), len(maps.columns)
             groups = self.merged.get(key[0], ())
-            counts = RegionCounts(len(masks) + len(groups))
+            counts = RegionCounts(columns + len(groups))
             if regions:
                 height, width = next(iter(regions.values())).shape
-                sized = resize_masks(masks, (height, width))
-                united = [sized[list(group)].any(axis=0, keepdims=True) for group in groups]
-                counts.add(np.concatenate([sized, *united]), regions)
+                sized = resize_masks(packed, (height, width))
+                counts.add_packed(_with_groups(sized, columns, groups), regions)
+            masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
             hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
             found[key] = MapSums(counts, FigureCounts.of(masks), hit.astype(np.int64))
         return SetSums(found, int(len(target) > 0))
+
+
+def _with_groups(
+    packed: NDArray[np.uint8], columns: int, groups: Sequence[Sequence[int]]
+) -> NDArray[np.uint8]:
+    """Masks as bits, and the united masks of each group of columns behind them."""
+    if not groups:
+        return packed
+    masks = unpack_masks(packed, columns)
+    united = [masks[..., list(group)].any(axis=-1) for group in groups]
+    return pack_masks(np.concatenate([masks, np.stack(united, axis=-1)], axis=-1))
 
 
 def main_boxes(maps: ConceptMaps, sizes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """Percentiles against numpy, components against scikit-image and by hand."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from stages.algorithms.masks import (
     components,
     exact_percentile,
     pack_masks,
+    resize_masks,
     unpack_masks,
 )
 
@@ -146,3 +149,67 @@ def _of(*rows):
 def test_refuses_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def interpolated(mask, size):
+    """Bilinear interpolation in fractions, align_corners=False: pixel centres map to centres."""
+
+    def weights(length, target):
+        rows = []
+        for i in range(target):
+            at = Fraction(2 * i + 1, 2 * target) * length - Fraction(1, 2)
+            at = min(max(at, Fraction(0)), Fraction(length - 1))
+            low = int(at)
+            row = [Fraction(0)] * length
+            row[low] += 1 - (at - low)
+            row[min(low + 1, length - 1)] += at - low
+            rows.append(row)
+        return rows
+
+    down, across = weights(mask.shape[0], size[0]), weights(mask.shape[1], size[1])
+    return [
+        [
+            sum(
+                down[y][i] * across[x][j]
+                for i in range(mask.shape[0])
+                for j in range(mask.shape[1])
+                if mask[i, j]
+            )
+            for x in range(size[1])
+        ]
+        for y in range(size[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    "size", [(3, 4), (6, 8), (9, 4), (5, 7), (2, 2), (1, 1), (6, 2), (3, 9), (1, 12), (2, 3)]
+)
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (3, 1), (4, 6)])
+def test_resized_masks_are_where_bilinear_interpolation_reaches_a_half(shape, size):
+    """Enlarged, shrunk and both, ties included: against interpolation in fractions."""
+    masks = np.random.default_rng(0).random((*shape, 19)) < 0.5
+    found = unpack_masks(resize_masks(pack_masks(masks), size), 19)
+    assert found.shape == (*size, 19)
+    for factor in range(19):
+        expected = np.array(interpolated(masks[..., factor], size)) >= Fraction(1, 2)
+        np.testing.assert_array_equal(found[..., factor], expected)
+
+
+@pytest.mark.parametrize("factors", [1, 8, 9, 33, 64, 65, 130])
+def test_masks_of_any_number_are_resized_alike(factors):
+    masks = np.random.default_rng(1).random((5, 6, factors)) < 0.4
+    sized = unpack_masks(resize_masks(pack_masks(masks), (11, 9)), factors)
+    for factor in range(0, factors, 7):
+        alone = resize_masks(pack_masks(masks[..., factor : factor + 1]), (11, 9))
+        np.testing.assert_array_equal(sized[..., factor], unpack_masks(alone, 1)[..., 0])
+
+
+@given(seed=st.integers(0, 99), h=st.integers(1, 9), w=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_resizing_keeps_empty_and_full_masks_and_their_complements(seed, h, w):
+    masks = np.random.default_rng(seed).random((4, 5, 3)) < 0.5
+    masks[..., 0], masks[..., 1] = False, True
+    sized = unpack_masks(resize_masks(pack_masks(masks), (h, w)), 3)
+    assert not sized[..., 0].any() and sized[..., 1].all()
+    rest = unpack_masks(resize_masks(pack_masks(~masks), (h, w)), 3)
+    assert (sized[..., 2] | rest[..., 2]).all(), "one of the two reaches a half, ties both"

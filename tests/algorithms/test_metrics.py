@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, jaccard_score, precision_score
 
+from stages.algorithms.masks import pack_masks
 from stages.algorithms.metrics import RegionCounts, best_part_quality, box_iou
 
 
@@ -142,6 +143,21 @@ def test_scores_equal_sklearn_over_all_pixels(shapes, factors, parts):
         for p in chosen:
             expected = jaccard_score(truth[p], masks[f], zero_division=0)
             assert counts.iou_single([f"p{p}"])[f, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("factors", [1, 8, 11])
+def test_packed_masks_count_as_others_do(factors):
+    masks, found = random_image(5, 7, 3, factors)
+    counts = RegionCounts(factors)
+    counts.add_packed(pack_masks(np.moveaxis(masks, 0, -1)), found)
+    expected = counted([(masks, found)], factors)
+    assert counts.pixels == expected.pixels
+    for combination, inside in expected.inside.items():
+        np.testing.assert_array_equal(counts.inside[combination], inside)
+    with pytest.raises(ValueError, match=f"for {factors} masks"):
+        counts.add_packed(np.zeros((5, 7, 3), np.uint8), found)
+    with pytest.raises(ValueError, match="region 'a' must be bool"):
+        counts.add_packed(np.zeros((5, 7, -(-factors // 8)), np.uint8), regions(a="##"))
 
 
 def test_sum_leaves_its_terms_alone():
