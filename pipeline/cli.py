@@ -17,6 +17,7 @@ from pipeline.labels_file import ensure_labels
 from pipeline.params import ParamsError, check_root, read_params
 from pipeline.registry import BY_NAME, STAGES
 from pipeline.resources import ResourceError, make_resources
+from pipeline.run_alone import run_alone
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
 from stages.datasets import DatasetError
@@ -179,16 +180,19 @@ def run(
     store: Store = "",
     force: Annotated[bool, typer.Option(help="Run every stage again, fresh or not.")] = False,
 ) -> None:
-    """Run every stage that is not up to date, through DVC, and print the scores.
+    """Run every stage that is not up to date, and print the scores.
 
-    The same as `dvc repro`, after checking params.yaml and with the resources given here. A run
+    The same as `dvc repro`, after checking params.yaml and with the resources given here. In a
+    folder without dvc.yaml the stages run one after the other, but for those that are fresh. A run
     that was interrupted goes on where it stopped.
     """
     params = read_params(project)
     check_root(project, params["index"].root)
     # refuse bad ones before the first stage
     checked = make_resources(device, workers, memory, cluster, store)
-    ensure_repository(project)
+    alone = not (project / "dvc.yaml").exists()
+    if not alone:
+        ensure_repository(project)
     ensure_labels(project / params["evaluate"].labels)
     resources = {
         "DFF_DEVICE": device,
@@ -199,7 +203,10 @@ def run(
         "DFF_REUSE": "0" if force else "1",
     }
     with interruptible():
-        repro(project, resources, force=force)
+        if alone:
+            run_alone(project, resources, force=force)
+        else:
+            repro(project, resources, force=force)
     print_summary(project)
 
 
@@ -262,6 +269,24 @@ def label(
             evaluate_labels(project, params, resources)
         else:
             print(blank_labels(project, params, force=force))
+
+
+@app.command("compare", rich_help_panel="Pipeline")
+def compare_projects(
+    projects: Annotated[list[Path], typer.Argument(help="Folders of projects that were run.")],
+    out: Annotated[Path, typer.Option(help="Name of the two files, without suffix.")] = Path(
+        "figure4"
+    ),
+) -> None:
+    """Draw the paper's Figure 4: mean best-part IoU over k, of several networks and layers.
+
+    Writes OUT.csv and OUT.png, and prints the table. Dashed lines are raw maps; bands show one
+    standard deviation over the seeds.
+    """
+    # imported here: the other commands draw nothing
+    from pipeline.compare import compare
+
+    print(compare(projects, out))
 
 
 @app.command(rich_help_panel="Pipeline")

@@ -19,16 +19,54 @@ VGG19 = {"backbone": "vgg19", "weights": "DEFAULT", "layers": ("conv5_4",)}
 PRESETS: dict[str, Sections] = {
     "demo": {},
     "folder": {"index": {"dataset": "folder"}, "extract": VGG19},
-    "icoseg": {"index": {"dataset": "icoseg", "masks": "ground_truth"}, "extract": VGG19},
+    # Table 1, Figures 1 and 3
+    "icoseg": {
+        "index": {"dataset": "icoseg", "masks": "ground_truth"},
+        "extract": VGG19,
+        "report": {"paper": ("table1",)},
+    },
+    # Table 2
     "voc2007": {
         "index": {"dataset": "voc"},
         "extract": VGG19,
         "factorize": {"k": (1,)},
+        "report": {"paper": ("table2",)},
     },
+    # the class-agnostic protocol of later work
+    "voc2007-agnostic": {
+        "index": {"dataset": "voc", "together": True, "exclude": "none"},
+        "extract": VGG19,
+        "factorize": {"k": (1, 2, 3)},
+        "report": {"paper": ("agnostic",)},
+    },
+    # Table 3: five images per class are looked at (`dff label --auto`), the others scored
+    "pascal-parts-coarse": {
+        "index": {"dataset": "pascal_part", "merge": "coarse", "sets": ("cow", "horse")},
+        "extract": VGG19,
+        "factorize": {"k": (3,)},
+        "report": {"paper": ("table3",)},
+    },
+    # Table 4, Figure 5
     "pascal-parts": {
         "index": {"dataset": "pascal_part"},
         "extract": VGG19,
-        "factorize": {"k": (1, 2, 3)},
+        "report": {"paper": ("table4",)},
+    },
+    # Figure 4: random starts, whose spread the figure shows
+    "figure4": {
+        "index": {"dataset": "icoseg", "masks": "ground_truth"},
+        "extract": {
+            "backbone": "vgg19",
+            "weights": "DEFAULT",
+            "layers": ("conv3_4", "conv4_4", "conv5_1", "conv5_2", "conv5_3", "conv5_4"),
+        },
+        "factorize": {
+            "k": tuple(range(1, 11)),
+            "seeds": tuple(range(5)),
+            "init": "random",
+            "stability_runs": 0,
+        },
+        "refine": {"method": "none"},
     },
 }
 

@@ -32,11 +32,15 @@ from store import (
     Staging,
     create_artifact,
     open_artifact,
+    plan_layout,
     replacing,
     write_array,
 )
 from store.artifact import layer_key
 from store.layout import SHARD_BYTES
+
+# Rows of a chunk of coefficients: a few images, for they are read one by one.
+CHUNK_ROWS = 2048
 
 if TYPE_CHECKING:
     from stages.algorithms.nmf import Factorization
@@ -163,12 +167,14 @@ def _factorize_layer(
             f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
+    grids, columns = ragged.grid_hw[entries], len(job.params.columns)
     writer = RaggedWriter(
         group.require_group("maps"),
-        ragged.grid_hw[entries],
+        grids,
         ragged.image_ids[entries],
-        len(job.params.columns),
+        columns,
         np.float32,
+        layout=plan_layout(int(grids.prod(axis=1).sum()), 4 * columns, most_rows=CHUNK_ROWS),
         resume=job.work.progress.get(f"rows {number}"),
         on_flush=lambda stored: job.work.checkpoint(**{f"rows {number}": stored}),
     )
@@ -293,7 +299,7 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=2,
+    version=3,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

@@ -96,7 +96,7 @@ def _heat_map(
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(
     name="heatmaps",
-    version=2,
+    version=3,
     params=HeatmapsParams,
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),

@@ -335,7 +335,7 @@ def thresholds_of(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=2,
+    version=3,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),

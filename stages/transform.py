@@ -41,7 +41,7 @@ def transform_stage(factors: Path, heatmaps: Path) -> Stage[TransformParams]:
     """The stage that sees new photographs with the factors of these artifacts."""
     return Stage(
         name="transform",
-        version=2,
+        version=3,
         params=TransformParams,
         reads={
             "index": Path("artifacts/index"),

@@ -123,7 +123,10 @@ class _Writing:
         rows = sum(h * w for h, w in plan.sizes)
         # One layout in rows for both arrays, so that their shards end at the same entries.
         self.layout = plan_layout(
-            rows, np.dtype(plan.dtype).itemsize * plan.columns, shard_bytes=SHARD_BYTES
+            rows,
+            np.dtype(plan.dtype).itemsize * plan.columns,
+            shard_bytes=SHARD_BYTES,
+            most_rows=max((h * w for h, w in plan.sizes), default=1),
         )
         self.maps = self._writer("maps", plan.columns, plan.dtype, self._maps_flushed)
         self.bits = self._writer("masks", -(-plan.columns // 8), np.uint8, self._masks_flushed)

@@ -30,14 +30,18 @@ def plan_layout(
     *,
     chunk_bytes: int = CHUNK_BYTES,
     shard_bytes: int = SHARD_BYTES,
+    most_rows: int | None = None,
 ) -> Layout:
     """Choose chunk and shard sizes for an array of `rows` rows of `row_bytes` bytes each.
+
+    `most_rows` is about how many rows are read alone: where rows are short, a chunk of
+    `chunk_bytes` would hold dozens of images, all of them decoded for each.
 
     An array smaller than one shard gets one shard of just its size (rounded up to whole chunks).
     """
     if row_bytes < 1:
         raise ValueError(f"row_bytes is {row_bytes}, must be at least 1")
     rows = max(rows, 1)
-    chunk_rows = max(1, min(rows, chunk_bytes // row_bytes))
+    chunk_rows = max(1, min(rows, most_rows or rows, chunk_bytes // row_bytes))
     chunks = max(1, min(-(-rows // chunk_rows), shard_bytes // (chunk_rows * row_bytes)))
     return Layout(chunk_rows=chunk_rows, shard_rows=chunks * chunk_rows)

@@ -24,8 +24,10 @@ class Opened:
     ----------
     network : dict
         Attributes of the activations' artifact.
-    scores, coverage, losses, quality, choice, links : DataFrame
+    scores, coverage, labels, foreground, losses, quality, figure4, choice, links : DataFrame
         As the evaluate stage wrote them.
+    exclude : str
+        Which images VOC's image sets leave out; empty for other collections.
     damaged : dict of image name to reason
         Annotations that could not be read.
     """
@@ -37,17 +39,22 @@ class Opened:
     network: dict[str, Any]
     scores: pd.DataFrame
     coverage: pd.DataFrame
+    labels: pd.DataFrame
+    foreground: pd.DataFrame
     losses: pd.DataFrame
     quality: pd.DataFrame
+    figure4: pd.DataFrame
     choice: pd.DataFrame
     links: pd.DataFrame
     damaged: dict[str, str]
+    exclude: str
 
     @classmethod
     def open(cls, inputs: Inputs) -> "Opened":
         """Open the inputs of the stage."""
         evaluation = inputs["evaluate"]
         text = {"layer": str, "set": str, "maps": str}
+        record = read_attrs(evaluation) or {}
         factors = open_artifact(inputs["factorize"])
         index = ImageIndex.open(inputs["index"], inputs.project, factors)
         return cls(
@@ -59,7 +66,12 @@ class Opened:
             scores=read_table(evaluation / "scores.parquet"),
             coverage=read_table(evaluation / "coverage.parquet"),
             losses=read_table(evaluation / "loss.csv", dtype=text, keep_default_na=False),
-            quality=read_table(evaluation / "quality.csv", dtype=text, keep_default_na=False),
+            labels=read_table(evaluation / "labels.parquet"),
+            foreground=read_table(evaluation / "foreground.parquet"),
+            quality=read_table(
+                evaluation / "quality.csv", dtype=text, keep_default_na=False, na_values=""
+            ),
+            figure4=read_table(evaluation / "figure4.csv", dtype=text, keep_default_na=False),
             choice=read_table(
                 evaluation / "choice.csv",
                 dtype=text | {"reason": str},
@@ -67,7 +79,8 @@ class Opened:
                 na_values={name: [""] for name in NUMBERS},
             ),
             links=read_table(evaluation / "links.csv", dtype=text, keep_default_na=False),
-            damaged=dict((read_attrs(evaluation) or {})["damaged_annotations"]),
+            damaged=dict(record["damaged_annotations"]),
+            exclude=str(record["exclude"]),
         )
 
     @property

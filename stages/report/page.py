@@ -1,11 +1,12 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+import yaml
 from markupsafe import Markup
 
 from stages.report.colours import css
@@ -103,6 +104,7 @@ class LayerView:
     quality: Markup | None
     quality_of: str  # part_iou or object_iou: what the plot shows
     choice: ChoiceView | None
+    form: str | None  # for labels.yaml; None but for the first layer of an annotated set
 
     @property
     def strips(self) -> list[KView]:
@@ -135,12 +137,13 @@ def collect_set(
     entries = opened.factors.sets[name]
     chosen = [int(entries[i]) for i in spread(len(entries), images)]
     scored = opened.scores[opened.scores["set"] == name]
-    has_parts = bool((scored["best_part"] != OBJECT).any())
+    has_parts = bool((~scored["best_part"].isin([OBJECT, ""])).any())
     layers = [
         _layer(opened, book, number, layer, rank, name, chosen, top, has_parts)
         for number, layer in enumerate(opened.factors.layers)
     ]
-    return SetView(name, href, len(entries), not scored.empty, has_parts, len(chosen), layers)
+    annotated = bool(scored["object_iou"].notna().any())
+    return SetView(name, href, len(entries), annotated, has_parts, len(chosen), layers)
 
 
 def _layer(
@@ -183,11 +186,23 @@ def _layer(
         rows=rows,
         loss=loss_plot(losses, opened.ks, f"loss-{salt}"),
         quality=quality_plot(curves, column, f"quality-{salt}")
-        if len(curves) == 2 and len(opened.ks) > 1
+        if len(curves) == 2 and len(opened.ks) > 1 and quality[column].notna().all()
         else None,
         quality_of=column,
         choice=_choice(opened, layer, name, concepts_of, salt),
+        form=_form(name, ks) if number == 0 and quality["object_iou"].notna().any() else None,
     )
+
+
+def _form(name: str, ks: Sequence[KView]) -> str:
+    """What labels.yaml would hold for one image set: each factor's parts, or null."""
+    by_k = {view.k: [_names(factor) for factor in view.factors] for view in ks}
+    return yaml.safe_dump({"sets": {name: by_k}}, default_flow_style=None, allow_unicode=True)
+
+
+def _names(factor: FactorView) -> str | list[str] | None:
+    names = str(factor.refined["parts"]).split("/") if factor.refined else [""]
+    return (names[0] or None) if len(names) == 1 else names
 
 
 def _choice(
@@ -234,6 +249,7 @@ def _factors(
     top: int,
 ) -> list[FactorView]:
     scores = factor_scores(opened, layer, name, concepts.k)
+    scores = {key: row for key, row in scores.items() if row["best_part"]}
     entries = opened.factors.sets[name]
     starts = concepts.mask_starts()
     views = []

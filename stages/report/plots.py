@@ -81,6 +81,53 @@ def quality_plot(curves: Mapping[str, pd.DataFrame], column: str, salt: str) -> 
         return _svg(figure)
 
 
+def figure4_plot(table: pd.DataFrame) -> Markup:
+    """Mean best-part IoU over k, one line per layer, bands of one deviation over the seeds.
+
+    Raw maps with dashes, refined ones without, as in the other plots.
+
+    Parameters
+    ----------
+    table : DataFrame
+        figure4.csv.
+    """
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "figure4"}):
+        return _svg(figure4(table))
+
+
+def figure4(table: pd.DataFrame) -> Figure:
+    """The same as a figure of matplotlib."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes("k", "mean best-part IoU, per cent")
+        layers = list(dict.fromkeys(table["layer"]))
+        ends: dict[str, tuple[float, float]] = {}
+        for rank, layer in enumerate(layers):
+            for kind, line in (("raw", "--"), ("refined", "-")):
+                rows = table[(table["layer"] == layer) & (table["maps"] == kind)].sort_values("k")
+                x, y, spread = (rows[n].to_numpy() for n in ("k", "part_iou", "part_iou_std"))
+                ink = css(colour(rank))
+                axes.plot(x, y, color=ink, linestyle=line, linewidth=1.8, marker="o", markersize=4)
+                if spread.any():
+                    axes.fill_between(x, y - spread, y + spread, color=ink, alpha=0.18, linewidth=0)
+                ends[layer if kind == "refined" else f"{layer} raw"] = (x[-1], y[-1])
+        heights = _apart({name: end[1] for name, end in ends.items()}, gap=7)
+        for name, (x_end, _) in ends.items():
+            rank = layers.index(name.removesuffix(" raw"))
+            _label(axes, name, x_end, heights[name], css(colour(rank)))
+        axes.set_ylim(0, None)
+        axes.margins(x=0.08)
+    return figure
+
+
+def _apart(heights: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Heights of labels, moved up where two would be closer than `gap`."""
+    moved: dict[str, float] = {}
+    below = -float("inf")
+    for name, height in sorted(heights.items(), key=lambda one: one[1]):
+        below = moved[name] = max(height, below + gap)
+    return moved
+
+
 def choice_plot(choice: pd.DataFrame, salt: str) -> Markup:
     """Stability and silhouette over k; the suggested k is ringed."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": salt}):

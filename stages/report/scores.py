@@ -1,5 +1,6 @@
 """Tables of the page, from the tables of the evaluate stage."""
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from stages.report.opened import Opened
 
-OBJECT = "object"  # the region's name in the tables of the evaluate stage
+OBJECT, BACKGROUND = "object", "background"  # regions in the tables of the evaluate stage
 MEASURES = ("object_iou", "part_iou")
 
 
@@ -55,9 +56,10 @@ def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRo
             for measure in MEASURES:
                 for kind in ("raw", "refined"):
                     row = known.get((name, k, kind))
-                    scores.append(
-                        Score(row[measure], row[f"{measure}_std"]) if row is not None else None
-                    )
+                    if row is None or math.isnan(row[measure]):
+                        scores.append(None)
+                    else:
+                        scores.append(Score(row[measure], row[f"{measure}_std"]))
             error = float(errors.get((name, k), float("nan")))
             rows.append(ScoreRow(name, k, scores, error, k == opened.ks[0], len(opened.ks)))
     return rows
@@ -92,7 +94,7 @@ def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTab
     table = _of(opened.coverage, opened, layer, name, k)
     table = table[table["maps"] == "refined"]
     parts = [part for part in dict.fromkeys(table["part"]) if part != OBJECT]
-    if not parts:
+    if not set(parts) - {BACKGROUND}:
         return None
     cells = {(row["factor"], row["part"]): row for row in table.to_dict("records")}
     shown = [OBJECT, *parts]
@@ -112,3 +114,39 @@ def _of(table: pd.DataFrame, opened: Opened, layer: str, name: str, k: int) -> p
         & (table["k"] == k)
         & (table["seed"] == seed)
     ]
+
+
+@dataclass(frozen=True)
+class CorLocRow:
+    """Boxes of one image set and k: CorLoc in per cent, and hits of how many images."""
+
+    name: str
+    k: int
+    cells: list[tuple[float, str]]  # raw, refined
+    mean: bool  # over the sets, rather than one of them
+
+
+def corloc_rows(opened: Opened, layer: str) -> list[CorLocRow]:
+    """By k, every set with annotated boxes, and their mean; boxes by shape, of the first seed."""
+    table = opened.foreground
+    table = table[
+        (table["layer"] == layer)
+        & (table["rule"] == "shape")
+        & (table["seed"] == opened.seeds[0])
+        & table["corloc"].notna()
+    ]
+    rows = []
+    for k in sorted({int(k) for k in table["k"]}):
+        of_k = table[table["k"] == k]
+        for name, of_set in of_k.groupby("set", sort=False):
+            found = of_set.set_index("maps").to_dict("index")
+            cells = [
+                (float(found[kind]["corloc"]), f"{found[kind]['hits']}/{found[kind]['boxed']}")
+                for kind in ("raw", "refined")
+            ]
+            rows.append(CorLocRow(str(name), k, cells, False))
+        if of_k["set"].nunique() > 1:
+            means = of_k.groupby("maps")["corloc"].mean()
+            cells = [(float(means[kind]), "") for kind in ("raw", "refined")]
+            rows.append(CorLocRow("mean over sets", k, cells, True))
+    return rows

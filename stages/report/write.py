@@ -11,7 +11,10 @@ from stages.report.concepts import FULL_COLOUR
 from stages.report.opened import Opened
 from stages.report.overlays import GAMMA
 from stages.report.page import SetView, collect_set, score_tables
+from stages.report.paper import Comparison, comparisons, write_tables
 from stages.report.pictures import PictureBook
+from stages.report.plots import figure4_plot
+from stages.report.scores import corloc_rows
 from stages.stage import Inputs
 from store import Staging, write_atomically
 from store.artifact import write_record
@@ -34,7 +37,9 @@ def write_report(params: "ReportParams", inputs: Inputs, work: Staging, workers:
         sets.append(collect_set(opened, book, rank, name, href, params.images, params.top))
     with track("report", len(book.wanted), "images") as advance:
         book.paint(work.path, workers, advance)
-    _write_pages(opened, sets, work.path)
+    beside = comparisons(opened, params.paper)
+    write_tables(work.path / "tables", beside)
+    _write_pages(opened, sets, beside, work.path)
     write_record(
         work.path, stage="report", fingerprint=work.fingerprint, sets=names, images=len(book.wanted)
     )
@@ -51,7 +56,9 @@ def page_templates(folder: Path) -> Environment:
     )
 
 
-def _write_pages(opened: Opened, sets: list[SetView], folder: Path) -> None:
+def _write_pages(
+    opened: Opened, sets: list[SetView], beside: list[Comparison], folder: Path
+) -> None:
     environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
     common = {
@@ -81,8 +88,24 @@ def _write_pages(opened: Opened, sets: list[SetView], folder: Path) -> None:
         for i, one in enumerate(sets):
             around = {"before": sets[i - 1] if i else None, "after": (*sets[1:], None)[i]}
             write("set.html.j2", one.href, set=one, root="../", **around)
-    tables = score_tables(opened, [one.name for one in sets])
-    write("index.html.j2", "index.html", root="", tables=tables)
+    write(
+        "index.html.j2",
+        "index.html",
+        root="",
+        tables=score_tables(opened, [one.name for one in sets]),
+        corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
+        exclude=opened.exclude,
+        figure4=figure4_plot(opened.figure4) if _worth_a_figure(opened) else None,
+        comparisons=beside,
+    )
+
+
+def _worth_a_figure(opened: Opened) -> bool:
+    """Figure 4 is a curve over k of several layers, sets or seeds."""
+    several = (
+        len(opened.factors.layers) > 1 or len(opened.factors.sets) > 1 or len(opened.seeds) > 1
+    )
+    return several and len(opened.ks) > 1 and not opened.figure4.empty
 
 
 def _number(value: float, digits: int = 1) -> str:

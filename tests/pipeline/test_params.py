@@ -27,7 +27,14 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
     root = None if what == "demo" else tmp_path
     path = write_params(tmp_path, what, root)
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert read_params(tmp_path)["index"].dataset in (what, "folder", "voc", "pascal_part")
+    params = read_params(tmp_path)
+    datasets = {"pascal-parts": "pascal_part", "pascal-parts-coarse": "pascal_part"}
+    datasets |= {"voc2007": "voc", "voc2007-agnostic": "voc", "figure4": "icoseg"}
+    assert params["index"].dataset == datasets.get(what, what)
+    if what not in ("demo", "folder"):  # the paper's experiments
+        assert (params["extract"].backbone, params["extract"].weights) == ("vgg19", "DEFAULT")
+        assert params["extract"].layers[-1] == "conv5_4"
+        assert params["report"].paper or what == "figure4"
 
 
 @pytest.mark.parametrize(

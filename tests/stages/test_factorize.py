@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.choice_tables import choice_table, link_table
-from stages.evaluate import loss_table
+from stages.evaluate.tables import loss_table
 from stages.factorize import FACTORIZE, FactorizeParams
 from stages.stage import Resources, StageError, execute
 from store import Artifact, RaggedWriter, SetRows, create_artifact, open_artifact

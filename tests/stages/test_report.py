@@ -199,7 +199,7 @@ def test_scores_layers_and_seeds(annotated: Path) -> None:
 
 def test_no_ground_truth(bare: Path) -> None:
     (page,) = pages(bare)
-    assert "No ground truth is annotated" in page.text
+    assert "No masks are annotated" in page.text
     assert "object IoU, %" not in page.text
     assert "could not be" not in page.text
     assert "l0-k2" in page.ids

@@ -37,6 +37,10 @@ def test_by_hand():
     assert plan_layout(10, 1024) == Layout(chunk_rows=10, shard_rows=10)
     assert plan_layout(1500, 1024) == Layout(chunk_rows=1024, shard_rows=2048)
     assert Layout(4, 8).shards(17) == 3
+    # 2-byte rows: not half a million of them, but as many as are read alone; 2 MiB of them a shard
+    short = plan_layout(10**7, 2, shard_bytes=2**21, most_rows=40_000)
+    assert short == Layout(chunk_rows=40_000, shard_rows=26 * 40_000)
+    assert plan_layout(10**6, 1024, most_rows=10**5).chunk_rows == 1024, "bytes count as well"
 
 
 @pytest.mark.parametrize("chunk, shard", [(0, 0), (-1, 4), (4, 0), (4, -4), (4, 6), (8, 4)])
