@@ -153,6 +153,10 @@ COLLECTIONS = {
     "voc, everything": Collection(
         "voc", write_voc, {"whole", "boxes"}, {"split": "trainval", "exclude": "none"}
     ),
+    "voc, one set": Collection("voc", write_voc, {"whole", "boxes"}, {"together": True}),
+    "pascal_part, coarse": Collection(
+        "pascal_part", write_pascal_part, {"whole", "parts", "boxes"}, {"merge": "coarse"}
+    ),
     "pascal_part": Collection("pascal_part", write_pascal_part, {"whole", "parts", "boxes"}),
 }
 every_collection = pytest.mark.parametrize("collection", COLLECTIONS.values(), ids=COLLECTIONS)

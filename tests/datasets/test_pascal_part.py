@@ -179,6 +179,29 @@ def test_the_merge_table_has_the_classes_with_parts() -> None:
 @pytest.mark.parametrize(
     ("class_name", "raw", "merged"),
     [
+        ("cow", "lhorn", "head"),
+        ("cow", "muzzle", "head"),
+        ("cow", "neck", "neck+torso"),
+        ("horse", "torso", "neck+torso"),
+        ("horse", "lbho", "leg"),
+        ("horse", "rfuleg", "leg"),
+        ("horse", "tail", "tail"),
+        ("dog", "lfpa", "leg"),
+        ("car", "door_3", "door"),
+    ],
+)
+def test_coarse_names_are_those_of_table_3(class_name: str, raw: str, merged: str) -> None:
+    assert merged_name(class_name, raw, "coarse") == merged
+
+
+def test_an_unknown_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="merge: 'fine' is unknown, choose sides, coarse"):
+        PascalPartDataset(tmp_path, merge="fine")
+
+
+@pytest.mark.parametrize(
+    ("class_name", "raw", "merged"),
+    [
         ("aeroplane", "wheel_1", "wheel"),
         ("aeroplane", "wheel_10", "wheel"),
         ("aeroplane", "rwing", "wing"),

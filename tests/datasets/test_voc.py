@@ -207,3 +207,21 @@ def test_when_the_rule_leaves_nothing_it_says_so(year: Path) -> None:
     add(year, "a", obj("cow", truncated=1), cow=1)
     with pytest.raises(DatasetError, match=r"1 are listed for trainval, .*leaves none"):
         list(VocDataset(year).images())
+
+
+def test_together_is_one_set_of_all_images_with_all_boxes(year: Path) -> None:
+    """The class-agnostic protocol: no image and no class is left out."""
+    add(year, "a", obj("cow", truncated=1), obj("dog"), cow=1, dog=1)
+    add(year, "b", obj("cow", difficult=1), cow=0, dog=-1)
+    dataset = VocDataset(year, together=True)
+    assert sets(dataset) == {"a": ("trainval",), "b": ("trainval",)}
+    assert len(dataset.ground_truth("JPEGImages/a.jpg", "trainval").boxes) == 2
+    assert dataset.ground_truth("JPEGImages/a.jpg", "trainval").whole is None
+    folder = year / "SegmentationClass"
+    folder.mkdir()
+    with Image.open(year / "JPEGImages" / "a.jpg") as image:
+        values = np.zeros(image.size[::-1], dtype=np.uint8)
+    values[0, :3] = (1, 20, 255)  # aeroplane, tvmonitor, void
+    Image.fromarray(values).save(folder / "a.png")
+    whole = dataset.ground_truth("JPEGImages/a.jpg", "trainval").whole
+    assert whole is not None and whole.sum() == 2 and whole[0, :2].all()

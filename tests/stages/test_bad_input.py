@@ -265,3 +265,13 @@ def test_the_tables_hold_reasons(project: Path, photographs: Path, dff: Dff) -> 
     failures = pd.read_parquet(project / "artifacts/index/failures.parquet")
     assert list(failures["name"]) == ["images/discs/0.png"]
     assert failures["reason"].item()
+
+
+def test_only_the_image_sets_that_are_asked_for(project: Path, photographs: Path, dff: Dff) -> None:
+    edit(project, "  sets: []", "  sets: [more discs]")
+    assert dff("index").exit_code == 0
+    index = ImageIndex.open(project / "artifacts/index", project)
+    assert list(index.sets) == ["more discs"] and len(index.names) == 7
+    edit(project, "  sets: [more discs]", "  sets: [mor discs]")
+    line = message(dff("index"))
+    assert "no image set 'mor discs' (index.sets); did you mean 'more discs'?" in line

@@ -1,0 +1,74 @@
+"""`dff run` in a folder without DVC, and `dff compare` of several such folders."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tools import edit, message, run_dff
+
+
+def run(project: Path) -> "subprocess.CompletedProcess[str]":
+    """`dff run` as a user types it."""
+    command = [sys.executable, "-m", "pipeline.cli", "run", "--project", str(project)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def finished(project: Path) -> Path:
+    """The small project, run without DVC."""
+    result = run(project)
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+def test_run_needs_no_dvc_and_repeats_nothing(finished: Path) -> None:
+    page = finished / "artifacts/report/index.html"
+    first = page.stat().st_mtime_ns
+    result = run(finished)
+    assert result.returncode == 0 and "object IoU" in result.stdout
+    stages = ["index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report"]
+    assert result.stderr.splitlines() == [f"{name}: fresh" for name in stages]
+    assert page.stat().st_mtime_ns == first
+
+    edit(finished, "images: 12", "images: 3")
+    result = run(finished)
+    assert result.returncode == 0
+    assert "evaluate: fresh" in result.stderr and "report: fresh" not in result.stderr
+
+    edit(finished, "k: [1, 2]", "k: [500]")
+    result = run(finished)
+    assert result.returncode == 1 and result.stdout == ""
+    assert "more than the 128 channels" in result.stderr and "the run stopped" in result.stderr
+
+
+def test_compares_networks(finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    out = tmp_path / "out" / "figure4"
+    line = message(run_dff("compare", str(finished), str(other), "--out", str(out)))
+    assert "squeezenet1_1 features.5: two projects have this network and layer" in line
+    assert not out.parent.exists()
+
+    edit(other, "layers: [features.5]", "layers: [features.2]")
+    assert run(other).returncode == 0
+    result = run_dff("compare", str(finished), str(other), "--out", str(out))
+    assert result.exit_code == 0
+    table = pd.read_csv(out.with_suffix(".csv"))
+    assert set(table["layer"]) == {"squeezenet1_1 features.5", "squeezenet1_1 features.2"}
+    assert len(table) == 2 * 2 * 2  # projects, maps, k
+    expected = pd.read_csv(finished / "artifacts/evaluation/figure4.csv")
+    mine = table[table["layer"] == "squeezenet1_1 features.5"].reset_index(drop=True)
+    assert mine["part_iou"].equals(expected["part_iou"])
+    assert "squeezenet1_1 features.2" in result.stdout
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert min(picture.size) > 400
+
+
+def test_needs_projects_that_were_run(tmp_path: Path) -> None:
+    line = message(run_dff("compare", str(tmp_path)))
+    assert "artifacts/evaluation: not there yet" in line and f"dff run --project {tmp_path}" in line
