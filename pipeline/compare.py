@@ -1,6 +1,7 @@
 """`dff compare`: several projects in one table and one figure (the paper's Figure 4)."""
 
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,4 +70,5 @@ def _print(table: pd.DataFrame) -> None:
             for k in ks
         ]
         shown.add_row(str(layer), str(kind), *cells)
-    Console(markup=False, highlight=False).print(shown)
+    width = None if sys.stdout.isatty() else 60 + 14 * len(ks)
+    Console(width=width, markup=False, highlight=False).print(shown)

@@ -119,7 +119,7 @@ def write_params(
     layers: Sequence[str] = (),
     force: bool = False,
 ) -> Path:
-    """Write params.yaml for a preset or a folder; return its path.
+    """Write params.yaml for a preset or a folder; return its path. Makes the project's folder.
 
     Raises
     ------
@@ -149,6 +149,7 @@ def write_params(
     if backbone or layers:
         _check_network(content["extract"])
     try:
+        project.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
     except OSError as error:
         raise ParamsError(f"{path}: cannot be written ({error.strerror})") from error
