@@ -104,7 +104,7 @@ def table(project: Path, name: str) -> pd.DataFrame:
 
 
 def test_ours_never_share_a_column_with_theirs(project: Path) -> None:
-    for name in ("table1", "table2", "table3", "table4"):
+    for name in ("table1", "table1-parts", "table2", "table3", "table4"):
         frame = table(project, name)
         ours = [column for column in frame if column.startswith("This run")]
         assert len(ours) >= 2
@@ -124,6 +124,20 @@ def test_table_1_finds_the_sets_by_their_words(project: Path) -> None:
     assert cell.startswith(f"{mine['object_iou']:.1f}")
     assert ("±" in cell) == (mine["object_iou_std"] > 0)
     assert frame.loc["Taj Mahal"][[c for c in frame if c.startswith("This")]].eq("–").all()
+
+
+def test_parts_stand_beside_the_paper_s_parts(project: Path) -> None:
+    frame = table(project, "table1-parts")
+    row = frame[(frame["image set"] == "Elephants (025 Elephants-safari)") & (frame["k"] == "3")]
+    theirs = row["Collins et al. 2018: VGG-19, conv5_4 | DFF"].item()
+    assert theirs == "back/head 46, leg 21, torso 25"
+    scores = pd.read_parquet(project / "artifacts/evaluation/scores.parquet").query(
+        "set == '025 Elephants-safari' and k == 3 and maps == 'raw' and seed == 0"
+    )
+    mine = row[[c for c in frame if c.startswith("This run") and c.endswith("| DFF")]].iloc[0, 0]
+    assert [part.rsplit(" ", 1)[0] for part in mine.split(", ")] == [
+        name or "no part" for name in scores["parts"]
+    ]
 
 
 def test_table_3_shows_the_labels_and_counts_the_images(project: Path) -> None:
