@@ -28,6 +28,10 @@ def compare(projects: Sequence[Path], out: Path) -> Path:
         When two projects share network and layer, nothing was annotated, or the files cannot be
         written.
     """
+    if out.suffix in (".png", ".csv"):
+        out = out.with_suffix("")
+    if not out.name:
+        raise StageError(f"--out {out}: must be a file's name, without its suffix")
     together = pd.concat([_labelled(project) for project in projects], ignore_index=True)
     if together.empty:
         raise StageError("no parts or masks are annotated in these projects: nothing to compare")

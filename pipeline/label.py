@@ -72,23 +72,22 @@ def label_automatically(
             continue
         key = (layer, "raw")
         counting = Counting(truth, {key: maps}, {key: boxes}, chosen)
-        counts = counting.run(resources).maps[key].regions
+        counts = counting.run(resources).maps[key].parts
         parts = sorted(counts.names - {OBJECT, BACKGROUND})
         candidates = [*parts, BACKGROUND]
         belongs = counts.associate(candidates, params.coverage)
-        if parts:
-            named[name] = {
-                k: [
-                    [candidates[i] for i in np.flatnonzero(belongs[column])]
-                    for column in maps.columns_of(k, seed)
-                ]
-                for k, _ in _columns(factors)
-            }
-            seen[name] = [index.names[image_id] for _, image_id in chosen]
+        named[name] = {
+            k: [
+                [candidates[i] for i in np.flatnonzero(belongs[column])]
+                for column in maps.columns_of(k, seed)
+            ]
+            for k, _ in _columns(factors)
+        }
+        seen[name] = [index.names[image_id] for _, image_id in chosen]
     if not named:
         raise StageError(
-            "dff label --auto: no parts are annotated on any image; without --auto it writes a "
-            "form to fill in by hand"
+            "dff label --auto: no image set has two images with annotated parts; without --auto it "
+            "writes a form to fill in by hand"
         )
     _write(path, factors, named, seen)
     return path
@@ -130,15 +129,14 @@ def _columns(factors: Artifact) -> list[tuple[int, int]]:
 
 
 def _chosen(truth: Any, entries: Sequence[tuple[int, int]], wanted: int) -> list[tuple[int, int]]:
-    """Entries whose annotation shows regions, spread evenly over the set."""
+    """Entries whose annotation shows parts, spread evenly over the set; one is left to score."""
     found: list[tuple[int, int]] = []
     for entry, image_id in _spread(entries):
-        read = truth.read(image_id)
-        if read.whole is not None or read.parts:
+        if truth.read(image_id).parts:
             found.append((entry, image_id))
-            if len(found) == wanted:
+            if len(found) > wanted:
                 break
-    return sorted(found)
+    return sorted(found[: min(wanted, len(found) - 1)]) if found else []
 
 
 def _spread(entries: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

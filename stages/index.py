@@ -134,12 +134,14 @@ def sources(params: IndexParams, project: Path) -> str:
         return f"demo {DEMO_IMAGES_PER_SET} {DEMO_SEED}"
     dataset = _collection(params, project)
     paths: list[Path] = []
-    for found in _chosen(params, dataset):
+    images = _chosen(params, dataset)
+    for found in images:
         paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
     # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
     digests = ordered_map(file_digest, paths, workers=8)
     relative = [path.relative_to(dataset.root).as_posix() for path in paths]
-    return listing_digest(list(zip(relative, digests, strict=True)))
+    members = [(found.name, "/".join(found.sets)) for found in images]
+    return listing_digest([*zip(relative, digests, strict=True), *members])
 
 
 def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources) -> None:

@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif".split()  # noqa: SIM905
 )
 LEGEND = "parts.json"
+GROUND = ("background", "_background_")  # of labelme, too: no parts of an object
 FAR = 1e6  # pixels; beyond it a coordinate is damage
 _Kind = Literal["mask", "part", "indexed", "legend", "polygons"]
 
@@ -164,7 +165,8 @@ class FolderDataset:
             named = parts.pop(self.whole)
             whole = named if whole is None else whole
         if whole is None:
-            whole = np.logical_or.reduce([np.zeros(size, bool), *parts.values()])
+            shown = [mask for part, mask in parts.items() if part not in GROUND]
+            whole = np.logical_or.reduce([np.zeros(size, bool), *shown])
         return GroundTruth(whole, parts)
 
 

@@ -227,6 +227,8 @@ def _object(element: ElementTree.Element) -> _Object:
     )
     if right < left or bottom < top:
         raise ValueError(f"the box {left} {top} {right} {bottom} is empty")
+    if right < 1 or bottom < 1:
+        raise ValueError(f"the box {left} {top} {right} {bottom} lies outside the image")
     return _Object(
         class_name=text("name"),
         difficult=text("difficult", "0") == "1",

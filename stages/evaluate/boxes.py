@@ -1,7 +1,7 @@
 """Boxes: the table of all, and the largest ones as VOC's and COCO's tools read them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,20 @@ def write_detections(
     foreground: pd.DataFrame,
     index: ImageIndex,
     annotated: Sequence[Annotated],
+    left_out: Collection[tuple[str, str]],
 ) -> None:
     """One box per image, that of the factor taken for the object by shape alone.
 
     Per layer, k, seed and kind of maps a COCO result file, and for collections in VOC's layout one
     VOC result file per class; ``images.json`` is the COCO data set that the results refer to.
+    `left_out` has (image set, image) of those that do not count.
     Names of sets go into file names only where they are names of VOC's own files.
     """
     chosen = foreground[foreground["rule"] == "shape"]
     keys = ["layer", "set", "k", "seed", "maps", "factor"]
     largest = boxes[boxes["rank"] == 0].merge(chosen[keys], on=keys)
+    members = zip(largest["set"], largest["image"], strict=True)
+    largest = largest[[member not in left_out for member in members]]
     if largest.empty:
         return
     folder.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from stages.algorithms.foreground import FigureCounts
 from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.concept_maps import SIDES, ConceptMaps
-from stages.evaluate.truth import SetTruth, regions_of
+from stages.evaluate.truth import BACKGROUND, SetTruth, object_of, parts_of
 from stages.parallel import ordered_map
 from stages.stage import Resources
 
@@ -32,22 +32,42 @@ class MapSums:
 
     Attributes
     ----------
-    regions : RegionCounts
-        Of the columns, then of the merged ones.
+    objects : RegionCounts
+        Object and background, over the images with an object; of the columns, then of the merged
+        ones.
+    parts : RegionCounts
+        Parts, object and background, over the images with parts; of the same.
+    object_images, part_images : int
+        How many images those are.
     figure : FigureCounts
         Of the columns.
     hits : int64 [columns]
         Images whose box meets one of the ground truth.
     """
 
-    regions: RegionCounts
+    objects: RegionCounts
+    parts: RegionCounts
+    object_images: int
+    part_images: int
     figure: FigureCounts
     hits: NDArray[np.int64]
 
     def __add__(self, other: "MapSums") -> "MapSums":
         return MapSums(
-            self.regions + other.regions, self.figure + other.figure, self.hits + other.hits
+            self.objects + other.objects,
+            self.parts + other.parts,
+            self.object_images + other.object_images,
+            self.part_images + other.part_images,
+            self.figure + other.figure,
+            self.hits + other.hits,
         )
+
+    @property
+    def finest(self) -> tuple[RegionCounts, int]:
+        """The sums with the smallest regions that are annotated, and over how many images."""
+        if self.part_images:
+            return self.parts, self.part_images
+        return self.objects, self.object_images
 
 
 @dataclass(frozen=True)
@@ -105,20 +125,30 @@ class Counting:
     def _one(self, item: tuple[int, int]) -> SetSums:
         entry, image_id = item
         truth = self.truth.read(image_id)
-        regions = regions_of(truth)
+        wholes, parts = object_of(truth), parts_of(truth)
         target = np.array(truth.boxes, dtype=np.float64).reshape(-1, 4)
         found = {}
         for key, maps in self.maps.items():
             packed, columns = maps.bits.map(entry), len(maps.columns)
             groups = self.merged.get(key[0], ())
-            counts = RegionCounts(columns + len(groups))
-            if regions:
-                height, width = next(iter(regions.values())).shape
+            counts = {name: RegionCounts(columns + len(groups)) for name in ("wholes", "parts")}
+            if regions := wholes | parts:
+                height, width = regions[BACKGROUND].shape
                 sized = resize_masks(packed, (height, width))
-                counts.add_packed(_with_groups(sized, columns, groups), regions)
+                masks_and_groups = _with_groups(sized, columns, groups)
+                for name, some in (("wholes", wholes), ("parts", parts)):
+                    if some:
+                        counts[name].add_packed(masks_and_groups, some)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
             hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
-            found[key] = MapSums(counts, FigureCounts.of(masks), hit.astype(np.int64))
+            found[key] = MapSums(
+                counts["wholes"],
+                counts["parts"],
+                int(bool(wholes)),
+                int(bool(parts)),
+                FigureCounts.of(masks),
+                hit.astype(np.int64),
+            )
         return SetSums(found, int(len(target) > 0))
 
 

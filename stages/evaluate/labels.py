@@ -58,7 +58,7 @@ class Labels:
         Raises
         ------
         StageError
-            When they name a layer, seed, image set or k that is not there, or other factors.
+            When they name a layer, seed, image set, k or image that is not there, or other factors.
         """
         if not self.sets:
             return self
@@ -76,12 +76,19 @@ class Labels:
             self._known("image set", name, list(factors.sets))
             for k in by_k:
                 self._known("k", str(k), [str(k) for k, _ in problems])
+        for name, images in self.seen.items():
+            self._known("image set", name, list(factors.sets))
+            ids = factors.ragged(layer).image_ids[factors.sets[name]]
+            members = [factors.images[int(i)] for i in ids]
+            for image in images:
+                self._known(f"seen.{name}: image", image, members)
         return Labels(self.path, layer, seed, self.factors, self.seen, self.sets)
 
     def _known(self, what: str, value: str, known: Sequence[str]) -> None:
         if value not in known:
             close = difflib.get_close_matches(value, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
             self.refuse(f"{what} {value!r}: not factorized; {hint}")
 
     def of(self, layer: str, image_set: str, k: int, seed: int) -> tuple[Names, ...] | None:
@@ -90,8 +97,8 @@ class Labels:
             return None
         return self.sets.get(image_set, {}).get(k)
 
-    def check_parts(self, image_set: str, annotated: Collection[str]) -> None:
-        """Refuse names that are annotated on no image of the set.
+    def check_parts(self, image_set: str, scored: Collection[str], seen: Collection[str]) -> None:
+        """Refuse names that are annotated on no image of the set, scored or seen.
 
         Raises
         ------
@@ -99,8 +106,8 @@ class Labels:
         """
         for k, factors in self.sets.get(image_set, {}).items():
             for name in {name for names in factors for name in names}:
-                if name not in annotated:
-                    self._part(image_set, k, name, sorted(annotated))
+                if name not in scored and name not in seen:
+                    self._part(image_set, k, name, sorted({*scored, *seen}))
 
     def _part(self, image_set: str, k: int, name: str, annotated: Sequence[str]) -> None:
         close = difflib.get_close_matches(name, annotated, n=1)
@@ -125,7 +132,7 @@ def read_labels(path: Path) -> Labels:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return none
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         none.refuse(f"cannot be read ({reason})")
     if content is None:
@@ -139,6 +146,8 @@ def read_labels(path: Path) -> Labels:
     for key, value in (("seen", seen), ("sets", sets)):
         if not isinstance(value, dict):
             none.refuse(f"{key}: must have an entry for each image set")
+    if not sets:
+        return none
     return Labels(
         path,
         None if layer is None else str(layer),

@@ -82,24 +82,32 @@ def score_set(
     name = counting.truth.name
     for (layer, kind), maps in counting.maps.items():
         found = sums.maps[layer, kind]
-        if not found.regions.names and not sums.boxed:
+        counts, images = found.finest
+        if not images and not sums.boxed:
             continue
-        if found.regions.names:
-            labels.check_parts(name, found.regions.names)
+        if images:
+            labels.check_parts(name, counts.names, counting.truth.names_on_seen)
         where = {"layer": layer, "set": name, "maps": kind}
         rows, cells = _factor_rows(coverage, labels, where, maps, found, sums.boxed)
         tables.scores += rows
         tables.coverage += cells
-        images = len(counting.entries) - len(counting.truth.seen)
-        merged = _labelled(labels, name, layer, maps)
+        # boxes alone cannot say whether a label is right
+        merged = _labelled(labels, name, layer, maps) if images else []
         for place, (k, seed, label, columns) in enumerate(merged, start=len(maps.columns)):
             at = maps.columns_of(k, seed)
             tables.labels.append(
                 where
                 | {"k": k, "seed": seed, "label": "/".join(label), "images": images}
                 | {"factors": "/".join(str(at.index(column)) for column in columns)}
-                | {"iou": 100 * float(found.regions.iou(set(label))[place])}
+                | {"iou": _iou(counts, label, place)}
             )
+
+
+def _iou(counts: RegionCounts, names: Names, factor: int) -> float:
+    """Of a factor with the union of regions, per cent; NaN where they have no pixel."""
+    if not names or not counts.region_area(names):
+        return np.nan
+    return 100 * float(counts.iou(names)[factor])
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class _Parts:
 
     @classmethod
     def of(cls, counts: RegionCounts, coverage: float) -> "_Parts":
+        """From the finest sums there are."""
         parts = sorted(counts.names - {OBJECT, BACKGROUND})
         first = [OBJECT] if OBJECT in counts.names else []
         # the object is no part of itself, unless nothing smaller is annotated
@@ -140,12 +149,12 @@ class _Parts:
 def _factor_rows(
     coverage: float, labels: Labels, where: Row, maps: ConceptMaps, sums: MapSums, boxed: int
 ) -> tuple[list[Row], list[Row]]:
-    counts = sums.regions
+    counts, _ = sums.finest
     parts = _Parts.of(counts, coverage)
-    whole = OBJECT in counts.names
+    wholes = sums.objects
     iou, precision, accuracy = (
-        100 * measure({OBJECT}) if whole else np.full(counts.factors, np.nan)
-        for measure in (counts.iou, counts.precision, counts.accuracy)
+        100 * measure({OBJECT}) if sums.object_images else np.full(wholes.factors, np.nan)
+        for measure in (wholes.iou, wholes.precision, wholes.accuracy)
     )
     covered, single = counts.coverage(parts.regions), 100 * counts.iou_single(parts.regions)
     contact, compact = sums.figure.border_contact(), sums.figure.compactness()
@@ -160,7 +169,7 @@ def _factor_rows(
             | {"object_iou": iou[column], "object_precision": precision[column]}
             | {"object_accuracy": accuracy[column], "best_part": best, "best_part_iou": best_iou}
             | {"parts": "/".join(mine)}
-            | {"parts_iou": 100 * float(counts.iou(set(mine))[column]) if mine else np.nan}
+            | {"parts_iou": _iou(counts, mine, column)}
             | {"hits": int(sums.hits[column]), "boxed": boxed}
             | {"corloc": 100 * sums.hits[column] / boxed if boxed else np.nan}
             | {"border_contact": contact[column], "compactness": compact[column]}

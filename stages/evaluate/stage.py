@@ -88,13 +88,17 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     foreground = _write_tables(work, tables, factors, index)
     boxes = box_table(opened, index)
     boxes.to_parquet(work.path / "boxes.parquet")
-    write_detections(work.path / "detections", boxes, foreground, index, annotated)
+    # boxes on images that do not count would be false alarms to other tools
+    left_out = {(name, image) for name, images in labels.seen.items() for image in images}
+    left_out |= {(name, image) for name in factors.sets for image in damaged}
+    write_detections(work.path / "detections", boxes, foreground, index, annotated, left_out)
+    options = index.attrs["options"]
     write_record(
         work.path,
         stage="evaluate",
         fingerprint=work.fingerprint,
         damaged_annotations=damaged,
-        exclude=index.attrs["options"].get("exclude", ""),
+        exclude="" if options.get("together") else options.get("exclude", ""),
     )
 
 

@@ -1,6 +1,7 @@
 """The ground truth of an image set, and which of its annotations cannot be read."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,17 @@ class SetTruth:
         """Whether any image of the set has an annotation file."""
         return bool(self._annotated)
 
+    @cached_property
+    def names_on_seen(self) -> frozenset[str]:
+        """Regions that the images show which do not count."""
+        names: set[str] = set()
+        everything = SetTruth(self.index, self.name)
+        for image_id in self.index.sets[self.name]:
+            if self.index.names[image_id] in self.seen:
+                truth = everything.read(image_id)
+                names |= {*object_of(truth), *parts_of(truth)}
+        return frozenset(names)
+
     def read(self, image_id: int) -> GroundTruth:
         """An image's annotation; empty where there is none or it cannot be read."""
         name = self.index.names[image_id]
@@ -56,14 +68,23 @@ class SetTruth:
         return truth
 
 
-def regions_of(truth: GroundTruth) -> Regions:
-    """Annotated regions by name: the parts, the object, and the background that is neither.
+def object_of(truth: GroundTruth) -> Regions:
+    """The object and the background; empty where no object is annotated."""
+    if truth.whole is None:
+        return {}
+    return {OBJECT: truth.whole, BACKGROUND: ~truth.whole}
 
-    Empty for an image with boxes at most. A part that is called like the object is the object.
+
+def parts_of(truth: GroundTruth) -> Regions:
+    """The parts, the object, and the background that is neither; empty where no part is annotated.
+
+    An image with an object's mask alone says nothing of parts, and must not count as one without.
     """
+    if not truth.parts:
+        return {}
     regions = dict(truth.parts)
     if truth.whole is not None:
         regions[OBJECT] = truth.whole
-    if regions and BACKGROUND not in regions:
+    if BACKGROUND not in regions:
         regions[BACKGROUND] = ~np.logical_or.reduce(list(regions.values()))
     return regions

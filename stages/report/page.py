@@ -1,6 +1,6 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -196,12 +196,19 @@ def _layer(
 
 def _form(name: str, ks: Sequence[KView]) -> str:
     """What labels.yaml would hold for one image set: each factor's parts, or null."""
-    by_k = {view.k: [_names(factor) for factor in view.factors] for view in ks}
+    known = {part for view in ks if view.coverage for part in view.coverage.parts}
+    by_k = {view.k: [_names(factor, known) for factor in view.factors] for view in ks}
     return yaml.safe_dump({"sets": {name: by_k}}, default_flow_style=None, allow_unicode=True)
 
 
-def _names(factor: FactorView) -> str | list[str] | None:
-    names = str(factor.refined["parts"]).split("/") if factor.refined else [""]
+def _names(factor: FactorView, known: Collection[str]) -> str | list[str] | None:
+    """Parts by coverage; a part's own name may hold the slash that joins them."""
+    words = str(factor.refined["parts"]).split("/") if factor.refined else [""]
+    names: list[str] = []
+    while words:
+        length = next((n for n in range(len(words), 1, -1) if "/".join(words[:n]) in known), 1)
+        names.append("/".join(words[:length]))
+        words = words[length:]
     return (names[0] or None) if len(names) == 1 else names
 
 

@@ -3,6 +3,7 @@
 import copy
 import urllib.error
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -638,3 +639,19 @@ def test_a_network_that_cannot_be_traced() -> None:
 
     with pytest.raises(BackboneError, match="'mine' cannot be traced"):
         graphs.trace("mine", Branching())
+
+
+def test_negative_values_found_by_several_threads_at_once() -> None:
+    """Each says which ReLU to take, and none leaves torch's modules patched behind it."""
+    backbone = load_backbone("squeezenet1_1", ["features.0"], "random:0")
+    batch = torch.randn(2, 3, 64, 64)
+
+    def message(_: int) -> str:
+        with pytest.raises(BackboneError) as caught:
+            backbone(batch)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(8) as executor:
+        messages = set(executor.map(message, range(40)))
+    assert len(messages) == 1 and "use a ReLU near it, features.1" in messages.pop()
+    assert torch.nn.Conv2d(3, 4, 3)(batch).shape == (2, 4, 62, 62)

@@ -209,6 +209,12 @@ def test_when_the_rule_leaves_nothing_it_says_so(year: Path) -> None:
         list(VocDataset(year).images())
 
 
+def test_a_box_outside_the_image_is_damage(year: Path) -> None:
+    add(year, "a", obj("cow", box=(1, -10, 9, -3)), cow=1)
+    with pytest.raises(DatasetError, match="the box 1 -10 9 -3 lies outside the image"):
+        VocDataset(year).ground_truth("JPEGImages/a.jpg", "cow")
+
+
 def test_together_is_one_set_of_all_images_with_all_boxes(year: Path) -> None:
     """The class-agnostic protocol: no image and no class is left out."""
     add(year, "a", obj("cow", truncated=1), obj("dog"), cow=1, dog=1)

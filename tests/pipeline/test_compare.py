@@ -69,6 +69,11 @@ def test_compares_networks(finished: Path, tmp_path: Path) -> None:
         assert min(picture.size) > 400
 
 
+def test_a_name_without_a_suffix_is_meant(tmp_path: Path) -> None:
+    line = message(run_dff("compare", str(tmp_path), "--out", "/"))
+    assert "must be a file's name" in line
+
+
 def test_needs_projects_that_were_run(tmp_path: Path) -> None:
     line = message(run_dff("compare", str(tmp_path)))
     assert "artifacts/evaluation: not there yet" in line and f"dff run --project {tmp_path}" in line

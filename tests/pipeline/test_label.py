@@ -1,5 +1,6 @@
 """`dff label`: a form to fill in, or names from coverage on a few images."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,18 +58,22 @@ def test_a_form_names_every_factor_and_changes_nothing_while_empty(
 
 
 def test_automatic_labels_leave_out_the_images_they_come_from(evaluated: Path, dff: Dff) -> None:
-    before = table(evaluated, "coverage").query("set == 'discs' and maps == 'raw'")
     result = dff("label", "--auto", "--images", "7")
     assert result.exit_code == 0, result.output
     labels = read_labels(evaluated / "labels.yaml")
-    assert len(labels.seen["discs"]) == 7
     assert list(labels.sets) == ["discs"], "nothing but the whole is annotated on the others"
-    # from all images: just what coverage on all images says
-    for (k, factor), cells in before.groupby(["k", "factor"]):
-        expected = set(cells.query("coverage > 0.5 and part != 'object'")["part"])
+    assert len(labels.seen["discs"]) == 6, "one is left to be scored"
+    # what coverage says of just these six, the other one being left out
+    (rest,) = {f"images/discs/{i}.png" for i in range(7)} - labels.seen["discs"]
+    content = {"seen": {"discs": [rest]}, "sets": {"discs": {1: [None]}}}
+    written = (evaluated / "labels.yaml").read_text()
+    (evaluated / "labels.yaml").write_text(yaml.safe_dump(content))
+    assert dff("evaluate").exit_code == 0
+    cells = table(evaluated, "coverage").query("set == 'discs' and maps == 'raw'")
+    for (k, factor), of_factor in cells.groupby(["k", "factor"]):
+        expected = set(of_factor.query("coverage > 0.5 and part != 'object'")["part"])
         assert set(labels.sets["discs"][int(k)][int(factor)]) == expected
-    assert "discs" not in set(table(evaluated, "scores")["set"]), "no image of it is left"
-    assert "more discs" in set(table(evaluated, "scores")["set"])
+    (evaluated / "labels.yaml").write_text(written)
 
     result = dff("label", "--auto", "--images", "3", "--force")
     labels = read_labels(evaluated / "labels.yaml")
@@ -82,6 +87,41 @@ def test_automatic_labels_leave_out_the_images_they_come_from(evaluated: Path, d
     unnamed = [k for k, names in labels.sets["discs"].items() if () in names]
     for k in unnamed:
         assert f"discs, k = {k}: no name for factor" in result.stdout
+
+
+def test_a_part_that_only_labelled_images_show_is_no_mistake(
+    evaluated: Path, photographs: Path, dff: Dff
+) -> None:
+    """It has no pixel on the others: its label cannot be scored, and the run goes on."""
+    assert dff("label", "--auto", "--images", "3").exit_code == 0
+    seen = sorted(read_labels(evaluated / "labels.yaml").seen["discs"])
+    stem = Path(seen[0]).stem
+    upper = photographs / "parts/discs" / stem / "upper.png"
+    upper.with_name("rare.png").write_bytes(upper.read_bytes())
+    for stage in STAGES[:6]:
+        assert dff(stage.name).exit_code in (0, 1)  # the labels are of other factors now
+    assert dff("label", "--auto", "--images", "3", "--force").exit_code == 0
+    names = read_labels(evaluated / "labels.yaml").sets["discs"]
+    path = evaluated / "labels.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["sets"]["discs"][1] = ["rare"]
+    path.write_text(yaml.safe_dump(content))
+    assert dff("evaluate").exit_code == 0, names
+    row = table(evaluated, "labels").query("label == 'rare'")
+    assert len(row) == 2 and row["iou"].isna().all()
+
+
+def test_images_with_masks_alone_are_not_looked_at(
+    evaluated: Path, photographs: Path, dff: Dff
+) -> None:
+    shutil.rmtree(photographs / "parts/discs/0")
+    shutil.rmtree(photographs / "parts/discs/4")
+    for stage in STAGES[:6]:
+        assert dff(stage.name).exit_code == 0
+    assert dff("label", "--auto", "--images", "5").exit_code == 0
+    seen = read_labels(evaluated / "labels.yaml").seen["discs"]
+    assert len(seen) == 4
+    assert not seen & {"images/discs/0.png", "images/discs/4.png"}
 
 
 def test_labels_are_not_replaced_by_accident(evaluated: Path, dff: Dff) -> None:
@@ -106,7 +146,7 @@ def test_labels_of_other_factors_are_refused(evaluated: Path, dff: Dff) -> None:
 def test_without_parts_there_is_nothing_to_name_them_by(project: Path, dff: Dff) -> None:
     for stage in STAGES[:5]:
         assert dff(stage.name).exit_code == 0
-    assert "no parts are annotated" in message(dff("label", "--auto"))
+    assert "no image set has two images with annotated parts" in message(dff("label", "--auto"))
     assert not read_labels(project / "labels.yaml").sets
 
 

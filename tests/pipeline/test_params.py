@@ -133,8 +133,9 @@ def test_init_checks_the_network(tmp_path: Path, photographs: Path) -> None:
     with pytest.raises(ParamsError, match="conv5_4"):
         write_params(tmp_path, str(photographs), None, layers=["conv5_5"])
     assert not (tmp_path / PARAMS).exists()
+    assert write_params(tmp_path / "new", str(photographs), None).exists(), "makes the folder"
     with pytest.raises(ParamsError, match="cannot be written"):
-        write_params(tmp_path / "nowhere", str(photographs), None)
+        write_params(tmp_path / "new" / PARAMS / "below a file", str(photographs), None)
 
 
 def test_init_of_nothing(tmp_path: Path) -> None:

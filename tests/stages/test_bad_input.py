@@ -21,6 +21,7 @@ from typer.testing import Result
 from pipeline.cli import interruptible
 from pipeline.registry import STAGES
 from stages.image_index import ImageIndex
+from stages.index import IndexParams, sources
 from store import open_artifact
 from tools import draw, edit, message
 
@@ -265,6 +266,22 @@ def test_the_tables_hold_reasons(project: Path, photographs: Path, dff: Dff) -> 
     failures = pd.read_parquet(project / "artifacts/index/failures.parquet")
     assert list(failures["name"]) == ["images/discs/0.png"]
     assert failures["reason"].item()
+
+
+def test_a_changed_class_list_is_noticed(tmp_path: Path) -> None:
+    """The images are the same; which class they belong to is not."""
+    root = tmp_path / "VOC2007"
+    for folder in ("JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (32, 32)).save(root / "JPEGImages" / f"{name}.jpg")
+    (root / "ImageSets/Main/cow_trainval.txt").write_text("a 1\nb 1\n")
+    listed = root / "ImageSets/Main/dog_trainval.txt"
+    listed.write_text("a 1\nb -1\n")
+    params = IndexParams(dataset="voc", root=str(root), exclude="none")
+    before = sources(params, tmp_path / "project")
+    listed.write_text("a 1\nb 1\n")
+    assert sources(params, tmp_path / "project") != before
 
 
 def test_only_the_image_sets_that_are_asked_for(project: Path, photographs: Path, dff: Dff) -> None:

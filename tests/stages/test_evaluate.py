@@ -1,6 +1,7 @@
 """evaluate on maps drawn by hand: every number can be counted on a sheet of squared paper."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stages.image_index import ImageIndex
 from stages.index import INDEX, IndexParams
 from stages.stage import Resources, StageError, execute
 from stages.write_maps import MapPlan, write_maps
-from store import create_artifact, staging, write_array
+from store import RaggedWriter, create_artifact, staging, write_array
 from store.artifact import layer_key
 
 LAYER = "drawn"
@@ -47,12 +48,12 @@ class Drawn:
             "problems": problems, "columns": self.columns,
             "ks": list(dict.fromkeys(k for k, _ in problems)), "solver": "hals",
         }  # fmt: skip
-        self._factors(attrs, len(sets), problems)
+        self._factors(attrs, len(sets), problems, [i for _, i in entries])
         drawn = [self.maps[name, index.names[i]] for name, i in entries]
         for stage in ("heatmaps", "refine"):
             self._maps(stage, attrs, drawn, [i for _, i in entries], list(sets.values()))
 
-    def _factors(self, attrs: dict, sets: int, problems: list) -> None:
+    def _factors(self, attrs: dict, sets: int, problems: list, ids: list) -> None:
         with staging(self.project / EVALUATE.reads["factorize"], "factors") as work:
             group = create_artifact(work.path, stage="factorize", fingerprint="factors", **attrs)
             layer = group.require_group(layer_key(LAYER))
@@ -62,6 +63,10 @@ class Drawn:
             write_array(layer, "factors", np.ones((sets, n, 3), np.float32))
             write_array(layer, "stability", np.full((sets, len(attrs["ks"]), 2), np.nan))
             write_array(layer, "parent", np.full((sets, n), -1))
+            grids = np.ones((len(ids), 2), np.int64)
+            maps = RaggedWriter(layer.require_group("maps"), grids, np.array(ids), n, np.float32)
+            maps.append(0, np.ones((len(ids), n), np.float32))
+            maps.close()
             write_array(layer, "parent_cosine", np.zeros((sets, n)))
 
     def _maps(self, stage: str, attrs: dict, drawn: list, ids: list, sets: list) -> None:
@@ -321,6 +326,28 @@ def test_class_agnostic_corloc_takes_any_box(project: Path, tmp_path: Path) -> N
     drawn.evaluate()
     row = drawn.table("scores.parquet").iloc[0]
     assert (row["set"], row["hits"], row["boxed"]) == ("trainval", 2, 3)
+    record = json.loads((project / EVALUATE.writes / "artifact.json").read_text())
+    assert record["exclude"] == "", "the rule leaves nobody out here"
+
+
+def test_labels_cannot_be_scored_by_boxes(project: Path, tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "VOC2007")
+    sheets = {image_id: [CORNER] for image_id in VOC_IMAGES}
+    drawn = voc(project, sheets, [(1, 0, 0)], root=str(root), exclude="none")
+    labels(project, "sets: {cow: {1: [whatever]}}")
+    drawn.evaluate()
+    assert drawn.table("labels.parquet").empty
+    assert drawn.table("scores.parquet")["parts_iou"].isna().all()
+
+
+def test_boxes_on_images_that_do_not_count_are_not_exported(project: Path, tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "VOC2007")
+    sheets = {image_id: [CORNER] for image_id in VOC_IMAGES}
+    drawn = voc(project, sheets, [(1, 0, 0)], root=str(root), exclude="none")
+    labels(project, "seen: {cow: [JPEGImages/000001.jpg]}\nsets: {cow: {1: [~]}}")
+    folder = drawn.evaluate() / "detections" / f"{LAYER}-k1-seed0-raw"
+    lines = (folder / "comp3_det_trainval_cow.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["000002", "000003"]
 
 
 def test_k_above_1_takes_the_better_factor_and_says_so(project: Path, tmp_path: Path) -> None:
@@ -384,6 +411,36 @@ def test_a_damaged_annotation_is_reported_and_does_not_count(drawn: Drawn, tmp_p
     assert drawn.table("scores.parquet", k=1)["object_iou"].tolist() == [50]
 
 
+def test_an_image_without_parts_says_nothing_of_parts(drawn: Drawn, tmp_path: Path) -> None:
+    """It counts for the object, and not as one on which every factor misses its part."""
+    shutil.rmtree(tmp_path / "cows/parts/b")
+    params = IndexParams(dataset="folder", root=str(tmp_path / "cows"))
+    execute(INDEX, params, drawn.project, Resources())
+    drawn.publish()
+    drawn.evaluate()
+    scores = drawn.table("scores.parquet", k=1)
+    assert scores["object_iou"].tolist() == pytest.approx([1000 / 16])
+    # image a alone: head 4 of the mask's 12 pixels; head or leg 5 of them; background 4/8 covered
+    assert scores["best_part_iou"].tolist() == pytest.approx([400 / 12])
+    assert scores["parts"].tolist() == ["head/leg"]
+    assert scores["parts_iou"].tolist() == pytest.approx([600 / 12])
+    cells = drawn.table("coverage.parquet", k=1).set_index("part")["coverage"]
+    assert cells["background"] == pytest.approx(4 / 8)
+
+
+def test_a_part_called_background_is_no_part_of_the_object(project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cows"
+    photograph(root / "images" / "a.png", (4, 4))
+    mask(root / "parts" / "a" / "head.png", HEAD["a"])
+    mask(root / "parts" / "a" / "background.png", ["....", "....", "####", "####"])
+    execute(INDEX, IndexParams(dataset="folder", root=str(root)), project, Resources())
+    drawn = Drawn(project, [(1, 0, 0)], {("cows", "images/a.png"): [HEAD["a"]]})
+    drawn.publish()
+    drawn.evaluate()
+    row = drawn.table("scores.parquet").iloc[0]
+    assert (row["object_iou"], row["best_part"], row["parts"]) == (100, "head", "head")
+
+
 def test_workers_change_nothing(drawn: Drawn) -> None:
     def contents(workers: int) -> dict[str, bytes]:
         out = execute(EVALUATE, EvaluateParams(), drawn.project, Resources(workers=workers))
@@ -443,9 +500,15 @@ def test_images_that_were_looked_at_do_not_count(drawn: Drawn) -> None:
         ("factors: abc\nsets: {cows: {1: [head]}}", "was written for other factors"),
         ("sets: {cows: {1: [3]}}", "3 is not a name"),
         ("sets: [cows]", "sets: must have an entry"),
-        ("seen: {cows: 3}", "seen.cows: must be a list"),
+        ("seen: {cows: 3}\nsets: {cows: {1: [~]}}", "seen.cows: must be a list"),
         ("sats: {}", "must have the keys"),
         ("sets: {", "cannot be read"),
+        ("[" * 5000, "cannot be read"),
+        ("seen: {cows: [images/c.png]}\nsets: {cows: {1: [~]}}", "image 'images/c.png': not fact"),
+        (
+            "seen: {dogs: [images/a.png]}\nsets: {cows: {1: [~]}}",
+            "image set 'dogs': not factorized",
+        ),
         ("seed: x\nsets: {cows: {1: [head]}}", "seed: 'x' is not a whole number"),
     ],
 )
@@ -458,9 +521,13 @@ def test_wrong_labels_are_one_line(drawn: Drawn, text: str, expected: str) -> No
     assert not (drawn.project / EVALUATE.writes).exists()
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "sets: {}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "sets: {}\n", "seen: {cows: [images/a.png]}\n"]
+)
 def test_empty_labels_are_none(drawn: Drawn, text: str) -> None:
     before = (drawn.evaluate() / "artifact.json").read_text()
+    scores = drawn.table("scores.parquet")
     labels(drawn.project, text)
     assert (drawn.evaluate() / "artifact.json").read_text() == before
+    assert drawn.table("scores.parquet").equals(scores)
     assert drawn.table("labels.parquet").empty

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 DEMO = "demo"
+# torch.fx patches torch's modules while it traces: two traces at once leave them patched
+_TRACING = Lock()
 TRACED_CONSTANT = "_tensor_constant"  # what torch.fx calls them
 
 
@@ -144,7 +147,8 @@ def trace(backbone: str, network: nn.Module) -> Traced:
     leaves = [o for o in operations if isinstance(o, type) and issubclass(o, nn.Module)]
     tracer = NodePathTracer(autowrap_modules=(math, torchvision.ops), leaf_modules=leaves)
     try:
-        tracer.trace(network)
+        with _TRACING:
+            tracer.trace(network)
     except Exception as error:  # whatever its forward does with a symbolic input
         raise BackboneError(
             f"backbone {backbone!r} cannot be traced ({first_line(error)}): choose another"

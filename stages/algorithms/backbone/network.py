@@ -14,6 +14,7 @@ from stages.algorithms.backbone.graph import (
     first_line,
     prune,
     run,
+    skeleton,
     trace,
 )
 from stages.algorithms.backbone.layers import (
@@ -124,8 +125,9 @@ class Backbone:
 
 
 def _advice(backbone: str, node: str) -> str:
-    # traced anew rather than kept: a run that goes well never needs the whole network
-    traced = trace(backbone, build(backbone, "meta"))
+    # the one that is there already: tracing changes torch's modules for all threads, and others may
+    # be in the middle of their forward passes
+    traced = skeleton(backbone)
     relus = nearby_relus(traced, node)
     if not relus:
         return "this network has no ReLU, choose another backbone"
