@@ -32,7 +32,7 @@ def choice_table(factors: Artifact, losses: pd.DataFrame) -> pd.DataFrame:
         own factors (NaN for one seed); ``suggested`` marks one k, with the ``reason``.
     """
     # imported here: `dff --help` and the other stages need no compiled passes
-    from stages.algorithms.nmf.choice import stability, suggest_k
+    from stages.algorithms.nmf.choice import mean_cosine, suggest_k
 
     final = losses.groupby(["layer", "set", "k", "seed"], as_index=False).last()
     errors = final.groupby(["layer", "set", "k"])["relative_error"].mean()
@@ -59,7 +59,7 @@ def choice_table(factors: Artifact, losses: pd.DataFrame) -> pd.DataFrame:
                         "relative_error": errors[layer, name, k],
                         "stability": measured[rank, i, 0],
                         "silhouette": measured[rank, i, 1],
-                        "seed_cosine": stability(runs).cosine if len(runs) > 1 else np.nan,
+                        "seed_cosine": mean_cosine(runs) if len(runs) > 1 else np.nan,
                         "suggested": k == chosen,
                         "reason": reason if k == chosen else "",
                     }

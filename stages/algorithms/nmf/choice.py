@@ -56,20 +56,30 @@ def stability(runs: Sequence[Matrix]) -> Stability:
     ValueError
         For fewer than two runs.
     """
-    if len(runs) < 2:
-        raise ValueError(f"stability needs at least two runs, got {len(runs)}")
+    cosine = mean_cosine(runs)
     units = [unit_rows(np.asarray(W, dtype=np.float64)) for W in runs]
-    k = len(units[0])
-    cosines = np.array(
-        [matched(one, other)[1] for i, one in enumerate(units) for other in units[:i]]
-    )
-    if k == 1:
-        return Stability(float(cosines.mean()), 1.0)
+    if len(units[0]) == 1:
+        return Stability(cosine, 1.0)
     # the run that is most like the others names the groups
     means = [np.mean([matched(one, other)[1].mean() for other in units]) for one in units]
     middle = units[int(np.argmax(means))]
     labels = np.concatenate([np.argsort(matched(middle, one)[0]) for one in units])
-    return Stability(float(cosines.mean()), _silhouette(np.concatenate(units), labels))
+    return Stability(cosine, _silhouette(np.concatenate(units), labels))
+
+
+def mean_cosine(runs: Sequence[Matrix]) -> float:
+    """`Stability.cosine` alone, of two or more runs ``[k, channels]``.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two runs.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"stability needs at least two runs, got {len(runs)}")
+    units = [unit_rows(np.asarray(W, dtype=np.float64)) for W in runs]
+    pairs = [matched(one, other)[1] for i, one in enumerate(units) for other in units[:i]]
+    return float(np.mean(pairs))
 
 
 def matched(one: Matrix, other: Matrix) -> tuple[NDArray[np.intp], Matrix]:
