@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.compare import compare
 from pipeline.dvc import DvcError, ensure_repository, repro
 from pipeline.init import PRESETS, write_params
-from pipeline.labels_file import ensure_labels
+from pipeline.label import blank_labels, ensure_labels, evaluate_labels, label_automatically
 from pipeline.params import ParamsError, check_root, read_params
 from pipeline.registry import BY_NAME, STAGES
 from pipeline.resources import ResourceError, make_resources
@@ -257,9 +258,6 @@ def label(
     while looking at the report. With --auto the names come from coverage (eq. 7) on the raw masks
     of a few images of each set; evaluate then runs on all the others, and prints its scores.
     """
-    # imported here: the other commands need none of it
-    from pipeline.label import blank_labels, evaluate_labels, label_automatically
-
     resources = make_resources("cpu", workers, memory, "")
     with interruptible():
         params = read_params(project)["evaluate"]
@@ -283,9 +281,6 @@ def compare_projects(
     Writes OUT.csv and OUT.png, and prints the table. Dashed lines are raw maps; bands show one
     standard deviation over the seeds.
     """
-    # imported here: the other commands draw nothing
-    from pipeline.compare import compare
-
     print(compare(projects, out))
 
 

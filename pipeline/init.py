@@ -14,6 +14,7 @@ from store import write_atomically
 Sections = dict[str, dict[str, Any]]
 
 VGG19 = {"backbone": "vgg19", "weights": "DEFAULT", "layers": ("conv5_4",)}
+ICOSEG = {"dataset": "icoseg", "masks": "ground_truth"}
 
 # What a preset changes from the defaults; the defaults themselves are the demo.
 PRESETS: dict[str, Sections] = {
@@ -21,7 +22,7 @@ PRESETS: dict[str, Sections] = {
     "folder": {"index": {"dataset": "folder"}, "extract": VGG19},
     # Table 1, Figures 1 and 3
     "icoseg": {
-        "index": {"dataset": "icoseg", "masks": "ground_truth"},
+        "index": ICOSEG,
         "extract": VGG19,
         "report": {"paper": ("table1",)},
     },
@@ -54,10 +55,9 @@ PRESETS: dict[str, Sections] = {
     },
     # Figure 4: random starts, whose spread the figure shows
     "figure4": {
-        "index": {"dataset": "icoseg", "masks": "ground_truth"},
+        "index": ICOSEG,
         "extract": {
-            "backbone": "vgg19",
-            "weights": "DEFAULT",
+            **VGG19,
             "layers": ("conv3_4", "conv4_4", "conv5_1", "conv5_2", "conv5_3", "conv5_4"),
         },
         "factorize": {

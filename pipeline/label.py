@@ -10,8 +10,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from stages.concept_maps import ConceptMaps
 from stages.evaluate import EVALUATE, EvaluateParams
+from stages.evaluate.boxes import main_boxes
+from stages.evaluate.counting import Counting
 from stages.evaluate.labels import read_labels
+from stages.evaluate.truth import BACKGROUND, OBJECT, SetTruth
 from stages.image_index import ImageIndex
 from stages.stage import Resources, StageError, execute, gather_inputs
 from stages.tables import read_table
@@ -21,7 +25,17 @@ HEADING = """\
 # Names of factors, strongest first, by image set and k: names of annotated parts, `object` or
 # `background`; a list is a union, null a factor without a name. See docs/experiments.md.
 """
+EMPTY = """\
+# What the factors show, in your words: `dff label` writes a form to fill in. While it is empty,
+# coverage decides which parts belong to a factor (eq. 7 of the paper).
+"""
 Names = Mapping[int, Sequence[Sequence[str]]]  # of one image set: k -> names of each factor
+
+
+def ensure_labels(path: Path) -> None:
+    """Put an empty file where there is none: DVC wants what a stage reads to exist."""
+    if not path.exists():
+        write_atomically(path, EMPTY.encode())
 
 
 def blank_labels(project: Path, params: EvaluateParams, *, force: bool) -> Path:
@@ -51,10 +65,6 @@ def label_automatically(
     StageError
         When there are labels already and not `force`, or no parts are annotated anywhere.
     """
-    from stages.concept_maps import ConceptMaps
-    from stages.evaluate.counting import Counting, main_boxes
-    from stages.evaluate.truth import BACKGROUND, OBJECT, SetTruth
-
     path = _target(project, params, force)
     inputs = gather_inputs(EVALUATE, project)
     factors, heatmaps = (open_artifact(inputs[name]) for name in ("factorize", "heatmaps"))
@@ -62,7 +72,7 @@ def label_automatically(
     layer, seed = factors.layers[0], int(factors.attrs["problems"][0][1])
     maps = ConceptMaps(heatmaps, layer)
     ids = maps.maps.image_ids
-    boxes = main_boxes(maps, index.sizes[ids])
+    boxes = main_boxes(maps, index)
     named: dict[str, Names] = {}
     seen: dict[str, list[str]] = {}
     for name, entries in factors.sets.items():
@@ -110,7 +120,8 @@ def print_labels(table: pd.DataFrame) -> None:
     keys = ["set", "k", "seed", "label", "factors", "images"]
     for (name, k, _, label, factors, images), group in table.groupby(keys, sort=False):
         iou = group.set_index("maps")["iou"]
-        cells = [f"{float(iou[kind]):.2f}" for kind in ("raw", "refined")]
+        # none where the part is on no image that counts
+        cells = [f"{iou[kind]:.2f}" if pd.notna(iou[kind]) else "–" for kind in ("raw", "refined")]
         shown.add_row(str(name), str(k), str(label), str(factors), *cells, str(images))
     Console(markup=False, highlight=False).print(shown)
 
@@ -128,7 +139,9 @@ def _columns(factors: Artifact) -> list[tuple[int, int]]:
     return [(k, seed) for k, seed in problems if seed == problems[0][1]]
 
 
-def _chosen(truth: Any, entries: Sequence[tuple[int, int]], wanted: int) -> list[tuple[int, int]]:
+def _chosen(
+    truth: SetTruth, entries: Sequence[tuple[int, int]], wanted: int
+) -> list[tuple[int, int]]:
     """Entries whose annotation shows parts, spread evenly over the set; one is left to score."""
     found: list[tuple[int, int]] = []
     for entry, image_id in _spread(entries):

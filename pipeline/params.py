@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.registry import STAGES
-from stages.stage import Stage
+from stages.stage import Stage, suggestion
 
 PARAMS = "params.yaml"
 
@@ -92,10 +91,8 @@ def _known(section: Mapping[Any, Any], names: list[str], where: str, what: str) 
     for key in section:
         if key in names:
             continue
-        close = difflib.get_close_matches(str(key), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
         joint = "." if what == "key" else ": "
-        raise ParamsError(f"{where}{joint}{key}: unknown {what}, {hint}")
+        raise ParamsError(f"{where}{joint}{key}: unknown {what}, {suggestion(str(key), names)}")
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

@@ -5,7 +5,6 @@ Writes ``images.parquet`` (by image id: name, height, width, bytes, sha256, anno
 demo the scenes themselves are drawn into the artifact.
 """
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +27,7 @@ from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, check_choices, file_digest, param
+from stages.stage import Inputs, Resources, Stage, check_choices, file_digest, param, suggestion
 from store import Staging
 from store.artifact import write_record
 
@@ -120,9 +119,9 @@ def _chosen(params: IndexParams, dataset: Dataset) -> list[FoundImage]:
     known = sorted({name for image in images for name in image.sets})
     for name in params.sets:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise DatasetError(f"{dataset.root}: no image set {name!r} (index.sets); {hint}")
+            raise DatasetError(
+                f"{dataset.root}: no image set {name!r} (index.sets); {suggestion(name, known)}"
+            )
     wanted = set(params.sets)
     kept = [(image.name, tuple(s for s in image.sets if s in wanted)) for image in images]
     return [FoundImage(name, sets) for name, sets in kept if sets]

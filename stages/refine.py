@@ -160,10 +160,7 @@ class Refiner:
                     one, tasks, workers=workers, kind="processes", cluster=resources.cluster
                 ),
             )
-        elif method == "none":
-            tasks = ordered_map(self.task, entries, workers=workers)
-            yield from (_rows(task.probability) for task in tasks)
-        elif (device := resources.torch_device()) == "cpu":
+        elif method == "none" or (device := resources.torch_device()) == "cpu":
             # Each worker takes an image from its file to its rows: reading, decoding and inference
             # of several overlap.
             yield from ordered_map(self._on_cpu, entries, workers=workers)
@@ -173,7 +170,7 @@ class Refiner:
                 yield from map(_rows, self.guided(batch, device))
 
     def _on_cpu(self, entry: int) -> Rows:
-        return _rows(self.guided([self.task(entry)], "cpu")[0])
+        return _rows(self.of_task(self.task(entry), "cpu"))
 
     def of_task(self, task: Task, device: str) -> NDArray[np.float32]:
         """Refined probabilities ``[columns, h, w]`` of one image, in this process."""

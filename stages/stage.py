@@ -6,11 +6,12 @@ command line's help, `dff init` and `dff status` need only the params.
 
 import ctypes
 import dataclasses
+import difflib
 import hashlib
 import json
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -19,6 +20,7 @@ from store import ArtifactMissing, Staging, staging
 from store.artifact import read_attrs
 
 P = TypeVar("P")
+NAMED = 20  # known names that a suggestion lists at most
 
 
 class StageError(Exception):
@@ -151,6 +153,14 @@ def check_choices(params: Any) -> None:
         if typing.get_origin(hint) is Literal and value not in (choices := typing.get_args(hint)):
             *most, last = choices
             raise ValueError(f"{name}: {value!r} is unknown, choose {', '.join(most)} or {last}")
+
+
+def suggestion(value: str, known: Sequence[str]) -> str:
+    """What to say of a name that is not among the known ones: the nearest of them, or what is."""
+    close = difflib.get_close_matches(value, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(known[:NAMED])}{', ...' if len(known) > NAMED else ''}"
 
 
 def file_digest(path: Path) -> str:

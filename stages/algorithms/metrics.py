@@ -40,12 +40,15 @@ class RegionCounts:
         All pixels that lie in just these regions.
     names : set of str
         Regions seen so far, those without a pixel too.
+    images : int
+        How many were added.
     """
 
     factors: int
     inside: dict[Combination, NDArray[np.int64]] = field(default_factory=dict)
     pixels: dict[Combination, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    images: int = 0
 
     def __post_init__(self) -> None:
         if self.factors < 0:
@@ -65,11 +68,11 @@ class RegionCounts:
         ValueError
             If shapes or dtypes do not fit.
         """
-        planes = [_packed(masks[start : start + 8]) for start in range(0, len(masks), 8)]
         if masks.ndim != 3 or len(masks) != self.factors or masks.dtype != np.bool_:
             raise ValueError(
                 f"expected bool masks [{self.factors}, h, w], got {masks.dtype} {masks.shape}"
             )
+        planes = [_packed(masks[start : start + 8]) for start in range(0, len(masks), 8)]
         self._add(planes, masks.shape[1:], regions)
 
     def add_packed(self, packed: NDArray[np.uint8], regions: Mapping[str, Mask]) -> None:
@@ -101,6 +104,7 @@ class RegionCounts:
         totals = np.bincount(codes, minlength=len(combinations))
         inside = _inside(planes, self.factors, codes, len(combinations))
         self.names |= set(regions)
+        self.images += 1
         for combination, total, shared in zip(combinations, totals, inside, strict=True):
             self._count(combination, int(total), shared)
 
@@ -116,7 +120,11 @@ class RegionCounts:
         if self.factors != other.factors:
             raise ValueError(f"cannot add counts of {other.factors} factors to {self.factors}")
         total = RegionCounts(
-            self.factors, dict(self.inside), dict(self.pixels), self.names | other.names
+            self.factors,
+            dict(self.inside),
+            dict(self.pixels),
+            self.names | other.names,
+            self.images + other.images,
         )
         for combination, pixels in other.pixels.items():
             total._count(combination, pixels, other.inside[combination])

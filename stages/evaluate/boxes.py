@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.concept_maps import SIDES, ConceptMaps
 from stages.datasets import Box
@@ -18,6 +19,30 @@ VOC_READERS = ("voc", "pascal_part")
 Annotated = tuple[str, int, Box]  # image set, image id, one box of the ground truth
 
 
+def boxes_on_images(maps: ConceptMaps, index: ImageIndex) -> pd.DataFrame:
+    """`ConceptMaps.boxes` with sides and areas in pixels of the images instead of the maps."""
+    boxes = maps.boxes
+    sizes = index.sizes[maps.maps.image_ids[boxes["entry"]]]
+    scale = sizes / maps.maps.grid_hw[boxes["entry"]]  # [boxes, (down, across)]
+    sides = boxes[list(SIDES)] * scale[:, [0, 1, 0, 1]]
+    return boxes.assign(**sides, area=boxes["area"] * scale.prod(axis=1))
+
+
+def main_boxes(maps: ConceptMaps, index: ImageIndex) -> NDArray[np.float64]:
+    """The box around each mask's largest component, in pixels of the image.
+
+    Returns
+    -------
+    float64 [entries, columns, 4]
+        NaN for an empty mask.
+    """
+    found = np.full((len(maps.maps), len(maps.columns), 4), np.nan)
+    boxes = boxes_on_images(maps, index)
+    largest = boxes[boxes["rank"] == 0]
+    found[largest["entry"], largest["column"]] = largest[list(SIDES)]
+    return found
+
+
 def box_table(opened: dict[str, Artifact], index: ImageIndex) -> pd.DataFrame:
     """The boxes of all masks, in pixels of their images."""
     tables = []
@@ -25,18 +50,14 @@ def box_table(opened: dict[str, Artifact], index: ImageIndex) -> pd.DataFrame:
         set_of = {entry: name for name, entries in artifact.sets.items() for entry in entries}
         for layer in artifact.layers:
             maps = ConceptMaps(artifact, layer)
-            boxes = maps.boxes
+            boxes = boxes_on_images(maps, index)
             ids = maps.maps.image_ids[boxes["entry"]]
-            scale = index.sizes[ids] / maps.maps.grid_hw[boxes["entry"]]  # [boxes, (down, across)]
             columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
-            sides = boxes[list(SIDES)].to_numpy() * scale[:, [0, 1, 0, 1]]
             where = {"layer": layer, "set": boxes["entry"].map(set_of)}
             where["image"] = np.array(index.names, dtype=object)[ids]
             where |= {name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))}
-            where |= {"maps": kind, "rank": boxes["rank"]}
-            where |= {side: sides[:, i] for i, side in enumerate(SIDES)}
-            area = boxes["area"] * scale.prod(axis=1)
-            tables.append(pd.DataFrame(where | {"area": area, "score": boxes["score"]}))
+            measured = boxes[["rank", *SIDES, "area", "score"]]
+            tables.append(pd.concat([pd.DataFrame(where | {"maps": kind}), measured], axis=1))
     return pd.concat(tables, ignore_index=True)
 
 

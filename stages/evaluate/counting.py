@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.algorithms.foreground import FigureCounts
 from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
-from stages.concept_maps import SIDES, ConceptMaps
+from stages.concept_maps import ConceptMaps
 from stages.evaluate.truth import BACKGROUND, SetTruth, object_of, parts_of
 from stages.parallel import ordered_map
 from stages.stage import Resources
@@ -37,8 +37,6 @@ class MapSums:
         ones.
     parts : RegionCounts
         Parts, object and background, over the images with parts; of the same.
-    object_images, part_images : int
-        How many images those are.
     figure : FigureCounts
         Of the columns.
     hits : int64 [columns]
@@ -47,8 +45,6 @@ class MapSums:
 
     objects: RegionCounts
     parts: RegionCounts
-    object_images: int
-    part_images: int
     figure: FigureCounts
     hits: NDArray[np.int64]
 
@@ -56,18 +52,14 @@ class MapSums:
         return MapSums(
             self.objects + other.objects,
             self.parts + other.parts,
-            self.object_images + other.object_images,
-            self.part_images + other.part_images,
             self.figure + other.figure,
             self.hits + other.hits,
         )
 
     @property
-    def finest(self) -> tuple[RegionCounts, int]:
-        """The sums with the smallest regions that are annotated, and over how many images."""
-        if self.part_images:
-            return self.parts, self.part_images
-        return self.objects, self.object_images
+    def finest(self) -> RegionCounts:
+        """The sums with the smallest regions that are annotated."""
+        return self.parts if self.parts.images else self.objects
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ class Counting:
     ----------
     maps : dict of (layer, kind) to ConceptMaps
     boxes : dict of (layer, kind) to float64 [entries, columns, 4]
-        As `main_boxes` gives them.
+        As `stages.evaluate.boxes.main_boxes` gives them.
     entries : sequence of (entry of the maps, image id)
     merged : mapping of layer to groups of columns
         Their masks are united and count as factors of their own, behind the others.
@@ -131,24 +123,18 @@ class Counting:
         for key, maps in self.maps.items():
             packed, columns = maps.bits.map(entry), len(maps.columns)
             groups = self.merged.get(key[0], ())
-            counts = {name: RegionCounts(columns + len(groups)) for name in ("wholes", "parts")}
-            if regions := wholes | parts:
-                height, width = regions[BACKGROUND].shape
+            of_object, of_parts = (RegionCounts(columns + len(groups)) for _ in range(2))
+            if annotated := wholes | parts:
+                height, width = annotated[BACKGROUND].shape
                 sized = resize_masks(packed, (height, width))
                 masks_and_groups = _with_groups(sized, columns, groups)
-                for name, some in (("wholes", wholes), ("parts", parts)):
-                    if some:
-                        counts[name].add_packed(masks_and_groups, some)
+                for counts, regions in ((of_object, wholes), (of_parts, parts)):
+                    if regions:
+                        counts.add_packed(masks_and_groups, regions)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
             hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
-            found[key] = MapSums(
-                counts["wholes"],
-                counts["parts"],
-                int(bool(wholes)),
-                int(bool(parts)),
-                FigureCounts.of(masks),
-                hit.astype(np.int64),
-            )
+            figure = FigureCounts.of(masks)
+            found[key] = MapSums(of_object, of_parts, figure, hit.astype(np.int64))
         return SetSums(found, int(len(target) > 0))
 
 
@@ -161,25 +147,3 @@ def _with_groups(
     masks = unpack_masks(packed, columns)
     united = [masks[..., list(group)].any(axis=-1) for group in groups]
     return pack_masks(np.concatenate([masks, np.stack(united, axis=-1)], axis=-1))
-
-
-def main_boxes(maps: ConceptMaps, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The box around each mask's largest component, in pixels of the image.
-
-    Parameters
-    ----------
-    sizes : int64 [entries, 2]
-        (height, width) of each entry's image.
-
-    Returns
-    -------
-    float64 [entries, columns, 4]
-        NaN for an empty mask.
-    """
-    boxes = np.full((len(sizes), len(maps.columns), 4), np.nan)
-    table = maps.boxes
-    largest = table[table["rank"] == 0]
-    entry, column = largest["entry"].to_numpy(), largest["column"].to_numpy()
-    scale = (sizes / maps.maps.grid_hw)[entry][:, [0, 1, 0, 1]]
-    boxes[entry, column] = largest[list(SIDES)].to_numpy() * scale
-    return boxes

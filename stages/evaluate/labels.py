@@ -15,7 +15,6 @@ An entry is the name of an annotated part, ``object`` or ``background``, a list 
 union, eq. 8), or null for a factor nobody could name. Everything but ``sets`` may be left out.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from stages.stage import StageError
+from stages.stage import StageError, suggestion
 from store import Artifact
 
 Names = tuple[str, ...]  # of one factor; empty when nobody named it
@@ -86,10 +85,7 @@ class Labels:
 
     def _known(self, what: str, value: str, known: Sequence[str]) -> None:
         if value not in known:
-            close = difflib.get_close_matches(value, known, n=1)
-            some = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
-            self.refuse(f"{what} {value!r}: not factorized; {hint}")
+            self.refuse(f"{what} {value!r}: not factorized; {suggestion(value, known)}")
 
     def of(self, layer: str, image_set: str, k: int, seed: int) -> tuple[Names, ...] | None:
         """The names of a factorization's factors; None where coverage decides."""
@@ -104,15 +100,14 @@ class Labels:
         ------
         StageError
         """
+        annotated = {*scored, *seen}
         for k, factors in self.sets.get(image_set, {}).items():
             for name in {name for names in factors for name in names}:
-                if name not in scored and name not in seen:
-                    self._part(image_set, k, name, sorted({*scored, *seen}))
-
-    def _part(self, image_set: str, k: int, name: str, annotated: Sequence[str]) -> None:
-        close = difflib.get_close_matches(name, annotated, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(annotated)}"
-        self.refuse(f"sets.{image_set}.{k}: {name!r} is annotated on none of its images; {hint}")
+                if name not in annotated:
+                    self.refuse(
+                        f"sets.{image_set}.{k}: {name!r} is annotated on none of its images; "
+                        f"{suggestion(name, sorted(annotated))}"
+                    )
 
     def refuse(self, why: str) -> NoReturn:
         """Raise a StageError that begins with the file."""

@@ -82,22 +82,22 @@ def score_set(
     name = counting.truth.name
     for (layer, kind), maps in counting.maps.items():
         found = sums.maps[layer, kind]
-        counts, images = found.finest
-        if not images and not sums.boxed:
+        counts = found.finest
+        if not counts.images and not sums.boxed:
             continue
-        if images:
+        if counts.images:
             labels.check_parts(name, counts.names, counting.truth.names_on_seen)
         where = {"layer": layer, "set": name, "maps": kind}
         rows, cells = _factor_rows(coverage, labels, where, maps, found, sums.boxed)
         tables.scores += rows
         tables.coverage += cells
         # boxes alone cannot say whether a label is right
-        merged = _labelled(labels, name, layer, maps) if images else []
+        merged = _labelled(labels, name, layer, maps) if counts.images else []
         for place, (k, seed, label, columns) in enumerate(merged, start=len(maps.columns)):
             at = maps.columns_of(k, seed)
             tables.labels.append(
                 where
-                | {"k": k, "seed": seed, "label": "/".join(label), "images": images}
+                | {"k": k, "seed": seed, "label": "/".join(label), "images": counts.images}
                 | {"factors": "/".join(str(at.index(column)) for column in columns)}
                 | {"iou": _iou(counts, label, place)}
             )
@@ -149,11 +149,11 @@ class _Parts:
 def _factor_rows(
     coverage: float, labels: Labels, where: Row, maps: ConceptMaps, sums: MapSums, boxed: int
 ) -> tuple[list[Row], list[Row]]:
-    counts, _ = sums.finest
+    counts = sums.finest
     parts = _Parts.of(counts, coverage)
     wholes = sums.objects
     iou, precision, accuracy = (
-        100 * measure({OBJECT}) if sums.object_images else np.full(wholes.factors, np.nan)
+        100 * measure({OBJECT}) if wholes.images else np.full(wholes.factors, np.nan)
         for measure in (wholes.iou, wholes.precision, wholes.accuracy)
     )
     covered, single = counts.coverage(parts.regions), 100 * counts.iou_single(parts.regions)

@@ -25,8 +25,8 @@ import pandas as pd
 
 from stages.choice_tables import choice_table, link_table
 from stages.concept_maps import ConceptMaps
-from stages.evaluate.boxes import Annotated, box_table, write_detections
-from stages.evaluate.counting import Counting, Key, main_boxes
+from stages.evaluate.boxes import Annotated, box_table, main_boxes, write_detections
+from stages.evaluate.counting import Counting, Key
 from stages.evaluate.labels import Labels, read_labels
 from stages.evaluate.scores import Tables, merged_columns, score_set
 from stages.evaluate.tables import (
@@ -112,7 +112,7 @@ def countings(
         for kind, artifact in opened.items()
     }
     image_ids = next(iter(maps.values())).maps.image_ids
-    boxes = {key: main_boxes(one, index.sizes[image_ids]) for key, one in maps.items()}
+    boxes = {key: main_boxes(one, index) for key, one in maps.items()}
     for name, entries in factors.sets.items():
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()))
         where = [(int(entry), int(image_ids[entry])) for entry in entries]

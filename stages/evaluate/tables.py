@@ -13,7 +13,8 @@ from store import Artifact
 
 # measures of the factor taken for the object
 OBJECT_MEASURES = ["object_iou", "object_precision", "object_accuracy", "corloc"]
-FOREGROUND_COLUMNS = [*WHERE, "maps", "rule", "factor", *OBJECT_MEASURES, "hits", "boxed"]
+OF_FACTOR = ["factor", *OBJECT_MEASURES, "hits", "boxed"]
+FOREGROUND_COLUMNS = [*WHERE, "maps", "rule", *OF_FACTOR]
 QUALITY_KEYS = ["layer", "set", "k", "maps"]
 
 
@@ -47,7 +48,7 @@ def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
         for rule, at in (("truth", best), ("shape", shaped)):
             row = group.iloc[at]
             where = dict(zip([*WHERE, "maps"], keys, strict=True))
-            rows.append(where | {"rule": rule} | row[FOREGROUND_COLUMNS[6:]].to_dict())
+            rows.append(where | {"rule": rule} | row[OF_FACTOR].to_dict())
     return pd.DataFrame(rows, columns=FOREGROUND_COLUMNS)
 
 

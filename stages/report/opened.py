@@ -93,6 +93,12 @@ class Opened:
         """Seeds in the order of the params; pictures show the first."""
         return list(dict.fromkeys(int(seed) for _, seed in self.factors.attrs["problems"]))
 
+    def by_shape(self, layer: str) -> pd.DataFrame:
+        """Rows of `foreground` of the factors that shape speaks for, of the first seed."""
+        table = self.foreground
+        shaped = (table["rule"] == "shape") & (table["seed"] == self.seeds[0])
+        return table[shaped & (table["layer"] == layer)]
+
     def facts(self) -> list[tuple[str, str]]:
         """What the page's header lists: (label, value)."""
         weights = PurePath(str(self.network["weights"])).name

@@ -15,6 +15,7 @@ import pandas as pd
 from stages.report.opened import Opened
 
 NUMBERS = Path(__file__).with_name("paper.csv")
+KINDS = {"raw": "DFF", "refined": "DFF-CRF"}  # of maps, and what the paper calls them
 VGG = "Collins et al. 2018: VGG-19, conv5_4"
 OTHERS = "Cited there, other networks or none"
 # The paper's names of image sets of iCoseg, as they occur in the names of its folders.
@@ -103,6 +104,11 @@ def _quality(opened: Opened, k: int, measure: str) -> Callable[[str, str], str]:
     return cell
 
 
+def _cited(numbers: pd.DataFrame) -> list[str]:
+    """The methods that the paper compares itself with."""
+    return [name for name in dict.fromkeys(numbers["method"]) if name not in KINDS.values()]
+
+
 def _cells(numbers: pd.DataFrame, methods: Sequence[str], **where: str) -> list[str]:
     for key, value in where.items():
         numbers = numbers[numbers[key] == value]
@@ -113,8 +119,8 @@ def _cells(numbers: pd.DataFrame, methods: Sequence[str], **where: str) -> list[
 def table1(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     """Object co-segmentation, k = 1: IoU in per cent."""
     whole = numbers[numbers["part"] == "whole"]
-    cited = [m for m in dict.fromkeys(whole["method"]) if not m.startswith("DFF")]
-    methods = [*cited, "DFF", "DFF-CRF"]
+    cited = _cited(whole)
+    methods = [*cited, *KINDS.values()]
     cell = _quality(opened, 1, "object_iou")
     precision = _quality(opened, 1, "object_precision")
     rows, matched = [], set()
@@ -130,7 +136,7 @@ def table1(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         "table1",
         "Table 1: object co-segmentation, k = 1, IoU in per cent",
         [(OTHERS, len(cited)), (VGG, 2), (_ours(opened), 4)],
-        ["image set", *methods, "DFF", "DFF-CRF", "precision", "precision, CRF"],
+        ["image set", *methods, *KINDS.values(), "precision", "precision, CRF"],
         1,
         rows,
         [
@@ -143,26 +149,27 @@ def table1(opened: Opened, numbers: pd.DataFrame) -> Comparison:
 def _own(mine: str | None, *measures: Callable[[str, str], str]) -> list[str]:
     if mine is None:
         return ["–"] * (2 * len(measures))
-    return [measure(mine, kind) for measure in measures for kind in ("raw", "refined")]
+    return [measure(mine, kind) for measure in measures for kind in KINDS]
 
 
 def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     """Co-localization on VOC 2007, k = 1: CorLoc in per cent."""
-    cited = [m for m in dict.fromkeys(numbers["method"]) if not m.startswith("DFF")]
-    methods = [*cited, "DFF", "DFF-CRF"]
+    cited = _cited(numbers)
+    methods = [*cited, *KINDS.values()]
     names = [name for name in dict.fromkeys(numbers["set"]) if name != "mean"]
     names += [name for name in opened.factors.sets if name not in names]
     hits = _corloc(opened, 1)
     rows = [
-        [name, *_cells(numbers, methods, set=name), *(hits(name, k) for k in ("raw", "refined"))]
+        [name, *_cells(numbers, methods, set=name), *(hits(name, kind) for kind in KINDS)]
         for name in names
     ]
-    rows.append(["mean", *_cells(numbers, methods, set="mean"), *(_mean(opened, k) for k in KINDS)])
+    means = [_mean(opened, kind) for kind in KINDS]
+    rows.append(["mean", *_cells(numbers, methods, set="mean"), *means])
     return Comparison(
         "table2",
         "Table 2: co-localization, k = 1, CorLoc in per cent (hits/total)",
         [(OTHERS, len(cited)), (VGG, 2), (_ours(opened), 2)],
-        ["class", *methods, "DFF", "DFF-CRF"],
+        ["class", *methods, *KINDS.values()],
         1,
         rows,
         [
@@ -174,17 +181,9 @@ def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     )
 
 
-KINDS = ("raw", "refined")
-
-
 def _chosen(opened: Opened, k: int) -> pd.DataFrame:
-    table = opened.foreground
-    return table[
-        (table["layer"] == opened.factors.layers[0])
-        & (table["k"] == k)
-        & (table["rule"] == "shape")
-        & (table["seed"] == opened.seeds[0])
-    ]
+    table = opened.by_shape(opened.factors.layers[0])
+    return table[table["k"] == k]
 
 
 def _corloc(opened: Opened, k: int) -> Callable[[str, str], str]:
@@ -214,7 +213,7 @@ def agnostic(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     together = bool(opened.index.attrs["options"].get("together"))
     for k in opened.ks if together else ():
         for name in opened.factors.sets:
-            for kind, label in (("raw", "DFF"), ("refined", "DFF-CRF")):
+            for kind, label in KINDS.items():
                 cell = _corloc(opened, k)(name, kind)
                 rows.append([f"{label}, k = {k}", _ours(opened), name, cell])
     return Comparison(
@@ -238,8 +237,8 @@ def agnostic(opened: Opened, numbers: pd.DataFrame) -> Comparison:
 
 def table3(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     """Semi-automatically labelled parts, k = 3: IoU in per cent."""
-    cited = [m for m in dict.fromkeys(numbers["method"]) if not m.startswith("DFF")]
-    methods = [*cited, "DFF", "DFF-CRF"]
+    cited = _cited(numbers)
+    methods = [*cited, *KINDS.values()]
     labels = opened.labels[(opened.labels["k"] == 3)]
     known = {(r["set"], r["label"], r["maps"]): r for r in labels.to_dict("records")}
     keys = list(dict.fromkeys(zip(numbers["set"], numbers["part"], strict=True)))
@@ -247,7 +246,7 @@ def table3(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     rows = []
     for name, part in keys:
         mine = [known.get((name, part, kind)) for kind in KINDS]
-        ours = ["–" if one is None else f"{one['iou']:.2f}" for one in mine]
+        ours = ["–" if one is None else _two(one["iou"], digits=2) for one in mine]
         rows.append([name, part, *_cells(numbers, methods, set=name, part=part), *ours])
     counts = sorted({int(r["images"]) for r in known.values()})
     layer = str(labels["layer"].iloc[0]) if len(labels) else None
@@ -255,7 +254,7 @@ def table3(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         "table3",
         "Table 3: semi-automatic labelling, k = 3, IoU in per cent",
         [("Fully supervised, cited there", len(cited)), (VGG, 2), (_ours(opened, layer), 2)],
-        ["class", "part", *methods, "DFF", "DFF-CRF"],
+        ["class", "part", *methods, *KINDS.values()],
         2,
         rows,
         [
@@ -273,7 +272,7 @@ def table1_parts(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         "table1-parts",
         "Table 1: part co-segmentation, IoU in per cent",
         [(VGG, 1), (_ours(opened), 2)],
-        ["image set", "k", "DFF", "DFF", "DFF-CRF"],
+        ["image set", "k", "DFF", *KINDS.values()],
         2,
         _part_rows(opened, numbers[numbers["part"] != "whole"], (2, 3, 4)),
     )
@@ -285,7 +284,7 @@ def table4(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         "table4",
         "Table 4: parts of factors, IoU in per cent",
         [(VGG, 1), (_ours(opened), 2)],
-        ["class", "k", "DFF", "DFF", "DFF-CRF"],
+        ["class", "k", "DFF", *KINDS.values()],
         2,
         _part_rows(opened, numbers, (1, 2, 3, 4)),
         [

@@ -128,13 +128,8 @@ class CorLocRow:
 
 def corloc_rows(opened: Opened, layer: str) -> list[CorLocRow]:
     """By k, every set with annotated boxes, and their mean; boxes by shape, of the first seed."""
-    table = opened.foreground
-    table = table[
-        (table["layer"] == layer)
-        & (table["rule"] == "shape")
-        & (table["seed"] == opened.seeds[0])
-        & table["corloc"].notna()
-    ]
+    table = opened.by_shape(layer)
+    table = table[table["corloc"].notna()]
     rows = []
     for k in sorted({int(k) for k in table["k"]}):
         of_k = table[table["k"] == k]
