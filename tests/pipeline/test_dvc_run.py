@@ -1,28 +1,20 @@
 """The whole pipeline through DVC, in a copy of the project: caching, partial runs, metrics."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tools import ROOT, edit
-
-BINARIES = Path(sys.executable).parent
+from tools import copy_of_project, edit, shell
 
 
 @pytest.fixture
 def clone(project: Path, tmp_path: Path) -> Path:
     """A fresh repository with the project's code and the small photographs' params."""
-    folder = tmp_path / "clone"
-    ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
-    for name in ("pipeline", "stages", "store", ".dvc"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, folder / name)
+    names = ("pipeline", "stages", "store", ".dvc", "dvc.yaml", ".dvcignore", ".gitignore")
+    folder = copy_of_project(tmp_path / "clone", *names)
     shutil.copy(project / "params.yaml", folder / "params.yaml")
     for arguments in (
         ["init", "-q"],
@@ -35,15 +27,7 @@ def clone(project: Path, tmp_path: Path) -> Path:
 
 def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     """A command as a user types it, without the network."""
-    path = os.pathsep.join([str(BINARIES), os.environ["PATH"]])
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return shell(folder, folder, *command)
 
 
 def stages_run(result: "subprocess.CompletedProcess[str]") -> list[str]:

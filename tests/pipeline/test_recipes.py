@@ -1,9 +1,7 @@
 """The recipe for Figure 4, run through DVC on small images and a small network."""
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +9,7 @@ import yaml
 
 from pipeline.init import PRESETS
 from pipeline.params import read_params
-from tools import ROOT
+from tools import ROOT, copy_of_project, shell
 
 FULL = PRESETS["figure4"]["factorize"]
 RECIPE = ROOT / "recipes" / "figure4"
@@ -34,10 +32,7 @@ def test_the_recipe_runs_and_its_networks_are_compared(photographs: Path, tmp_pa
     for path in photographs.rglob("*.png"):
         if int(path.stem) > 2:
             path.unlink()
-    clone = tmp_path / "clone"
-    ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
-    for name in ("stages", "store", "pipeline", ".dvc", "recipes"):
-        shutil.copytree(ROOT / name, clone / name, ignore=ignore)
+    clone = copy_of_project(tmp_path / "clone", "stages", "store", "pipeline", ".dvc", "recipes")
     # as the figure has them they would take minutes
     presets = clone / "pipeline" / "init.py"
     text = presets.read_text()
@@ -52,14 +47,9 @@ def test_the_recipe_runs_and_its_networks_are_compared(photographs: Path, tmp_pa
     ]
     content = {"root": os.path.relpath(photographs, folder), "networks": networks}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
-    binaries = str(Path(sys.executable).parent)
-    env = os.environ | {
-        "PATH": os.pathsep.join([binaries, os.environ["PATH"]]),
-        "PYTHONPATH": str(clone),
-    }
 
     def run(*command: str) -> str:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        done = shell(folder, clone, *command)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,5 +1,9 @@
 """Tools that tests share: small collections of photographs, and `dff` run in this process."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +56,25 @@ def interrupted_at(images: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Staging, "checkpoint", interrupted)
         yield
+
+
+def copy_of_project(folder: Path, *names: str) -> Path:
+    """Folders and files of this project in a new folder, as a checkout would have them."""
+    ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+    folder.mkdir()
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def shell(folder: Path, code: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A command as a user types it in a folder, running that copy of the code."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = os.environ | {"PATH": path, "PYTHONPATH": str(code)}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def run_dff(*arguments: str) -> Result:

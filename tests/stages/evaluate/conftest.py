@@ -1,0 +1,32 @@
+"""A project with cows drawn by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from drawn import HEAD, LEG, ONE, TWO_0, TWO_1, WHOLE, Drawn, mask, photograph
+from stages.index import INDEX, IndexParams
+from stages.stage import Resources, execute
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def drawn(project: Path, tmp_path: Path) -> Drawn:
+    """One image set with parts, k = 1 and k = 2."""
+    root = tmp_path / "cows"
+    for name in ("a", "b"):
+        photograph(root / "images" / f"{name}.png", (4, 4))
+        mask(root / "masks" / f"{name}.png", WHOLE[name])
+        mask(root / "parts" / name / "head.png", HEAD[name])
+    mask(root / "parts" / "a" / "leg.png", LEG["a"])
+    execute(INDEX, IndexParams(dataset="folder", root=str(root)), project, Resources())
+    maps = {("cows", f"images/{name}.png"): [ONE[name], TWO_0[name], TWO_1[name]] for name in "ab"}
+    one = Drawn(project, [(1, 0, 0), (2, 0, 0), (2, 0, 1)], maps)
+    one.publish()
+    return one

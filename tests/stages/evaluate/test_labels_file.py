@@ -1,0 +1,99 @@
+"""labels.yaml: names instead of coverage, and what is wrong with some."""
+
+from pathlib import Path
+
+import pytest
+
+from drawn import CORNER, VOC_IMAGES, Drawn, labels, voc, write_voc
+from stages.evaluate import EVALUATE
+from stages.stage import StageError
+
+
+def test_labels_cannot_be_scored_by_boxes(project: Path, tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "VOC2007")
+    sheets = {image_id: [CORNER] for image_id in VOC_IMAGES}
+    drawn = voc(project, sheets, [(1, 0, 0)], root=str(root), exclude="none")
+    labels(project, "sets: {cow: {1: [whatever]}}")
+    drawn.evaluate()
+    assert drawn.table("labels.parquet").empty
+    assert drawn.table("scores.parquet")["parts_iou"].isna().all()
+
+
+def test_labels_are_used_instead_of_coverage(drawn: Drawn) -> None:
+    labels(drawn.project, "sets:\n  cows:\n    2: [head, [leg, head]]\n")
+    drawn.evaluate()
+    scores = drawn.table("scores.parquet")
+    assert scores["parts"].tolist() == ["head/leg", "head", "leg/head"]
+    # factor 1 with head or leg: it shares one pixel of b: 1 / (20 + 7 - 1)
+    assert scores["parts_iou"].tolist() == pytest.approx([700 / 14, 400 / 7, 100 / 26])
+    table = drawn.table("labels.parquet")
+    assert table[["label", "factors", "images"]].to_numpy().tolist() == [
+        ["head", "0", 2],
+        ["leg/head", "1", 2],
+    ]
+    assert table["iou"].tolist() == pytest.approx([400 / 7, 100 / 26])
+
+
+def test_factors_of_one_label_count_together(drawn: Drawn) -> None:
+    labels(drawn.project, "sets: {cows: {2: [object, object]}}")
+    drawn.evaluate()
+    row = drawn.table("labels.parquet").iloc[0]
+    # united masks: 6 + 4 in a, 16 in b; 4 + 4 of them on the object's 12: 8 / (26 + 12 - 8)
+    assert (row["factors"], row["iou"]) == ("0/1", pytest.approx(800 / 30))
+
+
+def test_images_that_were_looked_at_do_not_count(drawn: Drawn) -> None:
+    labels(drawn.project, "seen: {cows: [images/a.png]}\nsets: {cows: {1: [object], 2: [head, ~]}}")
+    drawn.evaluate()
+    scores = drawn.table("scores.parquet")
+    assert scores["object_iou"].tolist() == pytest.approx([50, 0, 25])
+    assert scores["parts"].tolist() == ["object", "head", ""]
+    assert drawn.table("labels.parquet")["images"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "sets: {cows: {2: [hed, leg]}}",
+            "sets.cows.2: 'hed' is annotated on none of its images; did",
+        ),
+        ("sets: {cows: {2: [head]}}", "sets.cows.2: must be a list of 2 names"),
+        ("sets: {cows: {3: [head, leg, head]}}", "k '3': not factorized"),
+        ("sets: {cow: {1: [head]}}", "image set 'cow': not factorized; did you mean 'cows'?"),
+        ("layer: fc\nsets: {cows: {1: [head]}}", "layer 'fc': not factorized"),
+        ("seed: 5\nsets: {cows: {1: [head]}}", "seed '5': not factorized"),
+        ("factors: abc\nsets: {cows: {1: [head]}}", "was written for other factors"),
+        ("sets: {cows: {1: [3]}}", "3 is not a name"),
+        ("sets: [cows]", "sets: must have an entry"),
+        ("seen: {cows: 3}\nsets: {cows: {1: [~]}}", "seen.cows: must be a list"),
+        ("sats: {}", "must have the keys"),
+        ("sets: {", "cannot be read"),
+        ("[" * 5000, "cannot be read"),
+        ("seen: {cows: [images/c.png]}\nsets: {cows: {1: [~]}}", "image 'images/c.png': not fact"),
+        (
+            "seen: {dogs: [images/a.png]}\nsets: {cows: {1: [~]}}",
+            "image set 'dogs': not factorized",
+        ),
+        ("seed: x\nsets: {cows: {1: [head]}}", "seed: 'x' is not a whole number"),
+    ],
+)
+def test_wrong_labels_are_one_line(drawn: Drawn, text: str, expected: str) -> None:
+    labels(drawn.project, text)
+    with pytest.raises(StageError) as caught:
+        drawn.evaluate()
+    assert str(caught.value).startswith(str(drawn.project / "labels.yaml"))
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+    assert not (drawn.project / EVALUATE.writes).exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "sets: {}\n", "seen: {cows: [images/a.png]}\n"]
+)
+def test_empty_labels_are_none(drawn: Drawn, text: str) -> None:
+    before = (drawn.evaluate() / "artifact.json").read_text()
+    scores = drawn.table("scores.parquet")
+    labels(drawn.project, text)
+    assert (drawn.evaluate() / "artifact.json").read_text() == before
+    assert drawn.table("scores.parquet").equals(scores)
+    assert drawn.table("labels.parquet").empty
