@@ -20,7 +20,6 @@ from pipeline.init import write_params
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-BINARIES = Path(sys.executable).parent
 # A small process in between: a child's peak RSS begins with what its parent held when it forked.
 MEASURED = """
 import resource, subprocess, sys
@@ -68,7 +67,15 @@ def interleaved(cases: dict[str, Callable[[], Any]], runs: int) -> dict[str, lis
 
 
 def report(name: str, title: str, rows: Sequence[dict[str, Any]], **facts: Any) -> None:
-    """Print one table and write ``results/<name>.json``; ``all`` timings are for the file only."""
+    """Print one table and write ``results/<name>.json``."""
+    print_table(title, rows)
+    RESULTS.mkdir(exist_ok=True)
+    content = {"title": title, "machine": machine(), **facts, "rows": list(rows)}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One table on the terminal; ``all`` timings are for the file only."""
     table = Table(title=title, box=None)
     columns = [column for column in rows[0] if column != "all"]
     for column in columns:
@@ -76,9 +83,6 @@ def report(name: str, title: str, rows: Sequence[dict[str, Any]], **facts: Any) 
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
     Console(width=150).print(table)
-    RESULTS.mkdir(exist_ok=True)
-    content = {"title": title, "machine": machine(), **facts, "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _cell(value: Any) -> str:
@@ -128,10 +132,16 @@ def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
 
 def run_dff(project: Path, *arguments: str) -> dict[str, float]:
     """`dff ...` in a process of its own: its seconds and its peak RSS in MiB."""
-    command = [str(BINARIES / "dff"), *arguments, "--project", str(project)]
+    # not the command `dff`: this project need not be installed
+    command = [sys.executable, "-m", "pipeline.cli", *arguments, "--project", str(project)]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *command], capture_output=True, text=True, check=False
+        [sys.executable, "-c", MEASURED, *command],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")

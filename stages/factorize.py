@@ -200,7 +200,7 @@ def _factorize_set(
 
     params = job.params
     device = job.resources.torch_device()
-    kept = _within_budget(rows, params, job.resources, writer.total_rows)
+    kept = _within_budget(rows, params, job.resources, writer.total_rows, device)
     try:
         sweep = Sweep(
             kept,
@@ -215,11 +215,11 @@ def _factorize_set(
             stability_runs=params.stability_runs,
             resume=_load_state(checkpoint),
         )
-    except ValueError as error:  # values that cannot be factorized
+        while not sweep.done:
+            sweep.step()
+            _save_state(checkpoint, sweep.state())
+    except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {name!r}: {error}") from error
-    while not sweep.done:
-        sweep.step()
-        _save_state(checkpoint, sweep.state())
     links = Links(params.columns)
 
     def write(row: int, block: NDArray[np.float32]) -> None:
@@ -230,10 +230,13 @@ def _factorize_set(
 
 
 def _within_budget(
-    rows: SetRows, params: FactorizeParams, resources: Resources, rows_of_layer: int
+    rows: SetRows, params: FactorizeParams, resources: Resources, rows_of_layer: int, device: str
 ) -> "RowBlocks":
-    """The rows kept in memory where they fit the budget, streamed from disk otherwise."""
-    from stages.algorithms.nmf.budget import bytes_needed
+    """The rows kept in memory where they fit the budget, streamed from disk otherwise.
+
+    A GPU that can keep them has them from disk, once.
+    """
+    from stages.algorithms.nmf.budget import READERS, bytes_needed, device_holds
     from stages.algorithms.rows import ResidentRows
 
     budget = resources.memory
@@ -254,6 +257,12 @@ def _within_budget(
             f"{needed / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} MiB: raise --memory, or "
             "ask for fewer k and seeds"
         )
+    if device != "cpu":
+        block = max(1, rows.nbytes * rows.rows_per_block // max(1, rows.shape[0]))
+        readers = max(1, min(READERS, resources.workers, (budget - needed) // block))
+        rows = rows.reading(int(readers))
+        if device_holds(rows.shape, rows.density, device):
+            return rows
     if rows.nbytes > budget - needed:
         return rows
     # an estimate from the whole layer's share of non-zeros: this set may have more

@@ -1,7 +1,8 @@
 """The rows of one image set: a tall matrix that is read block by block."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -38,12 +39,15 @@ class SetRows:
         Rows per block; by default about 32 MiB of them.
     form : {"dense", "sparse"}
         What blocks are: numpy arrays, or scipy CSR arrays. How they lie on disk does not matter.
+    readers : int
+        Blocks that are read ahead at once, each by a thread of its own.
     """
 
     ragged: "Ragged"
     entries: NDArray[np.int64]
     block_rows: int | None = None
     form: Literal["dense", "sparse"] = "dense"
+    readers: int = 1
     ndim = 2
 
     @cached_property
@@ -86,8 +90,12 @@ class SetRows:
         """The same rows in the form that takes less memory."""
         return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense")
 
+    def reading(self, readers: int) -> "SetRows":
+        """The same rows, so many blocks read ahead at once."""
+        return replace(self, readers=readers)
+
     def blocks(self) -> Iterator[Any]:
-        """Yield the rows in order, ``[rows, channels]`` each, reading one block ahead.
+        """Yield the rows in order, ``[rows, channels]`` each, reading `readers` blocks ahead.
 
         Yields
         ------
@@ -95,17 +103,14 @@ class SetRows:
             Writable and the caller's own: ``torch.from_numpy`` wraps it without a copy.
         """
         rows, limit = self.shape[0], self.rows_per_block
-        starts = range(0, rows, limit)
-        if not starts:
-            return
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._read, 0, min(limit, rows))
-            for start in starts[1:]:
-                block = ahead.result()
-                ahead = reader.submit(self._read, start, min(start + limit, rows))
-                yield block
-                del block  # else three are alive while the next is awaited
-            yield ahead.result()
+        ahead: deque[Future[Any]] = deque()
+        with ThreadPoolExecutor(self.readers) as pool:
+            for start in range(0, rows, limit):
+                ahead.append(pool.submit(self._read, start, min(start + limit, rows)))
+                if len(ahead) > self.readers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def __iter__(self) -> Iterator[Any]:
         return self.blocks()

@@ -15,6 +15,7 @@ from scipy.optimize import nnls
 
 from stages.algorithms.nmf import factorize_many, sweep
 from stages.algorithms.nmf.cpu import CpuEngine, sweep_factors
+from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.gpu import TorchEngine
 from stages.algorithms.nmf.stack import EXACT, Rule, Stack
 from stages.algorithms.rows import MatrixRows, as_row_blocks
@@ -23,12 +24,13 @@ ENGINES = {
     "cpu, 1 thread": lambda: CpuEngine(1),
     "cpu, 3 threads": lambda: CpuEngine(3),
     "torch": lambda: TorchEngine("cpu"),
-    "cuda": lambda: TorchEngine("cuda"),
+    "cuda, plain torch": lambda: TorchEngine("cuda"),
+    "cuda": lambda: make_engine("cuda"),
 }
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 every_engine = pytest.mark.parametrize(
     "engine",
-    [pytest.param(make, id=name, marks=NO_GPU if name == "cuda" else ())
+    [pytest.param(make, id=name, marks=NO_GPU if "cuda" in name else ())
      for name, make in ENGINES.items()],
 )  # fmt: skip
 both_types = pytest.mark.parametrize("dtype", [np.dtype("f4"), np.dtype("f8")], ids=str)

@@ -7,6 +7,28 @@ from stages.algorithms.nmf.initial import BATCH_BYTES, SAMPLE_BYTES, SAMPLE_ROWS
 from stages.algorithms.nmf.kernels import LANES
 from stages.algorithms.nmf.solvers import SOLVERS
 
+READERS = 8  # threads that read for a GPU, which waits for nothing else
+
+
+def device_holds(shape: tuple[int, int], density: float, device: str) -> bool:
+    """Whether a GPU has room for all rows, dense or as their non-zeros.
+
+    Parameters
+    ----------
+    shape : (rows, channels)
+    density : float
+        Share of non-zeros.
+    device : str
+        By its name in torch.
+    """
+    import torch
+
+    from stages.algorithms.nmf.placed import free_bytes
+
+    values = shape[0] * shape[1]
+    smaller = min(2 * values, round(4 * density * values) + 8 * shape[0])
+    return smaller <= free_bytes(torch.device(device)) // 2
+
 
 def bytes_needed(
     shape: tuple[int, int],

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.algorithms.nmf.initial import INITS
 from stages.algorithms.nmf.solvers import SOLVERS
-from stages.algorithms.nmf.stack import Engine
+from stages.algorithms.nmf.stack import Engine, numbered_blocks
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 
@@ -63,6 +63,18 @@ def sound_squares(engine: Engine, block: Any, rows: RowBlocks, start: int) -> fl
     if not sound:
         _refuse_bad(block, rows, start)
     return squares
+
+
+def refuse_bad(rows: RowBlocks, first: int) -> None:
+    """Name the first bad value of the block that begins with row `first`; reads up to it.
+
+    Raises
+    ------
+    ValueError
+    """
+    for start, block in numbered_blocks(rows):
+        if start == first:
+            _refuse_bad(block, rows, start)
 
 
 def _refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:

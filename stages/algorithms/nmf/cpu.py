@@ -60,6 +60,10 @@ class CpuEngine:
         sound = np.isfinite(squares) and not (values.size and values.min() < 0)
         return squares, bool(sound)
 
+    def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+        """See `Engine.room`."""
+        return np.empty(shape, dtype)
+
     def run_pass(
         self,
         rows: RowBlocks,

@@ -46,6 +46,10 @@ class TorchEngine:
         squares = float(X.square().sum())
         return squares, bool(np.isfinite(squares)) and not bool((X < 0).any())
 
+    def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+        """See `Engine.room`."""
+        return np.empty(shape, dtype)
+
     @torch.inference_mode()
     def run_pass(
         self,
@@ -80,7 +84,7 @@ class TorchEngine:
             if with_HtA:
                 total += (side_by_side.T @ X).double()
             if H is not None:
-                _put(H, stack, start, side_by_side.cpu().numpy())
+                put_columns(H, stack, start, side_by_side.cpu().numpy())
             if write is not None:
                 write(start, side_by_side.cpu().numpy())
             start += len(X)
@@ -193,7 +197,8 @@ def _columns(H: Array, stack: Stack) -> Array:
     return H[:, wanted]
 
 
-def _put(H: Array, stack: Stack, start: int, found: Array) -> None:
+def put_columns(H: Array, stack: Stack, start: int, found: Array) -> None:
+    """Put the columns of a stack, of the rows from `start` on, where they belong in H."""
     for first, target, k in zip(stack.firsts, stack.targets, stack.sizes, strict=True):
         H[start : start + len(found), target : target + k] = found[:, first : first + k]
 

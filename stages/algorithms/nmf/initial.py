@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,16 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from stages.algorithms.nmf.cpu import sweep_factors
-from stages.algorithms.nmf.stack import Engine, Matrix, Rule, Stack, loss_of, unit_rows
-from stages.algorithms.rows import MatrixRows, RowBlocks, dense, float_type, is_sparse
+from stages.algorithms.nmf.stack import (
+    DeviceEngine,
+    Engine,
+    Matrix,
+    Rule,
+    Stack,
+    loss_of,
+    unit_rows,
+)
+from stages.algorithms.rows import MatrixRows, RowBlocks, as_numpy, dense, float_type, is_sparse
 
 SAMPLE_ROWS = 30_000
 SAMPLE_BYTES = 128 * 2**20
@@ -23,6 +32,9 @@ ROUNDS = ((4_000, 8, 4), (12_000, 8, 2), (SAMPLE_ROWS, 40, 1))
 # Sums of one batch of starts, at most: they are kept once per piece of rows in work.
 BATCH_BYTES = 2 * 2**20
 SETTLED = 2e-5  # a start rests for the round when its loss falls by no more than this share
+FIRST_SHARE = 0.7  # of the last step by which a start overshoots
+START_RULE = Rule(tol=1e-3)
+FACTOR_SWEEPS = (4, 1e-6)  # over W between two passes: how many, and the tolerance
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Sample:
 
     Attributes
     ----------
-    matrix : CSR or array [n, channels]
+    matrix : CSR, array or tensor on a device [n, channels]
     mean : float
         Of all its values.
     """
@@ -55,10 +67,15 @@ class Sample:
 
     def first(self, count: int) -> MatrixRows:
         """A subset: `count` of its rows, itself drawn at random; larger ones hold smaller ones."""
-        order = np.random.default_rng(1).permutation(self.matrix.shape[0])
-        return MatrixRows(self.matrix[np.sort(order[:count])])
+        return MatrixRows(self.matrix[_drawn(int(self.matrix.shape[0]), count)])
 
 
+@lru_cache(maxsize=8)
+def _drawn(rows: int, count: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(1).permutation(rows)[:count])
+
+
+@lru_cache(maxsize=2)  # sets of one size follow one another, and it takes longer than a GPU's pass
 def sample_indices(shape: tuple[int, int]) -> NDArray[np.int64]:
     """Which rows are drawn, ascending: 30 000 of them, fewer where they would take 128 MiB.
 
@@ -124,9 +141,8 @@ def warm_factors(
     for size, updates, kept in rounds:
         subset = sample.first(size) if size < rows else sample.rows
         found: list[tuple[int, float, Matrix]] = []
-        for batch in _batches(running, channels):
-            ran = accelerated(subset, [W for _, W in batch], updates, engine, dtype)
-            found += [(number, loss, W) for (number, _), (loss, W) in zip(batch, ran, strict=True)]
+        ran = _run_starts(subset, [W for _, W in running], updates, engine, dtype)
+        found += [(number, loss, W) for (number, _), (loss, W) in zip(running, ran, strict=True)]
         running = []
         for number in range(len(problems)):
             mine = sorted((one for one in found if one[0] == number), key=lambda one: one[1])
@@ -134,20 +150,29 @@ def warm_factors(
     return [W for _, W in running]
 
 
-def _batches(
-    starts: Sequence[tuple[int, Matrix]], channels: int
-) -> "list[Sequence[tuple[int, Matrix]]]":
-    """Neighbouring starts whose sums fit `BATCH_BYTES`; at least one each."""
-    most = BATCH_BYTES // (8 * channels)
-    batches: list[list[tuple[int, Matrix]]] = []
+def _run_starts(
+    rows: RowBlocks, starts: Sequence[Matrix], updates: int, engine: Engine, dtype: np.dtype[Any]
+) -> list[tuple[float, Matrix]]:
+    """`accelerated`, by the engine's own means or in batches that fit a core's cache."""
+    if isinstance(engine, DeviceEngine):
+        ran = engine.accelerated(rows, starts, updates, dtype)
+        if ran is not None:
+            return ran
+    batches = batches_of(starts, most=BATCH_BYTES // (8 * rows.shape[1]))
+    return [one for batch in batches for one in accelerated(rows, batch, updates, engine, dtype)]
+
+
+def batches_of(starts: Sequence[Matrix], *, most: int) -> list[list[Matrix]]:
+    """Neighbouring starts with at most so many columns together; at least one each."""
+    batches: list[list[Matrix]] = []
     columns = 0
-    for number, W in starts:
+    for W in starts:
         if not batches or columns + len(W) > most:
             batches.append([])
             columns = 0
-        batches[-1].append((number, W))
+        batches[-1].append(W)
         columns += len(W)
-    return list(batches)
+    return batches
 
 
 def accelerated(
@@ -165,16 +190,16 @@ def accelerated(
     norm = sum(engine.survey(block)[0] for block in rows.blocks())
     last = [unit_rows(W) for W in starts]
     at = list(starts)
-    share = [0.7] * len(starts)
+    share = [FIRST_SHARE] * len(starts)
     losses = [np.inf] * len(starts)
     running = list(range(len(starts)))
-    rule = Rule(tol=1e-3)
+    sweeps, tol = FACTOR_SWEEPS
     for turn in range(updates):
-        all_sums = engine.run_pass(rows, Stack([at[i] for i in running], dtype), rule)
+        all_sums = engine.run_pass(rows, Stack([at[i] for i in running], dtype), START_RULE)
         settled = set()
         for i, sums in zip(running, all_sums, strict=True):
             assert sums.HtA is not None
-            W = sweep_factors(at[i], sums.HtA, sums.HtH, sweeps=4, tol=1e-6)
+            W = sweep_factors(at[i], sums.HtA, sums.HtH, sweeps=sweeps, tol=tol)
             loss = loss_of(norm, W, sums)
             W = unit_rows(W)
             if loss > losses[i]:
@@ -198,7 +223,8 @@ def nndsvd_factors(sample: Sample, k: int) -> Matrix:
     Of each singular pair the sign half with the larger product of norms is taken; zeros become a
     small positive number, since an update could never leave zero.
     """
-    A = sample.matrix
+    A: Any = sample.matrix
+    A = A if is_sparse(A) else as_numpy(A).astype(float_type(_dtype(A)), copy=False)
     gram = A.T @ A
     gram = np.asarray(gram.toarray() if is_sparse(gram) else gram, dtype=np.float64)
     _, vectors = np.linalg.eigh(gram)  # ascending

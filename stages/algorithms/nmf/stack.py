@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.rows import RowBlocks
+
+if TYPE_CHECKING:
+    from stages.algorithms.nmf.initial import Sample
 
 Matrix = NDArray[np.float64]
 Array = NDArray[Any]
@@ -139,6 +142,30 @@ class Engine(Protocol):
 
     def survey(self, block: Any) -> tuple[float, bool]:
         """(``sum(x^2)`` in float64, whether all values are finite and >= 0) of a block."""
+
+    def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+        """Memory for H, uninitialised, that passes fill fastest."""
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine that brings the rows to its device, and does more there than passes."""
+
+    def read(self, rows: RowBlocks, indices: NDArray[np.int64]) -> "tuple[float, Sample] | None":
+        """Read all rows once: ``||A||_F^2``, and those of `indices` (ascending), on the device.
+
+        None where these rows are not for the device's own way of working.
+
+        Raises
+        ------
+        ValueError
+            Values that are not finite or below zero; the line names the row, and its image.
+        """
+
+    def accelerated(
+        self, rows: RowBlocks, starts: Sequence[Matrix], updates: int, dtype: np.dtype[Any]
+    ) -> list[tuple[float, Matrix]] | None:
+        """`initial.accelerated` on the device; None as in `read`."""
 
 
 def numbered_blocks(rows: RowBlocks) -> Iterator[tuple[int, Any]]:

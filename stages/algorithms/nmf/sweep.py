@@ -1,6 +1,8 @@
 """Block-streaming NMF: every k and seed in the same passes over the rows."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from stages.algorithms.nmf.initial import (
 from stages.algorithms.nmf.solvers import SOLVERS
 from stages.algorithms.nmf.stack import (
     EXACT,
+    DeviceEngine,
     Engine,
+    Matrix,
     Stack,
     Sums,
     loss_of,
@@ -33,6 +37,7 @@ from stages.algorithms.rows import RowBlocks, as_row_blocks, dense, float_type
 
 Array = NDArray[Any]
 CHUNK_ROWS = 65536  # of H, where it is worked on as a whole
+MANY = 16  # factorizations from which on threads pay
 
 
 class Sweep:
@@ -130,7 +135,7 @@ class Sweep:
         for problem, W in zip(self.problems, found, strict=True):
             problem.W = W
         if self.problems[0].solver.keeps_coefficients:
-            self.H = np.empty((self.rows.shape[0], self.columns), self.dtype)
+            self.H = self.engine.room((self.rows.shape[0], self.columns), self.dtype)
             for problem, (k, rng) in zip(self.problems, drawn, strict=True):
                 for start in range(0, len(self.H), CHUNK_ROWS):
                     part = self.H[start : start + CHUNK_ROWS, problem.first : problem.first + k]
@@ -139,13 +144,18 @@ class Sweep:
     def _survey(self) -> Sample:
         """The first pass: check every value, ``||A||_F^2``, and the row sample."""
         indices = sample_indices(self.rows.shape)
-        parts, norm = [], 0.0
-        for start, block in numbered_blocks(self.rows):
-            norm += sound_squares(self.engine, block, self.rows, start)
-            parts.append(pick(block, start, indices))
-        check_range(norm, self.rows.shape[0], self.dtype)
-        self.norm = norm
-        return Sample.of(parts)
+        found = None
+        if isinstance(self.engine, DeviceEngine):
+            found = self.engine.read(self.rows, indices)
+        if found is None:
+            parts, norm = [], 0.0
+            for start, block in numbered_blocks(self.rows):
+                norm += sound_squares(self.engine, block, self.rows, start)
+                parts.append(pick(block, start, indices))
+            found = norm, Sample.of(parts)
+        self.norm, sample = found
+        check_range(self.norm, self.rows.shape[0], self.dtype)
+        return sample
 
     @property
     def columns(self) -> int:
@@ -193,17 +203,15 @@ class Sweep:
         rule = running[0].solver.rule
         all_sums = self.engine.run_pass(self.rows, self._stack(running), rule, H=self.H)
         self.passes += 1
-        for problem, sums in zip(running, all_sums, strict=True):
-            self._update(problem, sums)
+        for problem, sums, W in zip(running, all_sums, _factors(running, all_sums), strict=True):
+            self._update(problem, sums, W)
 
     def _stack(self, problems: Sequence[Problem]) -> Stack:
         into = None if self.H is None else [problem.first for problem in problems]
         return Stack([problem.W for problem in problems], self.dtype, into)
 
-    def _update(self, problem: Problem, sums: Sums) -> None:
-        assert sums.HtA is not None
+    def _update(self, problem: Problem, sums: Sums, W: Matrix) -> None:
         before = loss_of_pass(self.norm, problem.W, sums)
-        W = problem.solver.factors(problem.W, sums.HtA, sums.HtH)
         loss = loss_of(self.norm, W, sums)
         problem.loss.append(loss)
         revived = False
@@ -265,7 +273,7 @@ class Sweep:
         if self.H is not None:
             return self._finish_kept(self.H, write)
         stack = self._stack(self.problems)
-        H = None if write else np.empty((self.rows.shape[0], self.columns), self.dtype)
+        H = None if write else self.engine.room((self.rows.shape[0], self.columns), self.dtype)
         all_sums = self.engine.run_pass(
             self.rows, stack, EXACT, H=H, write=_float32(write), with_HtA=False
         )
@@ -325,6 +333,19 @@ class Sweep:
             reseeded=problem.reseeded,
             updates=len(problem.loss),
         )
+
+
+def _factors(problems: Sequence[Problem], all_sums: Sequence[Sums]) -> list[Matrix]:
+    """The next W of each factorization; many are shared out among the cores."""
+
+    def one(problem: Problem, sums: Sums) -> Matrix:
+        assert sums.HtA is not None
+        return problem.solver.factors(problem.W, sums.HtA, sums.HtH)
+
+    if len(problems) < MANY:
+        return [one(*pair) for pair in zip(problems, all_sums, strict=True)]
+    with ThreadPoolExecutor(min(MANY, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(one, problems, all_sums))
 
 
 def _float32(write: Callable[[int, Array], None] | None) -> Callable[[int, Array], None] | None:

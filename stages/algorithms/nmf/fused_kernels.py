@@ -1,0 +1,406 @@
+"""The inner loops of a pass over the rows on a GPU, in Triton.
+
+A pass is five launches: `products` gives P = A W^T, `solve` turns P into H where it lies and adds
+up H^T H, `sums` gives H^T A, `add_pieces` adds what the pieces of rows gave to float64 totals.
+`factors`, `improve` and `factor_grams` do between two passes what `accelerated` does on a host.
+
+Rows are cut into pieces by their blocks alone and pieces are added in their order, so the sums have
+the same bits whether rows lie on the device or come through it, and however many go at once.
+
+Tensor cores multiply float16: a number x is given to them as ``hi + lo``, its float16 and that of
+what is left, which keeps 22 of float32's 24 bits; A itself is exact where its values are float16,
+as the store keeps them, and is multiplied in three TF32 products where they are not.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit(do_not_specialize=["count"])
+def survey(values, facts, count, EACH: tl.constexpr, B: tl.constexpr):
+    """Facts of some values: float64 ``[programs, 4]``.
+
+    ``sum(x^2)``, how many are not finite or below zero, how many are not float16, the largest.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    squares = tl.zeros((B,), tl.float64)
+    bad = tl.zeros((B,), tl.int32)
+    inexact = tl.zeros((B,), tl.int32)
+    largest = tl.zeros((B,), tl.float32)
+    for start in range(0, EACH, B):
+        at = program * EACH + start + tl.arange(0, B)
+        x = tl.load(values + at, mask=at < count, other=0.0).to(tl.float32)
+        wide = x.to(tl.float64)
+        squares += wide * wide
+        # false for NaN, too
+        bad += tl.where((x >= 0.0) & (x <= 3.4028234663852886e38), 0, 1)
+        inexact += tl.where(x.to(tl.float16).to(tl.float32) == x, 0, 1)
+        largest = tl.maximum(largest, x)
+    tl.store(facts + program * 4, tl.sum(squares))
+    tl.store(facts + program * 4 + 1, tl.sum(bad).to(tl.float64))
+    tl.store(facts + program * 4 + 2, tl.sum(inexact).to(tl.float64))
+    tl.store(facts + program * 4 + 3, tl.max(largest).to(tl.float64))
+
+
+@triton.jit
+def expand(starts, columns, values, out, channels, B: tl.constexpr):
+    """Put the non-zeros of one CSR row a program into `out` ``[rows, channels]``, zero before."""
+    row = tl.program_id(0)
+    stop = tl.load(starts + row + 1)
+    for first in range(tl.load(starts + row), stop, B):
+        at = first + tl.arange(0, B)
+        column = tl.load(columns + at, mask=at < stop, other=0).to(tl.int64)
+        value = tl.load(values + at, mask=at < stop, other=0.0)
+        to = out + row.to(tl.int64) * channels + column
+        tl.store(to, value.to(out.dtype.element_ty), mask=at < stop)
+
+
+@triton.jit(do_not_specialize=["rows", "columns"])
+def products(
+    A,
+    hi,
+    lo,
+    P,
+    rows,
+    columns,
+    channels,
+    scale,
+    HALF: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """P ``[rows, columns]`` = scale A W^T, a tile of BM x BN a program.
+
+    `hi` and `lo` ``[columns, channels]`` are W's halves where A is float16; else `hi` is W itself.
+    """
+    tiles = tl.cdiv(columns, BN)
+    n = (tl.program_id(0) % tiles) * BN + tl.arange(0, BN)
+    r = (tl.program_id(0) // tiles).to(tl.int64) * BM + tl.arange(0, BM)
+    acc = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, channels, BC):
+        c = start + tl.arange(0, BC)
+        a = tl.load(
+            A + r[:, None] * channels + c[None, :],
+            mask=(r[:, None] < rows) & (c[None, :] < channels),
+            other=0.0,
+        )
+        at = n[None, :] * channels + c[:, None]
+        wanted = (n[None, :] < columns) & (c[:, None] < channels)
+        w = tl.load(hi + at, mask=wanted, other=0.0)
+        if HALF:
+            acc = tl.dot(a, w, acc)
+            acc = tl.dot(a, tl.load(lo + at, mask=wanted, other=0.0), acc)
+        else:
+            acc = tl.dot(a, w, acc, input_precision="tf32x3")
+    inside = (r[:, None] < rows) & (n[None, :] < columns)
+    tl.store(P + r[:, None] * columns + n[None, :], acc * scale, mask=inside)
+
+
+@triton.jit
+def _sweep(Q, X, G, inverse, k, K: tl.constexpr):
+    """One round over the coordinates of X ``[n, K]``: each takes the value that is best for it."""
+    column = tl.arange(0, K)
+    for j in range(0, k):
+        others = tl.load(G + j * K + column)  # -G[j], 0 on the diagonal
+        terms = tl.where(column[None, :] == j, Q, X * others[None, :])
+        new = tl.maximum(tl.sum(terms, axis=1) * tl.load(inverse + j), 0.0)
+        X = tl.where(column[None, :] == j, new[:, None], X)
+    return X
+
+
+@triton.jit
+def _least_squares(Q, X, G, inverse, k, most, tol, K: tl.constexpr):
+    """Minimise ``tr(X G X^T) / 2 - tr(X Q^T)`` over X >= 0 by coordinate descent from X on.
+
+    Ends after about `most` sweeps, or when no number moved by more than `tol` times the largest.
+    """
+    done = 0
+    top = tl.max(X) * 0
+    moved = top + 1
+    while (done < most) & (moved > tol * top):
+        for _ in range(0, 3):
+            X = _sweep(Q, X, G, inverse, k, K)
+        before = X
+        X = _sweep(Q, X, G, inverse, k, K)
+        moved = tl.max(tl.abs(X - before))
+        top = tl.max(X)
+        done += 4
+    return X
+
+
+@triton.jit(do_not_specialize=["columns", "first_piece", "row0", "most"])
+def solve(
+    P,
+    G,
+    inverse,
+    problems,
+    firsts,
+    sizes,
+    pieces,
+    first_piece,
+    row0,
+    grams,
+    columns,
+    most,
+    tol,
+    K: tl.constexpr,
+    BR: tl.constexpr,
+):
+    """P of a piece's rows becomes H where it lies; a piece and a problem a program.
+
+    Parameters
+    ----------
+    P : [rows, columns] from row `row0` on
+    G, inverse : [problems, K, K], [problems, K]
+        -W W^T with 0 on the diagonal, and 1 / the diagonal (0 where that is 0).
+    problems, firsts, sizes
+        Which problems these are; first column and k of every problem.
+    grams : float32 [pieces, problems, K + 1, K]
+        H^T H; in the last row the sums of H * P.
+    """
+    slot = tl.program_id(1)
+    problem = tl.load(problems + slot)
+    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
+    start = tl.load(pieces + first_piece + tl.program_id(0)) - row0
+    stop = tl.load(pieces + first_piece + tl.program_id(0) + 1) - row0
+    G += slot * K * K
+    inverse += slot * K
+    column = tl.arange(0, K)
+    scale = tl.load(inverse + column) / 3  # from below fewer sweeps are needed
+    gram = tl.zeros((K, K), tl.float32)
+    cross = tl.zeros((K,), tl.float32)
+    for row in range(start, stop, BR):
+        r = row + tl.arange(0, BR)
+        at = P + r[:, None] * columns + first + column[None, :]
+        inside = (r[:, None] < stop) & (column[None, :] < k)
+        Q = tl.load(at, mask=inside, other=0.0)
+        X = _least_squares(Q, tl.maximum(Q, 0.0) * scale[None, :], G, inverse, k, most, tol, K)
+        tl.store(at, X, mask=inside)
+        cross += tl.sum(Q * X, axis=0)
+        for j in range(0, k):
+            x = tl.sum(tl.where(column[None, :] == j, X, 0.0), axis=1)
+            of_j = tl.sum(X * x[:, None], axis=0)
+            gram += tl.where(column[:, None] == j, of_j[None, :], 0.0)
+    out = grams + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + slot) * (K + 1) * K
+    tl.store(out + column[:, None] * K + column[None, :], gram)
+    tl.store(out + K * K + column, cross)
+
+
+@triton.jit(do_not_specialize=["columns", "first_piece", "row0"])
+def sums(
+    A,
+    H,
+    partials,
+    pieces,
+    first_piece,
+    row0,
+    columns,
+    channels,
+    HALF: tl.constexpr,
+    BN: tl.constexpr,
+    BC: tl.constexpr,
+    BR: tl.constexpr,
+):
+    """H^T A of a piece's rows, a tile of BN x BC a program: float32 [pieces, columns, channels].
+
+    A and H begin with row `row0`.
+    """
+    n = tl.program_id(2) * BN + tl.arange(0, BN)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    start = tl.load(pieces + first_piece + tl.program_id(0)) - row0
+    stop = tl.load(pieces + first_piece + tl.program_id(0) + 1) - row0
+    acc = tl.zeros((BN, BC), tl.float32)
+    for row in range(start, stop, BR):
+        r = row + tl.arange(0, BR)
+        a = tl.load(
+            A + r[:, None] * channels + c[None, :],
+            mask=(r[:, None] < stop) & (c[None, :] < channels),
+            other=0.0,
+        )
+        h = tl.load(
+            H + r[None, :] * columns + n[:, None],
+            mask=(r[None, :] < stop) & (n[:, None] < columns),
+            other=0.0,
+        )
+        if HALF:
+            top = tl.maximum(tl.max(h), 1e-30)
+            share = h / top  # within float16, whatever the scale of A
+            hi = share.to(tl.float16)
+            lo = (share - hi.to(tl.float32)).to(tl.float16)
+            acc += tl.dot(lo, a, tl.dot(hi, a)) * top
+        else:
+            acc = tl.dot(h, a, acc, input_precision="tf32x3")
+    inside = (n[:, None] < columns) & (c[None, :] < channels)
+    out = partials + tl.program_id(0).to(tl.int64) * columns * channels
+    tl.store(out + n[:, None] * channels + c[None, :], acc, mask=inside)
+
+
+@triton.jit(do_not_specialize=["first_group", "last_group", "first_piece", "size"])
+def add_pieces(
+    partials,
+    total,
+    groups,
+    first_group,
+    last_group,
+    first_piece,
+    size,
+    MOST: tl.constexpr,
+    B: tl.constexpr,
+):
+    """Add the pieces' sums ``[pieces, size]`` to float64 `total` ``[size]``, group after group.
+
+    The pieces of a group, at most MOST, are of one block: no order depends on what goes at once.
+    """
+    at = tl.program_id(0) * B + tl.arange(0, B)
+    total_of = tl.load(total + at, mask=at < size, other=0.0)
+    for group in range(first_group, last_group):
+        piece = tl.load(groups + group) - first_piece + tl.arange(0, MOST)
+        stop = tl.load(groups + group + 1) - first_piece
+        some = tl.load(
+            partials + piece[:, None].to(tl.int64) * size + at[None, :],
+            mask=(piece[:, None] < stop) & (at[None, :] < size),
+            other=0.0,
+        )
+        total_of += tl.sum(some.to(tl.float64), axis=0)
+    tl.store(total + at, total_of, mask=at < size)
+
+
+# -- between two passes of `accelerated` ---------------------------------------------------------
+#
+# All in float64. `grams` is as `solve` leaves it, added up: float64 [problems, K + 1, K].
+
+
+@triton.jit
+def factors(
+    HtA,
+    grams,
+    W,
+    out,
+    G,
+    inverse,
+    problems,
+    firsts,
+    sizes,
+    channels,
+    most,
+    tol,
+    K: tl.constexpr,
+    B: tl.constexpr,
+):
+    """W by coordinate descent from the last one on: `sweep_factors`, B channels a program.
+
+    `G` and `inverse` are room for H^T H as `_least_squares` wants it, one per program.
+    """
+    slot = tl.program_id(0)
+    problem = tl.load(problems + slot)
+    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
+    column = tl.arange(0, K)
+    whole = tl.load(grams + slot * (K + 1) * K + column[:, None] * K + column[None, :])
+    on_diagonal = column[:, None] == column[None, :]
+    diagonal = tl.sum(tl.where(on_diagonal, whole, 0.0), axis=1)
+    program = slot * tl.num_programs(1) + tl.program_id(1)
+    G += program * K * K
+    inverse += program * K
+    tl.store(G + column[:, None] * K + column[None, :], tl.where(on_diagonal, 0.0, -whole))
+    tl.store(
+        inverse + column, tl.where(diagonal > 0, 1.0 / tl.where(diagonal > 0, diagonal, 1.0), 0.0)
+    )
+    tl.debug_barrier()  # what is read below was written by other threads
+    c = tl.program_id(1) * B + tl.arange(0, B)
+    at = (first + column[None, :]) * channels + c[:, None]
+    inside = (c[:, None] < channels) & (column[None, :] < k)
+    Q = tl.load(HtA + at, mask=inside, other=0.0)
+    X = tl.load(W + at, mask=inside, other=0.0)
+    X = _least_squares(Q, X, G, inverse, k, most, tol, K)
+    tl.store(out + at, X, mask=inside)
+
+
+@triton.jit
+def improve(
+    W,
+    HtA,
+    grams,
+    at_W,
+    last_W,
+    hi,
+    lo,
+    losses,
+    shares,
+    settled,
+    problems,
+    firsts,
+    sizes,
+    norm,
+    channels,
+    enough,
+    HALF: tl.constexpr,
+    K: tl.constexpr,
+    C: tl.constexpr,
+):
+    """The loss of a new W, and the W of the next pass: beyond it by a share of the last step.
+
+    A problem a program. `settled` ones stay as they are.
+    """
+    slot = tl.program_id(0)
+    problem = tl.load(problems + slot)
+    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
+    grams += slot * (K + 1) * K
+    c = tl.arange(0, C)
+    cross = tl.load(norm) * 0
+    square = cross
+    for j in range(0, k):
+        row = (first + j) * channels + c
+        w = tl.load(W + row, mask=c < channels, other=0.0)
+        cross += tl.sum(w * tl.load(HtA + row, mask=c < channels, other=0.0))
+        for i in range(0, k):
+            other = tl.load(W + (first + i) * channels + c, mask=c < channels, other=0.0)
+            square += tl.load(grams + j * K + i) * tl.sum(w * other)
+    loss = tl.maximum(tl.load(norm) - 2 * cross + square, 0.0)
+    before, share = tl.load(losses + problem), tl.load(shares + problem)
+    running = tl.load(settled + problem) == 0
+    rose, first_turn = loss > before, before > 1e300
+    step = tl.where(rose | first_turn, 0.0, share)
+    for j in range(0, k):
+        row = (first + j) * channels + c
+        inside = (c < channels) & running
+        w = tl.load(W + row, mask=c < channels, other=0.0)
+        length = tl.sqrt(tl.sum(w * w))
+        unit = w / tl.where(length > 0, length, 1.0)
+        last = tl.load(last_W + row, mask=c < channels, other=0.0)
+        beyond = tl.maximum(unit + step * (unit - last), 0.0)
+        tl.store(last_W + row, unit, mask=inside)
+        tl.store(at_W + row, beyond, mask=inside)
+        if HALF:
+            high = beyond.to(tl.float16)
+            tl.store(hi + row, high, mask=inside)
+            tl.store(lo + row, (beyond - high.to(tl.float64)).to(tl.float16), mask=inside)
+        else:
+            tl.store(hi + row, beyond.to(tl.float32), mask=inside)
+    if running:
+        tl.store(losses + problem, loss)
+        tl.store(shares + problem, tl.where(rose, share / 2, tl.minimum(1.05 * share, 1.0)))
+        still = (loss <= before) & (before - loss <= enough * loss)
+        tl.store(settled + problem, tl.where(still, 1, 0))
+
+
+@triton.jit
+def factor_grams(
+    W, G, inverse, problems, firsts, sizes, channels, K: tl.constexpr, C: tl.constexpr
+):
+    """W W^T of each problem as `solve` wants it, a problem a program."""
+    slot = tl.program_id(0)
+    problem = tl.load(problems + slot)
+    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
+    c = tl.arange(0, C)
+    for j in range(0, k):
+        w = tl.load(W + (first + j) * channels + c, mask=c < channels, other=0.0)
+        for i in range(0, k):
+            other = tl.load(W + (first + i) * channels + c, mask=c < channels, other=0.0)
+            product = tl.sum(w * other)
+            tl.store(G + slot * K * K + j * K + i, tl.where(i == j, 0.0, -product).to(tl.float32))
+            if i == j:
+                safe = tl.where(product > 0, product, 1.0)
+                tl.store(
+                    inverse + slot * K + j, tl.where(product > 0, 1.0 / safe, 0.0).to(tl.float32)
+                )
