@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +43,8 @@ class Artifact:
 
     location: Location
     group: zarr.Group
+    # opening an array takes forty times as long as reading a map
+    _opened: dict[str, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def attrs(self) -> dict[str, Any]:
@@ -84,12 +86,16 @@ class Artifact:
     def ragged(self, layer: str, name: str = "maps") -> Ragged:
         """The ragged array `name` of `layer`."""
         key = f"{self._key(layer)}/{name}"
-        try:
-            with self.location.answering():
-                group = self.group[key]
-        except (KeyError, ValueError) as error:
-            raise ArtifactDamaged(f"{self.location}/{key}: gone or unreadable; {MEND}") from error
-        return Ragged.open(cast(zarr.Group, group), self.images)
+        if key not in self._opened:
+            try:
+                with self.location.answering():
+                    group = self.group[key]
+            except (KeyError, ValueError) as error:
+                raise ArtifactDamaged(
+                    f"{self.location}/{key}: gone or unreadable; {MEND}"
+                ) from error
+            self._opened[key] = Ragged.open(cast(zarr.Group, group), self.images)
+        return self._opened[key]
 
     def _key(self, layer: str) -> str:
         if layer not in self.layers:
@@ -288,6 +294,10 @@ def open_artifact(place: str | Path) -> Artifact:
             group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
     except ValueError as error:
         raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
+    except OSError as error:
+        raise StoreError(
+            f"{location}: cannot be read ({error.strerror or error}); mend that and run it again"
+        ) from error
     if group.attrs:
         _check_schema(str(location), group.attrs.get("schema"), SCHEMA)
     if not group.attrs or group.attrs.get(UNFINISHED):

@@ -2,9 +2,12 @@
 
 A stage works in ``.staging/<artifact>/<fingerprint>/`` beside the artifact. A small progress record
 is replaced atomically after each unit of work; on success the folder is renamed onto the artifact.
-A crash at any instant leaves the old artifact as it was and the work so far to go on from.
+A crash at any instant leaves the old artifact as it was and the work so far to go on from. On Linux
+the two folders are exchanged in one step; elsewhere, and on file systems that cannot, a crash
+between two renames leaves no artifact until the next run of its stage brings the old one back.
 """
 
+import ctypes
 import errno
 import json
 import os
@@ -22,6 +25,9 @@ from store.errors import StagingLocked, StoreError
 STAGING = ".staging"
 # Errors of a write that carries no file name: the disk's, not a socket's.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+# How a system or a file system says that it cannot exchange.
+CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
+PUBLISHING = "publishing"  # the inode of what is being published
 
 
 def fsync_path(path: Path) -> None:
@@ -151,6 +157,9 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
             ) from error
         try:
             work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
+            _recover(folder.parent, out)
+            if _was_published(work):
+                _remove(work.path)  # the old one, exchanged for it
             if not work.path.exists():
                 # Never started, or killed after its artifact was published: a record of progress
                 # without the work itself would have rows count as written that are not there.
@@ -159,25 +168,65 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
             work.scratch.mkdir(exist_ok=True)
             work.progress.update(read_progress(out, fingerprint) or {})
             yield work
-            _publish(work.path, out)
+            _publish(work)
             _sweep(folder.parent)
         finally:
             lock.release()
 
 
-def _publish(finished: Path, out: Path) -> None:
-    """Rename `finished` onto `out`, which may exist."""
+def _publish(work: Staging) -> None:
+    """Put the finished folder in the place of the artifact, which may exist."""
+    finished, out = work.path, work.out
     for folder, _, files in os.walk(finished):
         for name in files:
             fsync_path(Path(folder) / name)
         fsync_path(Path(folder))
-    retired = finished.parent / "retired"
-    _remove(retired)  # left there by a crash between the two renames below
-    if out.exists() or out.is_symlink():
+    if not (out.exists() or out.is_symlink()):
+        finished.rename(out)
+        fsync_path(out.parent)
+        return
+    # after the exchange the old one lies where the work was: the inode tells them apart
+    write_atomically(work.scratch / PUBLISHING, str(finished.stat().st_ino).encode())
+    if not _exchange(finished, out):
+        retired = finished.parent / "retired"
+        _remove(retired)
         out.rename(retired)
-    finished.rename(out)
+        finished.rename(out)
     fsync_path(out.parent)
-    _remove(retired)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two entries of one file system atomically; False where that cannot be done."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2  # Linux
+    except (OSError, AttributeError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in CANNOT:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _was_published(work: Staging) -> bool:
+    """Whether a run was killed after the exchange and before the leftovers were swept."""
+    try:
+        inode = int((work.scratch / PUBLISHING).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return work.out.exists() and work.out.lstat().st_ino == inode
+
+
+def _recover(folder: Path, out: Path) -> None:
+    """Bring back an artifact whose successor was about to be renamed into its place."""
+    if out.exists() or out.is_symlink():
+        return
+    for retired in folder.glob("*/retired"):
+        retired.rename(out)
+        fsync_path(out.parent)
+        return
 
 
 def _sweep(folder: Path) -> None:
@@ -209,8 +258,9 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 
 def _concerns(error: OSError, out: Path) -> bool:
-    """Whether writing `out` failed, rather than, say, reading an image or a download."""
+    """Whether writing `out` failed, rather than, say, reading an image, an input or a download."""
     if error.filename is None:
         return error.errno in DISK
-    name, home = Path(os.fsdecode(error.filename)).absolute(), out.parent.absolute()
-    return name.is_relative_to(home) or home.is_relative_to(name)
+    name, target = Path(os.fsdecode(error.filename)).absolute(), out.absolute()
+    written = target, target.parent / STAGING
+    return target.is_relative_to(name) or any(name.is_relative_to(place) for place in written)

@@ -254,12 +254,58 @@ def test_killed_between_the_two_renames(tmp_path, monkeypatch):
         return rename(self, target)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(MODULE, "_exchange", lambda one, other: False)  # a system that cannot
         patch.setattr(Path, "rename", killed)
         produce(out, base=7)
     assert not out.exists()  # absent, never half there
     rows = []
     produce(out, base=7, between=rows.append)
     assert rows == [] and files_of(out) == files_of(whole)
+
+
+def test_the_old_artifact_comes_back_when_its_successor_is_not_wanted(tmp_path, monkeypatch):
+    out = tmp_path / "a.zarr"
+    produce(out, "e" * 64)
+    before, rename = files_of(out), Path.rename
+
+    def killed(self, target):
+        if Path(target) == out:
+            raise Stop
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(MODULE, "_exchange", lambda one, other: False)
+        patch.setattr(Path, "rename", killed)
+        produce(out, "g" * 64, base=7)
+    with pytest.raises(Stop):
+        produce(out, "h" * 64, base=3, between=stop_at(16))
+    assert files_of(out) == before
+
+
+def test_readers_see_an_artifact_at_every_instant(tmp_path, monkeypatch):
+    """The new one takes the old one's place in one step, where the system can."""
+    out = tmp_path / "a.zarr"
+    produce(out, "e" * 64)
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.write_text("")
+    if not MODULE._exchange(one, other):
+        pytest.skip("this file system cannot exchange two entries")
+    assert one.is_file() and other.is_dir()
+
+    def refused(self, target):
+        raise AssertionError(f"{self} renamed to {target}")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    produce(out, base=7)
+    assert open_artifact(out).fingerprint == "f" * 64 and leftovers(out) == []
+
+
+def test_a_missing_input_is_not_a_full_disk(tmp_path):
+    """It lies beside the artifact that is made, and is none of the disk's faults."""
+    error = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "input/index.parquet"))
+    with pytest.raises(FileNotFoundError), staging(tmp_path / "a", "f"):
+        raise error
 
 
 # -- kill -9 -------------------------------------------------------------------------------------
@@ -288,6 +334,11 @@ def renamed(self, target):
     die()
     return rename(self, target)
 Path.rename = renamed
+exchange = t.MODULE._exchange
+def exchanged(one, other):
+    die()
+    return exchange(one, other)
+t.MODULE._exchange = exchanged
 t.produce(Path(sys.argv[1]), "g" * 64, base=7)
 """
 
@@ -406,7 +457,7 @@ def test_a_full_disk_keeps_the_work(tmp_path, place, monkeypatch):
             elif place == "progress rename":
                 patch.setattr(Path, "replace", full_disk)
             else:
-                patch.setattr(Path, "rename", full_disk)
+                patch.setattr(MODULE, "_exchange", full_disk)
 
         with pytest.raises(StoreError, match="No space left") as error:
             produce(out, "g" * 64, base=7, between=fill_up)
