@@ -93,14 +93,26 @@ def decode_rgb(data: bytes) -> NDArray[np.uint8]:
         Not an image, truncated, damaged, or more than `MAX_PIXELS` pixels.
     """
     with _opened(data) as (image, stream):
-        # Pillow itself turns a TIFF, and only that, while it loads the pixels
-        upright = image.format == "TIFF"
-        method = None if upright else _TRANSPOSES.get(_orientation(image, stream))
-        image.load()
-        rgb = _to_rgb(image)
-        if method is not None:
-            rgb = rgb.transpose(method)
-        return np.array(rgb, dtype=np.uint8)  # a copy: PIL's own buffer is read-only
+        return np.array(_upright(image, stream), dtype=np.uint8)  # PIL's own buffer is read-only
+
+
+def decode_resized(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """``resize_rgb(decode_rgb(data), shape)``, the same pixels, within Pillow.
+
+    Copying the full-size pixels out of Pillow and back holds the interpreter lock for longer than
+    all the rest of an image: a sixth thread would only wait.
+
+    Raises
+    ------
+    ImageError
+        As `decode_rgb`.
+    """
+    height, width = shape
+    with _opened(data) as (image, stream):
+        rgb = _upright(image, stream)
+        if rgb.size != (width, height):
+            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        return np.array(rgb, dtype=np.uint8)
 
 
 def target_shape(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
@@ -202,6 +214,16 @@ def _opened(data: bytes | Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # decoders of damaged files raise anything
         raise ImageError(_reason(error)) from error
+
+
+def _upright(image: Image.Image, stream: BinaryIO) -> Image.Image:
+    """The pixels of an opened image as RGB, EXIF orientation applied."""
+    # Pillow itself turns a TIFF, and only that, while it loads the pixels
+    turned = image.format == "TIFF"
+    method = None if turned else _TRANSPOSES.get(_orientation(image, stream))
+    image.load()
+    rgb = _to_rgb(image)
+    return rgb if method is None else rgb.transpose(method)
 
 
 def _reason(error: Exception) -> str:

@@ -63,7 +63,7 @@ def encode(rows: Array, *, narrow: bool = False) -> bytes:
     """
     rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
     flat, channels = rows.reshape(-1), rows.shape[1]
-    places = np.flatnonzero(_bits(flat))
+    places = np.flatnonzero(_bits(flat) != 0)  # of booleans: several times faster than of numbers
     values = flat[places]
     if narrow and rows.dtype == np.float32 and (half := _narrowed(values)) is not None:
         kept = _bits(half) != 0  # a few may be too small for float16
@@ -186,7 +186,7 @@ class Chunk:
         pointers: NDArray[np.int64]
         if self.form == DENSE:
             flat = self._all_values.reshape(-1)
-            places = np.flatnonzero(_bits(flat))
+            places = np.flatnonzero(_bits(flat) != 0)  # of booleans: several times faster than of numbers
             pointers = _pointers(places, self.rows, self.channels)
             return pointers, (places % self.channels).astype(small), flat[places]
         counts = _decompress(self._parts[0], small, self.rows)

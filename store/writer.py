@@ -1,8 +1,10 @@
 """Writing ragged arrays: front to back, whole shards at a time, resumable at any shard."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -21,13 +23,32 @@ from store.small import write_array
 
 Array = NDArray[Any]
 Flushed = Mapping[str, Any]
+T = TypeVar("T")
+# Of an encoded chunk: its bytes with their checksum, its non-zeros, its values' type.
+Encoded = tuple[bytes, int, str]
+
+
+@dataclass(frozen=True)
+class Background:
+    """Threads that encode and store, in order, while the caller goes on appending.
+
+    Attributes
+    ----------
+    encoders : Executor
+        Chunks are encoded side by side.
+    storing : Executor
+        One thread: `on_flush` is called from it, and writers may share what that changes.
+    """
+
+    encoders: Executor
+    storing: Executor
 
 
 class RaggedWriter:
     """Write a `Ragged` front to back, whole shards at a time, resumable at any shard.
 
     Rows are encoded chunk by chunk as they come, so it holds one chunk of them and one encoded
-    shard, whatever the size of the array.
+    shard, whatever the size of the array; with `background` two shards.
 
     Parameters
     ----------
@@ -47,6 +68,8 @@ class RaggedWriter:
     on_flush : callable, optional
         Called after each shard that is safely stored, with what a later `resume` needs (JSON);
         its ``rows`` says how many rows are stored.
+    background : Background, optional
+        Encode and store in threads. An error of theirs is raised by a later `append` or `close`.
     """
 
     def __init__(
@@ -61,6 +84,7 @@ class RaggedWriter:
         narrow: bool = False,
         resume: Flushed | None = None,
         on_flush: Callable[[dict[str, Any]], None] | None = None,
+        background: Background | None = None,
     ) -> None:
         self.offsets = offsets_of(grid_hw)
         self.total_rows = int(self.offsets[-1])
@@ -76,9 +100,11 @@ class RaggedWriter:
         self._nonzeros = int(resume.get("nonzeros", 0))
         self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
         self._position = self._resumed = self.flushed
-        self._chunk = np.zeros((self.layout.chunk_rows, channels), self.dtype)
-        self._encoded: list[bytes] = []
+        self._chunk: Array = np.zeros((self.layout.chunk_rows, channels), self.dtype)
+        self._encoded: list[Future[Encoded]] = []
+        self._stored: Future[None] | None = None
         self._on_flush = on_flush
+        self._background = background
         with Location.of_node(group).answering():
             self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
         self._shards = ShardReader(self._values, lambda first, last: "")
@@ -122,6 +148,8 @@ class RaggedWriter:
         """Write ``rows [n, channels]`` whose first is row `start` of the whole array.
 
         Rows that are already on disk (a resumed run repeats a few) are dropped; a gap is an error.
+        They are copied. With `narrow`, rows may be float16 already: the same bytes as if they came
+        as float32, provided that those are finite in float16.
         """
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != self._values.shape[1]:
@@ -136,6 +164,7 @@ class RaggedWriter:
         while len(rows):
             filled = self._position % self.layout.chunk_rows
             part = rows[: self.layout.chunk_rows - filled]
+            self._take_as(part.dtype, filled)
             self._chunk[filled : filled + len(part)] = part
             self._position += len(part)
             rows = rows[len(part) :]
@@ -152,27 +181,65 @@ class RaggedWriter:
             self._encode()
         if self._encoded:
             self._flush()
+        if self._stored:
+            self._stored.result()
         with self._shards.location.answering():
             self._values.update_attributes(self._counted())
 
+    def _take_as(self, dtype: np.dtype[Any], filled: int) -> None:
+        """Let the chunk being filled be float16 as long as all its rows are, half the bytes."""
+        half = self.codec.narrow and dtype == np.float16 and self.dtype == np.float32
+        if filled == 0:
+            wanted = dtype if half else self.dtype
+            if self._chunk.dtype != wanted:
+                self._chunk = np.empty(self._chunk.shape, wanted)
+        elif self._chunk.dtype != self.dtype and not half:
+            self._chunk = self._chunk.astype(self.dtype)
+
     def _encode(self) -> None:
-        content = encode(self._chunk, narrow=self.codec.narrow)
-        chunk = Chunk.parse(content, self._chunk.shape[1])
-        self._nonzeros += chunk.nonzeros
-        self._dtypes[chunk.dtype.name] += 1
-        self._encoded.append(with_checksum(content))
+        executor = self._background.encoders if self._background else None
+        self._encoded.append(_begun(executor, _encoded, self._chunk, self.codec.narrow))
+        if executor:
+            self._chunk = np.empty_like(self._chunk)  # the other is being read
         if len(self._encoded) * self.layout.chunk_rows == self.layout.shard_rows:
             self._flush()
 
     def _flush(self) -> None:
-        chunks = self.layout.shard_rows // self.layout.chunk_rows
-        index = index_of([len(content) for content in self._encoded], chunks)
-        file = self._shards.location / self._shards.key(self.flushed // self.layout.shard_rows)
-        file.write([*self._encoded, index])
+        if self._stored:
+            self._stored.result()  # one shard at a time, or a slow disk would fill the memory
+        executor = self._background.storing if self._background else None
+        self._stored = _begun(executor, self._store, self._encoded, self._position)
         self._encoded = []
-        self.flushed = self._position
+
+    def _store(self, encoded: Sequence["Future[Encoded]"], position: int) -> None:
+        """Write the shard that ends before row `position`."""
+        contents = []
+        for content, nonzeros, dtype in (future.result() for future in encoded):
+            contents.append(content)
+            self._nonzeros += nonzeros
+            self._dtypes[dtype] += 1
+        chunks = self.layout.shard_rows // self.layout.chunk_rows
+        index = index_of([len(content) for content in contents], chunks)
+        file = self._shards.location / self._shards.key(self.flushed // self.layout.shard_rows)
+        file.write([*contents, index])
+        self.flushed = position
         if self._on_flush:
             self._on_flush({"rows": self.flushed, **self._counted()})
 
     def _counted(self) -> dict[str, Any]:
         return {"nonzeros": self._nonzeros, "stored_dtypes": dict(sorted(self._dtypes.items()))}
+
+
+def _encoded(rows: Array, narrow: bool) -> Encoded:
+    content = encode(rows, narrow=narrow)
+    chunk = Chunk.parse(content, rows.shape[1])
+    return with_checksum(content), chunk.nonzeros, chunk.dtype.name
+
+
+def _begun(executor: Executor | None, work: Callable[..., T], *arguments: Any) -> "Future[T]":
+    """Work handed to an executor, or done here and now where there is none."""
+    if executor:
+        return executor.submit(work, *arguments)
+    done: Future[T] = Future()
+    done.set_result(work(*arguments))
+    return done

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stages.image_index import ImageIndex
 from stages.images import Resize, target_shape
 from stages.stage import StageError
-from store.layout import SHARD_BYTES
+from store.layout import CHUNK_BYTES, SHARD_BYTES
 
 Shape = tuple[int, int]
 
@@ -19,6 +19,15 @@ JOB_IMAGES = 512
 SHARDS_BYTES = 256 * 2**20
 # Images at once in the network on a CPU; see `stages.extract.stream`.
 CPU_SLICE = 4
+# A GPU is given batches of so many pixels, 128 images of 224 x 224, whatever `extract.batch` says:
+# sixteen of them leave most of a large one idle. Decided from the plan alone, never from what
+# happens to be free, so that a resumed run goes on with the same batches.
+GPU_PIXELS = 128 * 224 * 224
+GPU_BATCH = 256
+# ... unless what comes back from it, as float32, would be more than this.
+GPU_OUTPUTS = 128 * 2**20
+# Batches of a GPU that have buffers: two being decoded, two computed or on their way back.
+SLOTS = 4
 # Per pixel of an image file while it is decoded: Pillow's 4 bytes, once more turned upright, and
 # two arrays of RGB; measured 16 for images with transparency, which are put onto white.
 DECODE_BYTES = 20
@@ -115,6 +124,22 @@ def plan_jobs(shapes: Sequence[Shape], known: NDArray[np.bool_], batch: int) -> 
     return jobs
 
 
+def gpu_batch(batch: int, pixels: int, outputs: int) -> int:
+    """Images that a GPU is given at once.
+
+    Parameters
+    ----------
+    batch : int
+        ``extract.batch``: the least it takes.
+    pixels : int
+        Of the largest image as the network sees it.
+    outputs : int
+        Bytes of one image's activations at all tapped layers, as float32.
+    """
+    most = min(GPU_BATCH, GPU_PIXELS // pixels, GPU_OUTPUTS // max(1, outputs))
+    return max(2, batch, most)
+
+
 def shard_bytes(layers: int) -> int:
     """Size of each layer's shards, before zeros are left out."""
     return min(SHARD_BYTES, SHARDS_BYTES // layers)
@@ -203,3 +228,28 @@ class Needs:
                 "layers, or raise --memory"
             )
         return Lanes(int(fitting), max(1, workers // int(fitting)), self.slice)
+
+
+@dataclass(frozen=True)
+class GpuNeeds(Needs):
+    """What a run on a GPU will hold in this machine's memory.
+
+    As `Needs`, but a slice is a whole batch, `inputs` are bytes of uint8, and both pixels and
+    outputs have `SLOTS` buffers; a lane decodes one image at a time.
+    """
+
+    @property
+    def fixed(self) -> int:
+        """Whatever runs: the buffers, and a second shard of each layer while one is stored."""
+        buffers = _pinned(self.inputs) + _pinned(self.outputs)
+        return self.resident + 2 * self.shards + SLOTS * buffers
+
+    @property
+    def lane(self) -> int:
+        """One image being decoded, or a chunk being encoded."""
+        return self.image * DECODE_BYTES + max(self.inputs // self.slice, 8 * CHUNK_BYTES)
+
+
+def _pinned(size: int) -> int:
+    """Bytes that torch takes for so many of pinned memory: the next power of two."""
+    return 1 << max(0, size - 1).bit_length()

@@ -5,20 +5,20 @@ channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run fin
 With ``--store`` the arrays go to another folder or URL, and the artifact only says where.
 """
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import zarr
 from numpy.typing import NDArray
 
+from stages.extract.needs import cpu_needs, gpu_needs
 from stages.extract.plan import (
-    CPU_SLICE,
     Needs,
     Order,
     disk_order,
@@ -26,7 +26,7 @@ from stages.extract.plan import (
     shard_bytes,
 )
 from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier, recipes_of
-from stages.extract.stream import Stream
+from stages.extract.stream import BeyondFloat16, Stream
 from stages.image_index import ImageIndex
 from stages.images import Resize
 from stages.progress import note
@@ -52,8 +52,8 @@ from store import (
     write_array,
 )
 from store.artifact import layer_key, write_record
-from store.layout import CHUNK_BYTES
 from store.staging import disk_errors
+from store.writer import Background
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 2
@@ -68,9 +68,9 @@ class ExtractParams:
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
     size: int = param(224, "pixels of the network's input, long side")
-    batch: int = param(16, "images per forward pass of a GPU; a CPU takes four at a time")
-    precision: Literal["float32", "bfloat16"] = param(
-        "float32", "float32, or bfloat16: often twice as fast, activations differ by 1-2 %"
+    batch: int = param(16, "images per job; a CPU takes four at a time, a GPU up to 256")
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = param(
+        "float32", "float32; faster: bfloat16 (1-2 % off); on a GPU float16, tf32 (0.5 %)"
     )
     dtype: Literal["float16", "float32"] = param(
         "float16", "on disk; float16 keeps values it cannot hold as float32"
@@ -121,7 +121,11 @@ def _extract(
     backbone = load_backbone(
         params.backbone, params.layers, weights, device, precision=params.precision
     )
-    needs = _needs(params, index, order, device)
+    on_gpu = _in_large_batches(device)
+    if on_gpu:
+        needs: Needs = gpu_needs(params, index, order, resources.memory)
+    else:
+        needs = cpu_needs(params, index, order)
     lanes = needs.lanes_within(resources.memory, resources.workers)
     recipes = recipes_of(params, RECIPE, backbone)
     begin = partial(
@@ -152,17 +156,44 @@ def _extract(
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]
     grids = _grids(params, order)
+    half = params.dtype == "float16"
+    batch = lanes.slice if on_gpu else params.batch
     while True:
         known = Known.of(earlier, hashes, grids)
-        writers = _writers(params, order, grids, group, work)
-        jobs = plan_jobs(order.shapes, known.source >= 0, params.batch)
+        jobs = plan_jobs(order.shapes, known.source >= 0, batch)
         try:
-            Stream(index, backbone, order, known, writers, lanes).run(jobs)
+            with _threads(lanes.count if on_gpu else 0) as background:
+                writers = _writers(params, order, grids, group, work, background)
+                stream = Stream(index, backbone, order, known, writers, lanes)
+                stream.run(jobs, background.encoders if background else None, half)
             break
         except EarlierDamaged as error:
             note(f"extract: not reusing earlier rows: {error}")
             earlier = []
+        except BeyondFloat16:
+            # From the last whole shard on, since a chunk is float16 or float32 as a whole: one
+            # that was begun as float16 may get the large value, and its rows are rounded already.
+            half = False
     finish_artifact(group)
+
+
+def _in_large_batches(device: str) -> bool:
+    """Whether batches go one after the other through a device, threads decoding for it."""
+    return device != "cpu"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[Background | None]:
+    """Threads that decode and encode, and one that stores; none for a count of 0."""
+    if not count:
+        yield None
+        return
+    encoders, storing = ThreadPoolExecutor(count), ThreadPoolExecutor(1)
+    try:
+        yield Background(encoders, storing)
+    finally:
+        encoders.shutdown(cancel_futures=True)  # what is left, after an error, nobody waits for
+        storing.shutdown()
 
 
 def _grids(params: ExtractParams, order: Order) -> dict[str, NDArray[np.int64]]:
@@ -186,6 +217,7 @@ def _writers(
     grids: Mapping[str, NDArray[np.int64]],
     group: zarr.Group,
     work: Staging,
+    background: Background | None,
 ) -> dict[str, RaggedWriter]:
     """A writer per layer that goes on where the progress record says."""
     from stages.algorithms.backbone import channels
@@ -214,30 +246,9 @@ def _writers(
             narrow=params.dtype == "float16",
             resume=stored.get(layer),
             on_flush=partial(record, layer),
+            background=background,
         )
     return writers
-
-
-def _needs(params: ExtractParams, index: ImageIndex, order: Order, device: str) -> Needs:
-    """What the run will hold in this machine's memory."""
-    from stages.algorithms.backbone import forward_bytes
-
-    shapes = set(order.shapes)
-    cpu = device == "cpu"
-    size = max(2, min(CPU_SLICE, params.batch) if cpu else params.batch)
-    passes = [forward_bytes(params.backbone, params.layers, size, *shape) for shape in shapes]
-    largest = max((h * w for h, w in shapes), default=1)
-    pixels = max((int(h) * int(w) for h, w in index.sizes), default=1)
-    return Needs(
-        resident=int(psutil.Process().memory_info().rss),
-        # twice: values too large for float16, or a shard joined for one request to a URL
-        shards=len(params.layers) * (2 * shard_bytes(len(params.layers)) + 4 * CHUNK_BYTES),
-        slice=size,
-        forward=max((peak for peak, _ in passes), default=0) if cpu else 0,
-        inputs=size * largest * 3 * 4,
-        outputs=max((outputs for _, outputs in passes), default=0) * -(-params.batch // size),
-        image=pixels,
-    )
 
 
 # -- where the arrays go ---------------------------------------------------------------------

@@ -3,16 +3,17 @@
 On a CPU every core takes a job of its own, on one thread from decoding to the last layer: nothing
 waits for the slowest thread of each layer, and decoding, forward passes and writing overlap by
 themselves. Four images at a time in the network were measured 1.2 (VGG-19) to 1.5 (SqueezeNet)
-times faster than sixteen, whose intermediate results fit no cache. On a GPU the lanes decode and
-copy while it computes whole batches.
+times faster than sixteen, whose intermediate results fit no cache. On a GPU threads decode and
+encode, and it is given large batches: `stages.extract.device`.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
-from itertools import chain, groupby
-from threading import Semaphore
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_rgb, normalise, resize_rgb
+from stages.images import ImageError, decode_resized, decode_rgb, normalise, resize_rgb
 from stages.parallel import ordered_map, torch_threads_kept
 from stages.progress import track
 from stages.stage import StageError
@@ -29,8 +30,12 @@ from store import RaggedWriter
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
 
-# Per layer float32 arrays [n, h, w, channels], together the images of a batch.
-Outputs = Mapping[str, Sequence[NDArray[np.float32]]]
+# Per layer arrays [n, h, w, channels] or [n, h * w, channels], together the images of a batch.
+Outputs = Mapping[str, Sequence[NDArray[Any]]]
+
+
+class BeyondFloat16(Exception):
+    """A value is too large for float16: a GPU's rows must come back as float32."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,29 @@ class Stream:
     known: Known
     writers: Mapping[str, RaggedWriter]
     lanes: Lanes
-    # a second batch is queued while a GPU computes; more would only take its memory
-    _turn: Semaphore = field(default_factory=lambda: Semaphore(2))
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Do what is not on disk yet, in order."""
+    def run(self, jobs: Sequence[Job], threads: Executor | None = None, half: bool = False) -> None:
+        """Do what is not on disk yet, in order.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            All there are.
+        threads : Executor, optional
+            They decode for a GPU; without them every lane does all of its own batches.
+        half : bool
+            Let a GPU give float16.
+
+        Raises
+        ------
+        BeyondFloat16
+            With `half`, when a value is too large for it.
+        """
         # A job is repeated whole, so that a resumed run computes just what the first one did.
         todo = [job for job in jobs if self._unwritten(job)]
         total = len(self.order.image_ids)
         done = total - sum(job.stop - job.start for job in todo)
-        outputs = ordered_map(
-            self._compute, todo, workers=self.lanes.count, limit=self.lanes.waiting
-        )
+        outputs = self._lanes(todo) if threads is None else self._gpu(jobs, todo, threads, half)
         # closed: an interrupted run must not leave batches in work behind it
         with (
             closing(outputs),
@@ -79,8 +95,34 @@ class Stream:
     def _unwritten(self, job: Job) -> bool:
         return any(w.offsets[job.stop] > w.flushed for w in self.writers.values())
 
+    def _lanes(self, todo: Sequence[Job]) -> Generator[Outputs, None, None]:
+        return ordered_map(self._compute, todo, workers=self.lanes.count, limit=self.lanes.waiting)
+
+    def _gpu(
+        self, jobs: Sequence[Job], todo: Sequence[Job], threads: Executor, half: bool
+    ) -> Generator[Outputs, None, None]:
+        from stages.extract.device import GRAPH_JOBS, DeviceLane
+
+        shapes = set(self.order.shapes)
+        lane = DeviceLane(
+            self.backbone,
+            {
+                layer: (int(np.diff(writer.offsets).max(initial=0)), writer.channels)
+                for layer, writer in self.writers.items()
+            },
+            batch=self.lanes.slice,
+            largest=max((h * w for h, w in shapes), default=1),
+            half=half,
+            pixels=self._decode_within,
+            threads=threads,
+        )
+        # of all jobs, so that a resumed run computes each as the first one did
+        full = Counter(job.shape for job in jobs if len(job.batch) == self.lanes.slice)
+        recorded = {shape for shape, count in full.items() if count >= GRAPH_JOBS}
+        return lane.outputs(todo, recorded)
+
     def _compute(self, job: Job) -> Outputs:
-        """Activations of a job's batch."""
+        """Activations of a job's batch, on a CPU."""
         import torch
 
         torch.set_num_threads(self.lanes.threads)
@@ -92,18 +134,9 @@ class Stream:
             ]
             # One image alone takes another path through some libraries, with other last bits.
             batch = torch.from_numpy(np.stack(images if len(images) > 1 else 2 * images))
-            if self.backbone.device.type == "cuda":
-                batch = batch.pin_memory()
-            with self._turn if self.backbone.device.type == "cuda" else nullcontext():
-                try:
-                    found = self.backbone(batch.permute(0, 3, 1, 2))
-                except torch.OutOfMemoryError as error:  # of a GPU
-                    raise StageError(
-                        f"a batch of {len(batch)} images of {job.shape[0]}x{job.shape[1]} does "
-                        f"not fit {self.backbone.device}: lower extract.batch"
-                    ) from error
+            found = self.backbone(batch.permute(0, 3, 1, 2))
             for layer, values in found.items():
-                outputs[layer].append(values[: len(images)].cpu().numpy())
+                outputs[layer].append(values[: len(images)].numpy())
         return outputs
 
     def _decode(self, position: int, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -112,25 +145,47 @@ class Stream:
         try:
             rgb = resize_rgb(decode_rgb(self.index.read(image_id)), shape)
         except ImageError as error:
-            raise StageError(
-                f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
-                "this another version of Pillow? `dff run` checks them anew"
-            ) from error
+            raise self._no_longer_decodes(image_id, error) from error
         return normalise(rgb, self.backbone.mean, self.backbone.std)
+
+    def _decode_within(self, position: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """One image, uint8 ``[h, w, 3]``, with little of the interpreter lock."""
+        image_id = self.order.image_ids[position]
+        try:
+            return decode_resized(self.index.read(image_id), shape)
+        except ImageError as error:
+            raise self._no_longer_decodes(image_id, error) from error
+
+    def _no_longer_decodes(self, image_id: int, error: ImageError) -> StageError:
+        return StageError(
+            f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
+            "this another version of Pillow? `dff run` checks them anew"
+        )
 
     def _write(self, job: Job, computed: Outputs) -> None:
         """Append a job's rows to every layer, computed and known ones in their order."""
         for layer, writer in self.writers.items():
-            fresh = chain.from_iterable(computed[layer])
+            first = 0  # of the batch
             for source, run in groupby(
                 range(job.start, job.stop), key=lambda position: int(self.known.source[position])
             ):
                 positions = list(run)
                 row = int(writer.offsets[positions[0]])
-                for block in (
-                    (next(fresh).reshape(-1, writer.channels) for _ in positions)
-                    if source < 0
-                    else self.known.earlier[source].rows(layer, self.known.entry[positions])
-                ):
+                if source < 0:
+                    blocks = _images(computed[layer], first, first + len(positions))
+                    first += len(positions)
+                else:
+                    blocks = self.known.earlier[source].rows(layer, self.known.entry[positions])
+                for block in blocks:
                     writer.append(row, block)
                     row += len(block)
+
+
+def _images(arrays: Sequence[NDArray[Any]], start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """Rows of the images ``start:stop`` of a batch that lies in several arrays."""
+    at = 0
+    for array in arrays:
+        some = array[max(0, start - at) : max(0, stop - at)]
+        if len(some):
+            yield some.reshape(-1, some.shape[-1])
+        at += len(array)

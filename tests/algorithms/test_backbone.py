@@ -1,12 +1,14 @@
 """Backbones: names, layers and grids against torch itself, weights from everywhere, and errors."""
 
 import copy
+import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -25,7 +27,9 @@ from stages.algorithms.backbone import (
     resolve_layer,
 )
 from stages.algorithms.backbone import graph as graphs
+from stages.algorithms.backbone import precision as precisions
 from stages.algorithms.backbone import weights as weights_files
+from stages.images import normalise
 
 # Small enough that a forward pass takes a moment; the large ones go by shape alone.
 SMALL = {
@@ -383,6 +387,100 @@ def test_arguments_of_load_backbone() -> None:
             load_backbone("squeezenet1_1", layers, "random:0")
     with pytest.raises(BackboneError, match="device 'gpu' cannot be used"):
         load_backbone("squeezenet1_1", ["fire2"], "random:0", device="gpu")
+
+
+# ---- precision, and photographs as they are decoded
+
+# Relative Frobenius difference from float32 on a CPU, as `load_backbone` states it.
+WITHIN = {"float32": 1e-4, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 5e-2}
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def photographs(*shape: int, seed: int = 0) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (shape[0], 8, 8, 3))
+    return coarse.repeat(shape[1] // 8, 1).repeat(shape[2] // 8, 2).astype(np.uint8)
+
+
+def apart(found: torch.Tensor, exact: torch.Tensor) -> float:
+    exact = exact.double()
+    return float((found.cpu().double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("precision", WITHIN)
+@pytest.mark.parametrize("backbone", ["squeezenet1_1", "resnet18", "demo"])
+def test_photographs_are_normalised_as_on_the_host(backbone: str, precision: str) -> None:
+    network = load_backbone(backbone, [SMALL[backbone]], "random:0", precision=precision)
+    pixels = photographs(3, 64, 96)
+    batch = torch.from_numpy(normalise(pixels, network.mean, network.std)).permute(0, 3, 1, 2)
+    (expected,) = network(batch).values()
+    found, extremes = network.maps(torch.from_numpy(pixels))
+    (maps,) = found.values()
+    assert maps.dtype == network.dtype and maps.is_contiguous()
+    assert torch.equal(maps.float(), expected)
+    assert extremes.tolist() == [[expected.min().item(), expected.max().item()]]
+    network.check(extremes)
+
+
+def test_precisions_on_a_cpu() -> None:
+    pixels = torch.from_numpy(photographs(2, 96, 96))
+    found = {
+        precision: load_backbone("squeezenet1_1", ["fire9"], "random:0", precision=precision).maps(
+            pixels
+        )[0]["fire9"]
+        for precision in WITHIN
+    }
+    assert torch.equal(found["tf32"], found["float32"])
+    for precision, most in WITHIN.items():
+        assert apart(found[precision], found["float32"]) < most
+    assert apart(found["float16"], found["float32"]) > 1e-4
+    with pytest.raises(BackboneError, match="choose float32 or tf32 or bfloat16 or float16"):
+        load_backbone("squeezenet1_1", ["fire9"], "random:0", precision="float64")
+
+
+def test_what_float16_cannot_hold_says_so(saved: Callable[..., str]) -> None:
+    state = graphs.build("squeezenet1_1", "cpu").state_dict()
+    state["features.0.weight"] *= 1e6
+    network = load_backbone("squeezenet1_1", ["fire2"], saved(state), precision="float16")
+    with pytest.raises(BackboneError, match=r"NaN or infinite values: float16 .* use bfloat16"):
+        network.check(network.maps(torch.from_numpy(photographs(2, 64, 64)))[1])
+
+
+def test_tf32_is_switched_for_the_pass_alone() -> None:
+    """Also with threads that want different things at once."""
+    before = precisions._get()
+
+    def seen(tf32: bool) -> bool:
+        with precisions.convolutions(tf32):
+            first = precisions._get()
+            time.sleep(0.001)
+            return first == precisions._get() == precisions._wanted(tf32, before)
+
+    with ThreadPoolExecutor(8) as executor:
+        assert all(executor.map(seen, [True, False] * 40))
+    assert precisions._get() == before
+    with pytest.raises(ZeroDivisionError), precisions.convolutions(False):
+        _ = 1 / 0
+    assert precisions._get() == before
+
+
+@needs_cuda
+@pytest.mark.parametrize("backbone", ["squeezenet1_1", "resnet18", "vgg11"])
+@pytest.mark.parametrize("precision", WITHIN)
+def test_cuda_agrees_with_the_cpu(backbone: str, precision: str) -> None:
+    layer = {"vgg11": "conv5_2", **SMALL}[backbone]
+    pixels = torch.from_numpy(photographs(4, 128, 96))
+    exact = load_backbone(backbone, [layer], "random:0").maps(pixels)[0][layer]
+    network = load_backbone(backbone, [layer], "random:0", "cuda", precision)
+    maps, extremes = network.maps(pixels.cuda())
+    network.check(extremes)
+    assert maps[layer].dtype == network.dtype and maps[layer].is_cuda
+    difference = apart(maps[layer], exact)
+    assert difference < WITHIN[precision]
+    if precision == "tf32":
+        assert difference > WITHIN["float32"], "else float32 may have been in TF32, too"
+    batch = torch.from_numpy(normalise(pixels.numpy(), network.mean, network.std))
+    called = network(batch.permute(0, 3, 1, 2))[layer]
+    torch.testing.assert_close(called, maps[layer].float(), rtol=1e-3, atol=1e-3)
 
 
 # ---- weights

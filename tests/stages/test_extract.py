@@ -1,7 +1,9 @@
 """Extraction: what is computed, what is taken over, in which order, within which memory."""
 
+import errno
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,14 +12,24 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 from typer.testing import Result
 
 from stages.algorithms.backbone import Backbone, forward_bytes
 from stages.algorithms.backbone.graph import build
-from stages.extract.plan import Lanes, Needs, disk_order, plan_jobs
+from stages.extract.plan import (
+    DECODE_BYTES,
+    GpuNeeds,
+    Lanes,
+    Needs,
+    disk_order,
+    gpu_batch,
+    plan_jobs,
+)
 from stages.image_index import ImageIndex
+from stages.images import ImageError, decode_resized, decode_rgb, resize_rgb
 from stages.stage import StageError
-from store import Layout, open_artifact
+from store import Layout, Location, open_artifact
 from tools import draw, edit, interrupted_at, message
 
 Dff = Callable[..., Result]
@@ -341,8 +353,6 @@ def test_the_index_knows_sizes_and_hashes_at_once(project: Path, dff: Dff) -> No
 def test_an_image_that_no_longer_decodes_is_one_line(
     project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.images import ImageError
-
     assert dff("index").exit_code == 0
 
     def broken(data: bytes) -> np.ndarray:
@@ -404,3 +414,349 @@ def test_an_index_of_other_images_is_refused_downstream(
     for stage in ("heatmaps", "refine"):
         line = message(dff(stage))
         assert "artifacts/index: was made after" in line and "dff run" in line
+
+
+# -- large batches through a device ------------------------------------------------------------
+# On a CPU the device is this one, without streams and graphs: the order of things is the same.
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extract as on a GPU, in batches of four images."""
+    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
+
+
+def test_batches_of_a_gpu_by_hand() -> None:
+    conv5_4 = 14 * 14 * 512 * 4
+    assert gpu_batch(16, 224 * 224, conv5_4) == 128
+    assert gpu_batch(200, 224 * 224, conv5_4) == 200, "more, if one wants it"
+    assert gpu_batch(16, 64 * 64, 1000) == 256
+    assert gpu_batch(16, 448 * 448, conv5_4) == 32
+    conv1_2 = 224 * 224 * 64 * 4
+    assert gpu_batch(4, 224 * 224, conv1_2) == 10, "what comes back fits 128 MiB"
+    assert gpu_batch(1, 4096 * 4096, conv1_2) == 2
+
+
+def test_memory_of_a_gpu_run_by_hand() -> None:
+    needs = GpuNeeds(resident=100, shards=20, slice=4, forward=0, inputs=16, outputs=60, image=1)
+    assert needs.fixed == 100 + 40 + 4 * (16 + 64), "pinned memory comes in powers of two"
+    assert needs.lane == DECODE_BYTES + 8 * 2**20
+    assert needs.lanes_within(10**9, 16) == Lanes(16, 1, 4)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {},
+        {"dtype: float16": "dtype: float32"},
+        {"precision: float32": "precision: tf32"},
+        {"precision: float32": "precision: bfloat16"},
+        {"resize: squash": "resize: long_side"},
+        {"layers: [features.5]": "layers: [features.5, features.2]"},
+        {"batch: 2": "batch: 300"},
+    ],
+    ids=lambda edits: next(iter(edits.values()), "as it is"),
+)
+def test_large_batches_give_the_same_bytes(
+    project: Path, dff: Dff, edits: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for before, after in edits.items():
+        edit(project, before, after)
+    both(dff)
+    expected = contents(project / "artifacts/activations.zarr")
+    shutil.rmtree(project / "artifacts/activations.zarr")
+    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
+    both(dff)
+    assert contents(project / "artifacts/activations.zarr") == expected
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+@pytest.mark.parametrize("images", [4, 8, 12])
+def test_large_batches_go_on_after_an_interruption(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    assert dff("index").exit_code == 0
+    with interrupted_at(images):
+        assert dff("extract").exit_code == 130
+    sent: list[int] = []
+    maps = Backbone.maps
+    monkeypatch.setattr(
+        Backbone, "maps", lambda self, pixels: (sent.append(len(pixels)), maps(self, pixels))[1]
+    )
+    assert dff("extract").exit_code == 0
+    assert sum(sent) == 14 - images
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_large_batches_take_over_known_rows(project: Path, photographs: Path, dff: Dff) -> None:
+    both(dff)
+    for name in ("0a", "3a", "9"):
+        draw(photographs / "images" / "discs" / f"{name}.png", seed=sum(map(ord, name)))
+    both(dff)
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
+    (photographs / "images" / "discs" / "9.png").unlink()
+    both(dff)
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
+
+
+@pytest.mark.parametrize("over", [1, 5, 14])
+def test_values_beyond_float16_round_nothing_else(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch, over: int
+) -> None:
+    """Chunks hold several images: those beside a large one must not be float16 already."""
+    state = build("squeezenet1_1", "cpu").state_dict()
+    torch.save(state, project / "w.pth")
+    edit(project, "weights: random:0", "weights: w.pth")
+    both(dff)
+    ragged = open_artifact(project / "artifacts/activations.zarr").ragged(LAYER)
+    highest = sorted(float(ragged.map(i).max()) for i in range(len(ragged)))
+    scale = 66000 / highest[-over]
+    for name in ("expand1x1", "expand3x3"):  # what features.5 pools
+        for kind in ("weight", "bias"):
+            state[f"features.4.{name}.{kind}"] *= scale
+    torch.save(state, project / "w.pth")
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(70, 140))
+    both(dff)
+    out = project / "artifacts/activations.zarr"
+    expected, dtypes = contents(out), open_artifact(out).ragged(LAYER).stored_dtypes
+    assert "float32" in dtypes and ("float16" in dtypes) == (over < 14)
+    shutil.rmtree(out)
+    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
+    both(dff)
+    assert contents(out) == expected
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_smaller_batches_are_tried_when_memory_runs_out(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(dff)
+    out = project / "artifacts/activations.zarr"
+    expected, tried, maps = contents(out), list[int](), Backbone.maps
+
+    def limited(self: Backbone, pixels: torch.Tensor) -> object:
+        tried.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return maps(self, pixels)
+
+    monkeypatch.setattr(Backbone, "maps", limited)
+    shutil.rmtree(out)
+    most = 3
+    result = dff("extract")
+    assert result.exit_code == 0 and tried == [4, 2, 2, 2, 2, 2, 2, 2], tried
+    assert "4 images of 64x64 do not fit" in result.stderr and "with 2 at once" in result.stderr
+    assert contents(out) == expected
+    shutil.rmtree(out)
+    most = 1
+    line = message(dff("extract", "--no-reuse"))
+    assert re.search(r"a pass of 2 images of 64x64, about \d+ MiB, does not fit .* MiB are", line)
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_a_network_that_gives_no_numbers_is_refused_in_large_batches(
+    project: Path, dff: Dff
+) -> None:
+    state = build("squeezenet1_1", "cpu").state_dict()
+    state["features.0.weight"] *= 1e6
+    torch.save(state, project / "large.pth")
+    edit(project, "weights: random:0", "weights: large.pth")
+    edit(project, "precision: float32", "precision: float16")
+    assert dff("index").exit_code == 0
+    line = message(dff("extract"))
+    assert "NaN or infinite values" in line and "use bfloat16" in line
+    edit(project, "layers: [features.5]", "layers: [features.0]")
+    edit(project, "weights: large.pth", "weights: random:0")
+    assert "has negative values" in message(dff("extract"))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "gif", "turned.jpg"])
+@pytest.mark.parametrize("shape", [(64, 64), (56, 72), (100, 33), (20, 300)])
+def test_decoding_within_pillow_gives_the_same_pixels(
+    tmp_path: Path, kind: str, shape: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (56, 72, 4 if kind == "png" else 3), np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / f"one.{kind}"
+    image.save(path, **({"exif": exif} if kind.startswith("turned") else {}))
+    data = path.read_bytes()
+    expected = resize_rgb(decode_rgb(data), shape)
+    assert np.array_equal(decode_resized(data, shape), expected)
+    with pytest.raises(ImageError):
+        decode_resized(data[: len(data) // 2], shape)
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_a_full_disk_is_one_line_in_large_batches(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards are stored by a thread of their own; its errors arrive."""
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    assert dff("index").exit_code == 0
+    write, written = Location.write, list[str]()
+
+    def full(self: Location, parts: list[bytes]) -> None:
+        written.append(str(self))
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "write", full)
+        assert "space" in message(dff("extract")).lower()
+    assert len(written) == 3, "nothing is stored after it"
+    assert dff("extract").exit_code == 0
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
+
+
+@pytest.mark.usefixtures("as_on_gpu")
+def test_an_image_that_no_longer_decodes_is_one_line_in_large_batches(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dff("index").exit_code == 0
+
+    def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+        raise ImageError("truncated")
+
+    monkeypatch.setattr("stages.extract.stream.decode_resized", broken)
+    assert "images/discs/0.png: truncated" in message(dff("extract"))
+
+
+def test_a_gpu_that_is_not_there_is_refused(project: Path, dff: Dff) -> None:
+    assert dff("index").exit_code == 0
+    assert re.search(
+        r"--device cuda:77?: .* has \d+ CUDA", message(dff("extract", "--device", "cuda:77"))
+    )
+
+
+# -- on a GPU ------------------------------------------------------------------------------------
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+# As `load_backbone` states them.
+WITHIN = {"float32": 1e-4, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 5e-2}
+
+
+def extracted(project: Path, dff: Dff, device: str, *options: str) -> np.ndarray:
+    """All rows of an extraction from nothing."""
+    shutil.rmtree(project / "artifacts/activations.zarr", ignore_errors=True)
+    result = dff("extract", "--device", device, "--no-reuse", *options)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    ragged = open_artifact(project / "artifacts/activations.zarr").ragged(LAYER)
+    return ragged.rows(0, int(ragged.offsets[-1]))
+
+
+@needs_cuda
+@pytest.mark.parametrize("resize", ["squash", "long_side"])
+@pytest.mark.parametrize("precision", WITHIN)
+def test_extraction_on_cuda_agrees_with_the_cpu(
+    project: Path, dff: Dff, precision: str, resize: str
+) -> None:
+    edit(project, "dtype: float16", "dtype: float32")
+    edit(project, "resize: squash", f"resize: {resize}")
+    assert dff("index").exit_code == 0
+    exact = extracted(project, dff, "cpu").astype(np.float64)
+    edit(project, "precision: float32", f"precision: {precision}")
+    found = extracted(project, dff, "cuda")
+    assert np.linalg.norm(found - exact) < WITHIN[precision] * np.linalg.norm(exact)
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", WITHIN)
+def test_a_gpu_rounds_to_float16_as_the_writer_does(
+    project: Path, dff: Dff, precision: str
+) -> None:
+    edit(project, "precision: float32", f"precision: {precision}")
+    assert dff("index").exit_code == 0
+    half = extracted(project, dff, "cuda")
+    edit(project, "dtype: float16", "dtype: float32")
+    whole = extracted(project, dff, "cuda")
+    assert np.array_equal(half, whole.astype(np.float16).astype(np.float32))
+
+
+@needs_cuda
+@pytest.mark.parametrize("images", [4, 8, 12])
+def test_a_resumed_extraction_on_cuda_gives_the_same_bits(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    assert dff("index").exit_code == 0
+    with interrupted_at(images):
+        assert dff("extract", "--device", "cuda").exit_code == 130
+    result = dff("extract", "--device", "cuda")
+    assert result.exit_code == 0, result.stderr
+    out = project / "artifacts/activations.zarr"
+    resumed = contents(out)
+    extracted(project, dff, "cuda")
+    assert contents(out) == resumed
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", WITHIN)
+def test_a_recorded_pass_is_the_pass(
+    project: Path, dff: Dff, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    edit(project, "precision: float32", f"precision: {precision}")
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 2)
+    replays: list[None] = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "replay", lambda self: (replays.append(None), replay(self))[1]
+    )
+    assert dff("index").exit_code == 0
+    recorded = extracted(project, dff, "cuda")
+    assert len(replays) == 7, "14 images, two at a time"
+    monkeypatch.setattr("stages.extract.device.GRAPH_JOBS", 10**6)
+    plain = extracted(project, dff, "cuda")
+    assert len(replays) == 7
+    np.testing.assert_allclose(recorded, plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def cap() -> Iterator[Callable[[int], None]]:
+    """Limit what this process may take of the GPU: so many MiB more than it holds."""
+
+    def limit(mib: int) -> None:
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(0).total_memory
+        allowed = torch.cuda.memory_reserved() + mib * 2**20
+        torch.cuda.set_per_process_memory_fraction(allowed / total)
+
+    yield limit
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+
+
+@needs_cuda
+def test_a_full_gpu_gets_smaller_batches_then_one_line(
+    project: Path, dff: Dff, cap: Callable[[int], None]
+) -> None:
+    """A pass of n images takes 26 MiB of each after conv1_1, the weights 37, the buffers 20."""
+    edit(project, "backbone: squeezenet1_1", "backbone: vgg11")
+    edit(project, "layers: [features.5]", "layers: [conv5_2]")
+    edit(project, "size: 64", "size: 224")
+    assert dff("index").exit_code == 0
+    out = project / "artifacts/activations.zarr"
+    assert dff("extract", "--device", "cuda").exit_code == 0
+    free = open_artifact(out).ragged("conv5_2")
+    expected = free.rows(0, int(free.offsets[-1]))
+    shutil.rmtree(out)
+    cap(260)
+    result = dff("extract", "--device", "cuda")
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    assert "images of 224x224 do not fit the memory of cuda" in result.stderr
+    found = open_artifact(out).ragged("conv5_2")
+    rows = found.rows(0, int(found.offsets[-1]))
+    assert np.linalg.norm(rows - expected) < 1e-3 * np.linalg.norm(expected)
+    shutil.rmtree(out)
+    cap(110)
+    line = message(dff("extract", "--device", "cuda"))
+    assert re.search(r"2 images of 224x224, about \d+ MiB, does not fit .* \d+ MiB are free", line)
