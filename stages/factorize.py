@@ -93,6 +93,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     positions, entries = _members(sets)
     group = create_artifact(
         work.path,
+        owner=work,
         stage="factorize",
         fingerprint=work.fingerprint,
         layers=activations.layers,

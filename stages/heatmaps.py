@@ -45,6 +45,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
     index = ImageIndex.open(inputs["index"], inputs.project, factors)
     group = create_artifact(
         work.path,
+        owner=work,
         stage="heatmaps",
         fingerprint=work.fingerprint,
         **inherited_attrs(factors),

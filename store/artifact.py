@@ -18,7 +18,7 @@ from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_whole
 from store.set_rows import SetRows
 from store.small import write_array
-from store.staging import write_atomically
+from store.staging import Staging, write_atomically
 
 SCHEMA = 2  # of array artifacts
 RECORD_SCHEMA = 1  # of folders of files
@@ -200,11 +200,12 @@ def create_artifact(
     images: Sequence[str],
     sets: Mapping[str, Sequence[int] | Array],
     in_place: bool = False,
+    owner: Staging | None = None,
     **attrs: Any,
 ) -> zarr.Group:
     """Start an artifact in a staging folder, or go on with the one a killed run left there.
 
-    One that was begun with other facts is replaced.
+    One that was begun with other facts, or is gone, is begun anew, and so is its progress.
 
     Parameters
     ----------
@@ -213,6 +214,8 @@ def create_artifact(
     in_place : bool
         It is made where it will stay, with no renaming at the end: until `finish_artifact` it is
         marked as unfinished.
+    owner : Staging, optional
+        Whose progress tells of this artifact.
     stage, fingerprint : str
         Who makes it, and from what.
     layers, images : sequence of str
@@ -234,14 +237,20 @@ def create_artifact(
         **({UNFINISHED: True} if in_place else {}),
     }
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
+    facts = json.loads(json.dumps(facts))
     with location.answering():
-        return _begin(location, entries, json.loads(json.dumps(facts)))
+        begun = _begun(location, entries, facts)
+        if begun is not None:
+            return begun
+        if owner is not None and owner.progress:
+            owner.restart()
+        return _begin(location, entries, facts)
 
 
-def _begin(
+def _begun(
     location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
-) -> zarr.Group:
-    offsets = np.cumsum([0, *(len(members) for members in entries)])
+) -> zarr.Group | None:
+    """The artifact that a killed run left, if it is of these facts."""
     joined = np.concatenate([np.empty(0, np.int64), *entries])
     if location.path is not None:
         for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
@@ -251,9 +260,15 @@ def _begin(
         # attributes that are there were written last: the other parts are there, too
         if dict(group.attrs) == facts and np.array_equal(read_whole(group, "sets/entries"), joined):
             return group
+    return None
+
+
+def _begin(
+    location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
+) -> zarr.Group:
     group = zarr.open_group(location.zarr_store(), mode="w", zarr_format=3)
-    write_array(group, "sets/offsets", offsets)
-    write_array(group, "sets/entries", joined)
+    write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
+    write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
     # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
     # has them was created whole.
     return group.update_attributes(facts)

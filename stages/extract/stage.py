@@ -128,9 +128,9 @@ def _extract(
         needs = cpu_needs(params, index, order)
     lanes = needs.lanes_within(resources.memory, resources.workers)
     recipes = recipes_of(params, RECIPE, backbone)
-    begin = partial(
-        create_artifact,
+    group = create_artifact(
         place,
+        owner=work,
         in_place=place.path != work.path,
         stage="extract",
         fingerprint=work.fingerprint,
@@ -146,12 +146,7 @@ def _extract(
         size=params.size,
         recipes=list(recipes.values()),
     )
-    group = begin()
-    if HASHES not in group and "stored" in work.progress:
-        # begun anew, since what was there is gone or of other facts: so is its progress
-        work.restart()
-        _place(work, resources)
-        group = begin()
+    _place(work, resources)  # on record again, where the progress had to be forgotten
     write_array(group, HASHES, index.hashes)
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]

@@ -30,16 +30,18 @@ MODULE = sys.modules["store.staging"]  # `store.staging` is the function
 GRIDS = np.full((6, 2), 5)  # 150 rows: 10 shards of 16 rows
 
 
-def produce(out, fingerprint="f" * 64, base=0, between=lambda rows: None):
+def produce(out, fingerprint="f" * 64, base=0, between=lambda rows: None, **facts):
     """A stage in small: an artifact of one layer, resumable at every shard."""
     with staging(out, fingerprint) as work:
         group = create_artifact(
             work.path,
+            owner=work,
             stage="s",
             fingerprint=fingerprint,
             layers=["l"],
             images=list("abcdef"),
             sets={"all": range(6)},
+            **facts,
         )
 
         def flushed(stored):
@@ -194,6 +196,17 @@ def test_another_fingerprint_starts_clean(tmp_path):
     produce(out, "g" * 64, base=7, between=rows.append)
     assert rows[0] == 16 and first_values(out) == 7
     assert leftovers(out) == []  # the other fingerprint's work as well
+
+
+def test_other_facts_under_one_fingerprint_start_clean(tmp_path):
+    """Progress that tells of an artifact that is gone would have its rows count as written."""
+    out, whole = tmp_path / "a.zarr", tmp_path / "whole.zarr"
+    produce(whole, colour="blue")
+    with pytest.raises(Stop):
+        produce(out, between=stop_at(64), colour="red")
+    rows = []
+    produce(out, between=rows.append, colour="blue")
+    assert rows[0] == 16 and files_of(out) == files_of(whole)
 
 
 def test_progress_merges_and_is_read_back(tmp_path):
