@@ -183,3 +183,12 @@ def test_one_image_costs_its_own_chunks_only(tmp_path, monkeypatch):
     read.clear()
     list(ragged.select([0, 3, 6, 9, 12]).blocks())
     assert len(read) == 1
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 4, 2)])
+def test_arrays_of_other_dimensions_are_refused_when_they_are_made(shape):
+    with pytest.raises(ValueError, match="rows, channels"):
+        zarr.create_array(
+            zarr.storage.MemoryStore(),
+            shape=shape, chunks=shape, dtype="f4", serializer=RowsCodec(), compressors=None,
+        )  # fmt: skip
