@@ -149,7 +149,8 @@ def test_starts_that_have_settled_rest():
 
 def test_a_whole_factorization_agrees(monkeypatch):
     rng = np.random.default_rng(0)
-    A = rng.gamma(0.5, 1, (300, 3)) @ rng.gamma(0.3, 1, (3, 12)) + rng.gamma(0.5, 0.1, (300, 12))
+    W = np.repeat(np.eye(3), 4, axis=1) * rng.gamma(2, 1, (3, 12))  # one optimum, and no other
+    A = rng.gamma(0.5, 1, (300, 3)) @ W + rng.gamma(0.5, 0.3, (300, 12))
     A = A.astype(np.float16).astype(FLOAT)
     monkeypatch.setattr(initial, "STARTS", 2)
     monkeypatch.setattr(initial, "ROUNDS", ((200, 4, 1), (300, 6, 1)))
@@ -159,14 +160,15 @@ def test_a_whole_factorization_agrees(monkeypatch):
     (expected,) = sweep_of(A, "cpu")
     monkeypatch.setattr(sweep, "make_engine", lambda device, threads: FusedEngine(DEVICE))
     (found,) = sweep_of(scipy.sparse.csr_array(A), DEVICE)
-    np.testing.assert_allclose(found.loss[-1], expected.loss[-1], rtol=1e-4)
+    # a few passes more or less: both stop where one lowers the loss by a millionth of `norm`
+    np.testing.assert_allclose(found.loss[-1], expected.loss[-1], atol=1e-5 * expected.norm)
     cosines = (found.factors * expected.factors).sum(axis=1)
-    assert cosines.min() > 0.999
+    assert cosines.min() > 0.9999
     np.testing.assert_allclose(found.norm, expected.norm, rtol=1e-9)
 
 
 def sweep_of(A, device):
-    one = sweep.Sweep(A, [3], device=device)
+    one = sweep.Sweep(A, [3], device=device, tol=1e-6)
     while not one.done:
         one.step()
     return one.finish()

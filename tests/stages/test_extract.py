@@ -749,7 +749,7 @@ def test_a_full_gpu_gets_smaller_batches_then_one_line(
     free = open_artifact(out).ragged("conv5_2")
     expected = free.rows(0, int(free.offsets[-1]))
     shutil.rmtree(out)
-    cap(260)
+    cap(400)
     result = dff("extract", "--device", "cuda")
     assert result.exit_code == 0, (result.stderr, result.exception)
     assert "images of 224x224 do not fit the memory of cuda" in result.stderr

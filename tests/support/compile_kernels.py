@@ -19,10 +19,11 @@ TYPES = {
     "survey": "values:*fp32 facts:*fp64 count:i32",
     "expand": "starts:*i32 columns:*i16 values:*fp32 out:*fp16 channels:i32",
     "products": "A:*A hi:*A lo:*A P:*fp32 rows:i32 columns:i32 channels:i32 scale:fp32",
-    "solve": "P:*fp32 G:*fp32 inverse:*fp32 problems:*i32 firsts:*i32 sizes:*i32 pieces:*i64 "
-    "first_piece:i32 row0:i32 grams:*fp32 columns:i32 most:i32 tol:fp32",
-    "sums": "A:*A H:*fp32 partials:*fp32 pieces:*i64 first_piece:i32 row0:i32 columns:i32 "
-    "channels:i32",
+    "solve": "P:*fp32 G:*fp32 inverse:*fp32 hi:*fp16 lo:*fp16 scales:*fp32 problems:*i32 "
+    "firsts:*i32 sizes:*i32 pieces:*i64 first_piece:i32 row0:i32 grams:*fp32 columns:i32 "
+    "stride:i32 most:i32 tol:fp32",
+    "sums": "A:*A H:*A lo:*A scales:*fp32 partials:*fp32 pieces:*i64 first_piece:i32 "
+    "row0:i32 columns:i32 stride:i32 channels:i32",
     "add_pieces": "partials:*fp32 total:*fp64 groups:*i64 first_group:i32 last_group:i32 "
     "first_piece:i32 size:i32",
     "factors": "HtA:*fp64 grams:*fp64 W:*fp64 out:*fp64 G:*fp64 inverse:*fp64 problems:*i32 "
@@ -46,12 +47,13 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
     for half in (True, False):
         for wide in (16, 64):
             tile = {"HALF": half, "BN": wide}
-            width = 128 if half and wide <= 32 else 64
+            width = (256 if wide <= 32 else 128) if half else 64
             deep = 64 if half else 32
-            found.append(("products", {**tile, "BM": 128, "BC": deep}, staged))
+            eight = {**staged, "num_warps": 8 if half and wide == 64 else 4}
+            found.append(("products", {**tile, "BM": 128, "BC": deep}, eight))
             found.append(("sums", {**tile, "BC": width, "BR": deep}, staged))
     for K in (4, 16, 64):
-        found.append(("solve", {"K": K, "BR": max(32, min(128, 1024 // K))}, {}))
+        found.append(("solve", {"HALF": True, "K": K, "BR": max(32, min(128, 1024 // K))}, {}))
     found.append(("factors", {"K": 8, "B": 64}, {}))
     found.append(("improve", {"HALF": True, "K": 8, "C": 512}, {}))
     found.append(("factor_grams", {"K": 8, "C": 512}, {}))
@@ -70,7 +72,9 @@ def main() -> None:
             for one in names
         }
         given = {(names.index(one),): value for one, value in constants.items()}
-        aligned = [one for one in names if signature[one].startswith("*") or one == "channels"]
+        aligned = [
+            one for one in names if signature[one].startswith("*") or one in ("channels", "stride")
+        ]
         attributes = {(names.index(one),): [["tt.divisibility", 16]] for one in aligned}
         source = ASTSource(kernel, signature, given, attributes)
         built = triton.compile(source, target=target, options=options)

@@ -66,14 +66,15 @@ def sound_squares(engine: Engine, block: Any, rows: RowBlocks, start: int) -> fl
 
 
 def refuse_bad(rows: RowBlocks, first: int) -> None:
-    """Name the first bad value of the block that begins with row `first`; reads up to it.
+    """Name the first bad value from row `first` on, which begins a block.
 
     Raises
     ------
     ValueError
     """
     for start, block in numbered_blocks(rows):
-        if start == first:
+        values = as_numpy(block.data if is_sparse(block) else block)
+        if start >= first and not (np.isfinite(values) & (values >= 0)).all():
             _refuse_bad(block, rows, start)
 
 

@@ -17,7 +17,7 @@ from stages.algorithms.nmf.fused_starts import FusedStarts
 from stages.algorithms.nmf.gpu import TorchEngine
 from stages.algorithms.nmf.initial import Sample, batches_of
 from stages.algorithms.nmf.placed import Facts, Part, Placed, free_bytes, looks_half, read_facts
-from stages.algorithms.nmf.problems import LARGEST, Problems
+from stages.algorithms.nmf.problems import LARGEST, problems_on
 from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write
 from stages.algorithms.rows import RowBlocks
 
@@ -45,7 +45,6 @@ class FusedEngine(TorchEngine):
                 "cuda", torch.cuda.current_device() if index is None else index
             )
         self._placed: Placed | None = None
-        self._problems: dict[tuple[int, ...], Problems] = {}
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -162,7 +161,9 @@ class FusedEngine(TorchEngine):
             return super().run_pass(rows, stack, rule, H=H, write=write, with_HtA=with_HtA)
         with self._on_the_device():
             placed = self._placement(rows)
-            work = Pass(stack, rule, self.problems(stack.sizes.tolist()), placed, with_HtA)
+            work = Pass(
+                stack, rule, problems_on(self.device, tuple(stack.sizes.tolist())), placed, with_HtA
+            )
             found = Found(stack, H, write)
             for part in placed.parts():
                 cut = part.cut(work.piece_rows)
@@ -173,13 +174,6 @@ class FusedEngine(TorchEngine):
             found.close()
             return work.sums()
 
-    def problems(self, sizes: Sequence[int]) -> Problems:
-        """The tables of factorizations of these k's on the device."""
-        key = tuple(sizes)
-        if key not in self._problems:
-            self._problems[key] = Problems(key, self.device)
-        return self._problems[key]
-
     # -- the warm start ----------------------------------------------------------------------
 
     def accelerated(
@@ -189,13 +183,16 @@ class FusedEngine(TorchEngine):
         if dtype == np.float64 or max(len(W) for W in starts) > LARGEST:
             return None
         with self._on_the_device():
-            parts = list(self._placement(rows).parts())
-            if len(parts) > 1:  # more than the device keeps
+            placed = Placed(rows, self.device, looks_half(rows))
+            known = list(placed.load(free_bytes(self.device) // 2))
+            if len(known) != 1 or not placed.whole:  # more than the device keeps
                 return None
+            ((part, facts),) = known
+            norm = facts[:, :1].sum(dim=0)
             results = []
             for batch in batches_of(starts, most=START_COLUMNS):
-                problems = self.problems([len(W) for W in batch])
-                results += FusedStarts(parts[0], problems, batch).run(updates)
+                problems = problems_on(self.device, tuple(len(W) for W in batch))
+                results += FusedStarts(part, norm, problems, batch).run(updates)
             return results
 
     def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:

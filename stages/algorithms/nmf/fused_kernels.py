@@ -134,6 +134,9 @@ def solve(
     P,
     G,
     inverse,
+    hi,
+    lo,
+    scales,
     problems,
     firsts,
     sizes,
@@ -142,8 +145,10 @@ def solve(
     row0,
     grams,
     columns,
+    stride,
     most,
     tol,
+    HALF: tl.constexpr,
     K: tl.constexpr,
     BR: tl.constexpr,
 ):
@@ -154,6 +159,8 @@ def solve(
     P : [rows, columns] from row `row0` on
     G, inverse : [problems, K, K], [problems, K]
         -W W^T with 0 on the diagonal, and 1 / the diagonal (0 where that is 0).
+    hi, lo, scales : float16 [rows, stride] twice, float32 [pieces, columns]
+        Room for ``H = scale (hi + lo)``, as `sums` multiplies with it; HALF only.
     problems, firsts, sizes
         Which problems these are; first column and k of every problem.
     grams : float32 [pieces, problems, K + 1, K]
@@ -167,16 +174,35 @@ def solve(
     G += slot * K * K
     inverse += slot * K
     column = tl.arange(0, K)
-    scale = tl.load(inverse + column) / 3  # from below fewer sweeps are needed
+    alone = tl.load(inverse + column)
     gram = tl.zeros((K, K), tl.float32)
     cross = tl.zeros((K,), tl.float32)
+    scale = tl.zeros((K,), tl.float32)
+    if HALF:
+        # no coefficient is larger than it would be alone
+        for row in range(start, stop, BR):
+            r = row + tl.arange(0, BR)
+            at = P + r[:, None] * columns + first + column[None, :]
+            inside = (r[:, None] < stop) & (column[None, :] < k)
+            scale = tl.maximum(scale, tl.max(tl.load(at, mask=inside, other=0.0), axis=0) * alone)
+        scale = tl.where(scale > 0.0, scale, 1.0)
+        of_piece = scales + tl.program_id(0).to(tl.int64) * columns + first + column
+        tl.store(of_piece, scale, mask=column < k)
     for row in range(start, stop, BR):
         r = row + tl.arange(0, BR)
         at = P + r[:, None] * columns + first + column[None, :]
         inside = (r[:, None] < stop) & (column[None, :] < k)
         Q = tl.load(at, mask=inside, other=0.0)
-        X = _least_squares(Q, tl.maximum(Q, 0.0) * scale[None, :], G, inverse, k, most, tol, K)
+        # from below fewer sweeps are needed
+        X = tl.maximum(Q, 0.0) * (alone / 3)[None, :]
+        X = _least_squares(Q, X, G, inverse, k, most, tol, K)
         tl.store(at, X, mask=inside)
+        if HALF:
+            share = X / scale[None, :]
+            high = share.to(tl.float16)
+            to = r[:, None] * stride + first + column[None, :]
+            tl.store(hi + to, high, mask=inside)
+            tl.store(lo + to, (share - high.to(tl.float32)).to(tl.float16), mask=inside)
         cross += tl.sum(Q * X, axis=0)
         for j in range(0, k):
             x = tl.sum(tl.where(column[None, :] == j, X, 0.0), axis=1)
@@ -191,11 +217,14 @@ def solve(
 def sums(
     A,
     H,
+    lo,
+    scales,
     partials,
     pieces,
     first_piece,
     row0,
     columns,
+    stride,
     channels,
     HALF: tl.constexpr,
     BN: tl.constexpr,
@@ -204,12 +233,16 @@ def sums(
 ):
     """H^T A of a piece's rows, a tile of BN x BC a program: float32 [pieces, columns, channels].
 
-    A and H begin with row `row0`.
+    A and H ``[rows, stride]`` begin with row `row0`. HALF: H is ``scale (H + lo)``, see `solve`.
     """
-    n = tl.program_id(2) * BN + tl.arange(0, BN)
-    c = tl.program_id(1) * BC + tl.arange(0, BC)
-    start = tl.load(pieces + first_piece + tl.program_id(0)) - row0
-    stop = tl.load(pieces + first_piece + tl.program_id(0) + 1) - row0
+    # programs that read the same values of A follow one another
+    tiles, across = tl.cdiv(columns, BN), tl.cdiv(channels, BC)
+    program = tl.program_id(0)
+    piece = program // (tiles * across)
+    n = (program % tiles) * BN + tl.arange(0, BN)
+    c = (program // tiles) % across * BC + tl.arange(0, BC)
+    start = tl.load(pieces + first_piece + piece) - row0
+    stop = tl.load(pieces + first_piece + piece + 1) - row0
     acc = tl.zeros((BN, BC), tl.float32)
     for row in range(start, stop, BR):
         r = row + tl.arange(0, BR)
@@ -218,21 +251,19 @@ def sums(
             mask=(r[:, None] < stop) & (c[None, :] < channels),
             other=0.0,
         )
-        h = tl.load(
-            H + r[None, :] * columns + n[:, None],
-            mask=(r[None, :] < stop) & (n[:, None] < columns),
-            other=0.0,
-        )
+        at = r[None, :] * stride + n[:, None]
+        wanted = (r[None, :] < stop) & (n[:, None] < columns)
+        h = tl.load(H + at, mask=wanted, other=0.0)
         if HALF:
-            top = tl.maximum(tl.max(h), 1e-30)
-            share = h / top  # within float16, whatever the scale of A
-            hi = share.to(tl.float16)
-            lo = (share - hi.to(tl.float32)).to(tl.float16)
-            acc += tl.dot(lo, a, tl.dot(hi, a)) * top
+            acc = tl.dot(h, a, acc)
+            acc = tl.dot(tl.load(lo + at, mask=wanted, other=0.0), a, acc)
         else:
             acc = tl.dot(h, a, acc, input_precision="tf32x3")
+    if HALF:
+        scale = tl.load(scales + piece.to(tl.int64) * columns + n, mask=n < columns, other=0.0)
+        acc *= scale[:, None]
     inside = (n[:, None] < columns) & (c[None, :] < channels)
-    out = partials + tl.program_id(0).to(tl.int64) * columns * channels
+    out = partials + piece.to(tl.int64) * columns * channels
     tl.store(out + n[:, None] * channels + c[None, :], acc, mask=inside)
 
 

@@ -4,16 +4,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stages.algorithms.nmf import fused_kernels as kernels
 from stages.algorithms.nmf import launches
 from stages.algorithms.nmf.gpu import put_columns
-from stages.algorithms.nmf.launches import Chunk
+from stages.algorithms.nmf.launches import Chunk, Coefficients, stride_of
 from stages.algorithms.nmf.placed import Cut, Part, Placed
 from stages.algorithms.nmf.problems import Problems, halves
 from stages.algorithms.nmf.stack import Array, Rule, Stack, Sums, Write
@@ -50,7 +50,9 @@ class Pass:
                 device=device,
             ),
             [
-                torch.zeros((len(one.there), one.K + 1, one.K), dtype=torch.float64, device=device)
+                torch.zeros(
+                    (len(one.problems), one.K + 1, one.K), dtype=torch.float64, device=device
+                )
                 for one in problems.classes
             ],
         )
@@ -60,9 +62,11 @@ class Pass:
 
     def chunks(self, cut: Cut) -> "Iterator[Chunk]":
         """Groups of pieces, as many at once as there is room for."""
-        each = self.columns * self.channels * self.with_HtA + sum(
-            len(one.there) * (one.K + 1) * one.K for one in self.problems.classes
+        per_row = self.columns + stride_of(self.columns) * self.half
+        per_piece = self.columns * (self.channels * self.with_HtA + self.half) + sum(
+            len(one.problems) * (one.K + 1) * one.K for one in self.problems.classes
         )
+        rounding = 4 * (4 + len(self.problems.classes))
         group, groups = 0, cut.groups
         while group < len(groups) - 1:
             last = group + 1
@@ -70,7 +74,8 @@ class Pass:
 
             def floats(last: int, group: int = group, first_row: int = first_row) -> int:
                 rows = int(cut.pieces[groups[last]] - first_row)
-                return rows * self.columns + int(groups[last] - groups[group]) * each
+                pieces = int(groups[last] - groups[group])
+                return rows * per_row + pieces * per_piece + rounding
 
             while last < len(groups) - 1 and 4 * floats(last + 1) <= self._limit:
                 last += 1
@@ -100,28 +105,28 @@ class Pass:
         """H of a chunk's rows ``[rows, columns]``; their sums are added to the totals."""
         first, last = chunk.rows
         rows, pieces = last - first, chunk.pieces[1] - chunk.pieces[0]
-        P = self._scratch[: rows * self.columns].view(rows, self.columns)
-        free = self._scratch[rows * self.columns :]
+        free = _Room(self._scratch)
+        H = free.taken(rows, self.columns)
+        if not rows:
+            return H
         assert part.dense is not None
         A = part.dense[first:last]
-        if not rows:
-            return P
-        launches.products(A, self.W, P, self.scale, self.half)
+        found = Coefficients(H, H, H, H)
+        if self.half:
+            both = free.taken(2, rows, stride_of(self.columns), half=True)
+            found = Coefficients(H, both[0], both[1], free.taken(pieces, self.columns))
+        launches.products(A, self.W, H, self.scale)
         for one, G, inverse, total in zip(
             self.problems.classes, self.G, self.inverse, self.totals.grams, strict=True
         ):
-            grams, free = _taken(free, (pieces, len(one.there), one.K + 1, one.K))
-            kernels.solve[(pieces, len(one.there))](
-                P, G, inverse, one.there, self.problems.firsts, self.problems.sizes,
-                cut.pieces_there, chunk.pieces[0], first, grams, self.columns,
-                self.rule.sweeps, self.rule.tol, K=one.K, BR=one.rows,
-            )  # fmt: skip
+            grams = free.taken(pieces, len(one.problems), one.K + 1, one.K)
+            launches.solve(found, self.problems, one, (G, inverse), grams, cut, chunk, self.rule)
             launches.add_up(grams, total, cut, chunk)
         if self.with_HtA:
-            partials, free = _taken(free, (pieces, self.columns, self.channels))
-            launches.sums(A, P, partials, cut, chunk, self.half)
+            partials = free.taken(pieces, self.columns, self.channels)
+            launches.sums(A, found, partials, cut, chunk)
             launches.add_up(partials, self.totals.HtA, cut, chunk)
-        return P
+        return H
 
     def sums(self) -> list[Sums]:
         """What the pass found, on the host."""
@@ -185,10 +190,18 @@ class Found:
                     self.write(first + start, found[start:stop])
 
 
-def _taken(free: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """A tensor of this shape from the beginning of free memory, and the rest."""
-    size = int(np.prod(shape))
-    return free[:size].view(shape), free[size:]
+class _Room:
+    """Tensors from a piece of memory, one after the other, each beginning at 16 bytes."""
+
+    def __init__(self, scratch: Tensor) -> None:
+        self.free = scratch
+
+    def taken(self, *shape: int, half: bool = False) -> Tensor:
+        """float32 or float16 of this shape, uninitialised."""
+        size = prod(shape)
+        floats = -(-size // (8 if half else 4)) * 4
+        mine, self.free = self.free[:floats], self.free[floats:]
+        return (mine.view(torch.float16) if half else mine)[:size].view(shape)
 
 
 def block_bounds(part: Part, chunk: Chunk) -> list[int]:

@@ -142,6 +142,14 @@ class Placed:
         self.kept = None
         whole = self._room_for_all(room)
         self.whole = whole is not None
+        matrix: Any = getattr(self.rows, "matrix", None)
+        if whole is not None and is_tensor(matrix):
+            if whole.data_ptr() != matrix.data_ptr():
+                whole.copy_(matrix)
+            step = getattr(self.rows, "block_rows", len(whole))
+            self.kept = [Part(0, [*range(0, len(whole), step), len(whole)], whole)]
+            yield self.kept[0], self._surveyed(matrix.detach().contiguous())
+            return
         kept: list[Part] | None = []
         taken, waiting, bounds = 0, [], [0]
         for part in self.arriving():
@@ -149,8 +157,7 @@ class Placed:
             bounds.append(bounds[-1] + part.rows)
             if whole is not None:
                 place = whole[part.first : part.first + part.rows]
-                if place.data_ptr() != part.values.data_ptr():
-                    self._fill(place, part)
+                self._fill(place, part)
                 yield Part(part.first, part.bounds, place), facts
                 continue
             if kept is not None:
@@ -281,12 +288,13 @@ def free_bytes(device: torch.device) -> int:
     """Bytes of the device's memory that this process could still get."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
-    free, total = torch.cuda.mem_get_info(device)
-    mine = torch.cuda.memory_reserved(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, total = torch.cuda.mem_get_info(index)
+    mine = torch.cuda.memory_reserved(index)
     # what the allocator holds and nobody uses; and no more than this process is allowed
-    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(index)
     allowed = int(total * share) - mine
-    return min(free, max(0, allowed)) + mine - torch.cuda.memory_allocated(device)
+    return min(free, max(0, allowed)) + mine - torch.cuda.memory_allocated(index)
 
 
 def _rows_of(parts: Sequence[Part]) -> int:

@@ -1,6 +1,7 @@
 """The tables that the kernels find their factorizations by."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -88,3 +89,9 @@ def halves(W: Matrix, half: bool, device: torch.device) -> tuple[tuple[Tensor, T
     share = torch.from_numpy(W / scale).to(device)
     hi = share.half()
     return (hi, (share - hi.double()).half()), scale
+
+
+@lru_cache(maxsize=64)
+def problems_on(device: torch.device, ks: tuple[int, ...]) -> Problems:
+    """The tables of factorizations of these k's, made once: passes use the same ones."""
+    return Problems(ks, device)
