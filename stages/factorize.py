@@ -219,15 +219,15 @@ def _factorize_set(
         while not sweep.done:
             sweep.step()
             _save_state(checkpoint, sweep.state())
+        links = Links(params.columns)
+
+        def write(row: int, block: NDArray[np.float32]) -> None:
+            links.add(block)
+            writer.append(first_row + row, block)
+
+        return _SetResult(sweep.finish(write), sweep.stability, *links.parents())
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {name!r}: {error}") from error
-    links = Links(params.columns)
-
-    def write(row: int, block: NDArray[np.float32]) -> None:
-        links.add(block)
-        writer.append(first_row + row, block)
-
-    return _SetResult(sweep.finish(write), sweep.stability, *links.parents())
 
 
 def _within_budget(

@@ -110,6 +110,7 @@ HEATMAPS: Stage[HeatmapsParams] = Stage(
         "stages/write_maps.py",
         "stages/algorithms/heatmap.py",
         "stages/algorithms/masks.py",
+        "stages/algorithms/mask_boxes.py",
         "store",
     ),
 )

@@ -10,20 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.concept_maps import ConceptMaps, entry_sets, inherited_attrs, workers_within
 from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_rgb, resize_rgb
+from stages.images import ImageError, decode_resized
 from stages.parallel import ordered_map, torch_threads_kept
 from stages.progress import track
 from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
-from stages.write_maps import MapPlan, Percentile, Rows, write_maps
+from stages.write_maps import Compute, MapPlan, Percentile, Rows, write_maps
 from store import Staging, create_artifact, open_artifact
 from store.artifact import layer_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What refining takes per value of a map: heat, probability and both filters' sum, each with a
 # copy, q, q in rows, and two of those that wait.
@@ -34,8 +37,6 @@ PIXEL_BYTES = 3 * 3
 GUIDE_BYTES = 2 * 3 * 4
 LATTICE_BYTES = 500
 PROCESS = 150 * 2**20
-# Images of a GPU's batch: more would not make it faster.
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,19 @@ class Refiner:
         columns = list(self.columns)
         heat = torch.from_numpy(self.maps.shares(entry)[columns])  # [columns, h, w]
         thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]][columns])
+        return Task(self.image(entry), unary(heat, thresholds).numpy())
+
+    def image(self, entry: int) -> NDArray[np.uint8]:
+        """An entry's image at the size of its maps, ``[h, w, 3]``; errors as `task`."""
         image_id = int(self.maps.maps.image_ids[entry])
+        h, w = (int(side) for side in self.maps.maps.grid_hw[entry])
         try:
-            image = decode_rgb(self.index.read(image_id))
+            return decode_resized(self.index.read(image_id), (h, w))
         except ImageError as error:
             raise StageError(
                 f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
                 "this another version of Pillow? `dff run` checks them anew"
             ) from error
-        size = int(heat.shape[1]), int(heat.shape[2])
-        return Task(resize_rgb(image, size), unary(heat, thresholds).numpy())
 
     def refined(self, entries: Sequence[int], resources: Resources) -> Iterator[Rows]:
         """Refined probabilities of each entry, float32 ``[h * w, columns]``, in order."""
@@ -165,9 +169,18 @@ class Refiner:
             # of several overlap.
             yield from ordered_map(self._on_cpu, entries, workers=workers)
         else:
-            tasks = ordered_map(self.task, entries, workers=workers)
-            for batch in _batches(tasks, self._batch_of(device)):
-                yield from map(_rows, self.guided(batch, device))
+            from stages.refine_batches import DeviceRefiner
+
+            yield from DeviceRefiner(self, device, resources).rows(entries)
+
+    def computing(self, resources: Resources) -> Compute:
+        """`refined`, again and again; where a GPU can make whole numbers and masks, these."""
+        if self.params.method != "guided" or (device := resources.torch_device()) == "cpu":
+            return partial(self.refined, resources=resources)
+        from stages.refine_batches import DeviceRefiner
+
+        on_device = DeviceRefiner(self, device, resources)
+        return on_device.whole if self.params.binarise == "half" else on_device.rows
 
     def _on_cpu(self, entry: int) -> Rows:
         return _rows(self.of_task(self.task(entry), "cpu"))
@@ -184,40 +197,60 @@ class Refiner:
         """Refined probabilities ``[columns, h, w]`` of images of one size, at once."""
         import torch
 
+        guides = torch.from_numpy(np.stack([task.image for task in tasks])).to(device)
+        p = torch.from_numpy(np.stack([task.probability for task in tasks])).to(device)
+        with torch.inference_mode():
+            q = self.inferred(guides.permute(0, 3, 1, 2).float() / 255, p)
+        return list(q.cpu().numpy())
+
+    def inferred(self, guides: "Tensor", p: "Tensor", few_kernels: bool | None = None) -> "Tensor":
+        """Refined probabilities of images of one size, on their device.
+
+        Parameters
+        ----------
+        guides : Tensor [b, 3, h, w] float32, RGB in [0, 1]
+        p : Tensor [b, columns, h, w] float32
+        few_kernels : bool, optional
+            As `stages.algorithms.mean_field.mean_field`.
+
+        Returns
+        -------
+        Tensor [b, columns, h, w] float32
+        """
+        import torch
+
         from stages.algorithms.bilateral import ColourTerm
         from stages.algorithms.mean_field import mean_field
 
         params = self.params
-        guides = torch.from_numpy(np.stack([task.image for task in tasks])).to(device)
-        p = torch.from_numpy(np.stack([task.probability for task in tasks])).to(device)
         colour = ColourTerm(
             params.colour_weight, params.colour_sigma, params.colour_reach, params.colour_cells
         )
         refine = partial(
             mean_field,
-            guides.permute(0, 3, 1, 2).float() / 255,
-            radius=max(1, round(params.radius * max(guides.shape[1:3]))),
+            guides,
+            radius=max(1, round(params.radius * max(guides.shape[-2:]))),
             eps=params.eps,
             weight=params.weight,
             iterations=params.iterations,
             joint=params.joint,
             colour=colour,
             working_side=params.working_side,
+            few_kernels=few_kernels,
         )
-        with torch.inference_mode():
-            # Only joint inference cares which columns belong together; apart, all go at once.
-            if params.joint:
-                q = torch.empty_like(p)
-                for problem in self.maps.artifact.attrs["problems"]:
-                    of_one = self.maps.columns_of(*problem)
-                    places = [i for i, column in enumerate(self.columns) if column in of_one]
-                    if places:
-                        q[:, places] = refine(p[:, places])
-            else:
-                q = refine(p)
-            # A factor that is absent stays absent, whatever the floor of the probabilities.
-            q = q * (p > 0).flatten(2).any(dim=2)[..., None, None]
-        return list(q.cpu().numpy())
+        # Only joint inference cares which columns belong together; apart, all go at once.
+        if params.joint:
+            q = torch.empty_like(p)
+            for problem in self.maps.artifact.attrs["problems"]:
+                of_one = self.maps.columns_of(*problem)
+                places = [i for i, column in enumerate(self.columns) if column in of_one]
+                if places:  # neighbours: columns go by factorization
+                    some = slice(places[0], places[-1] + 1)
+                    q[:, some] = refine(p[:, some])
+        else:
+            q = refine(p)
+        # A factor that is absent stays absent, whatever the floor of the probabilities.
+        return q * (p > 0).flatten(2).any(dim=2)[..., None, None]
 
     def bytes_per_image(self, entries: Sequence[int] | None = None) -> int:
         """What the largest image, of all or of some entries, needs besides its maps' values."""
@@ -233,27 +266,6 @@ class Refiner:
         worked = min(pixels, side**2)
         # kernel, exponent and features, and a dozen float64 of the guided filter
         return needed + worked * (3 * 4 * min(self.params.colour_cells**2, worked) + 12 * 8)
-
-    def _batch_of(self, device: str) -> int:
-        """How many of the largest images fit a GPU at once."""
-        import torch
-
-        free, _ = torch.cuda.mem_get_info(device)
-        pixels = max(int(h) * int(w) for h, w in self.maps.maps.grid_hw)
-        each = self.bytes_per_image() + 2 * VALUE_BYTES * pixels * len(self.columns)
-        return max(1, min(BATCH, int(0.7 * free) // each))
-
-
-def _batches(tasks: Iterator[Task], limit: int) -> Iterator[list[Task]]:
-    """Stretches of images of one size."""
-    batch: list[Task] = []
-    for task in tasks:
-        if batch and (len(batch) == limit or batch[0].image.shape != task.image.shape):
-            yield batch
-            batch = []
-        batch.append(task)
-    if batch:
-        yield batch
 
 
 def _rows(q: NDArray[np.float32]) -> Rows:
@@ -315,7 +327,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 thresholds_of(params, len(sets), columns),
                 workers,
             )
-            compute = partial(refiner.refined, resources=within)
+            compute = refiner.computing(within)
             write_maps(
                 group.require_group(layer_key(layer)), plan, compute, work, f"rows {layer}", advance
             )
@@ -340,11 +352,16 @@ REFINE: Stage[RefineParams] = Stage(
     summary="Align the heat maps with the edges of their images (DFF-CRF).",
     code=(
         "stages/refine.py",
+        "stages/refine_batches.py",
+        "stages/refine_reading.py",
+        "stages/cuda_lanes.py",
         "stages/concept_maps.py",
         "stages/write_maps.py",
         "stages/images.py",
         "stages/algorithms/heatmap.py",
         "stages/algorithms/masks.py",
+        "stages/algorithms/mask_boxes.py",
+        "stages/algorithms/whole_maps.py",
         "stages/algorithms/guided_filter.py",
         "stages/algorithms/bilateral.py",
         "stages/algorithms/mean_field.py",

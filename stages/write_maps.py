@@ -4,6 +4,8 @@ The artifacts' form is said in `stages.concept_maps`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -12,19 +14,25 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import (
-    binarise,
-    components,
-    exact_percentile,
-    pack_masks,
-    unpack_masks,
-)
+from stages.algorithms.mask_boxes import mask_boxes
+from stages.algorithms.masks import binarise, exact_percentile, pack_masks
 from stages.concept_maps import SHARD_BYTES, SIDES
 from stages.parallel import ordered_map
 from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries, write_array
+from store.writer import Background
 
 Rows = NDArray[np.float32]  # [h * w, columns], shares
-Compute = Callable[[Sequence[int]], Iterator[Rows]]
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """An entry's maps that are whole numbers already, and their masks."""
+
+    levels: NDArray[Any]  # [h * w, columns], of the plan's dtype
+    bits: NDArray[np.uint8]  # [h * w, ceil(columns / 8)], by the plan's thresholds
+
+
+Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def write_maps(
         The layer's group.
     compute : callable
         Yields shares, float32 ``[h * w, columns]`` in [0, 1], for each of the entries asked for;
-        the same ones whenever it is asked.
+        the same ones whenever it is asked. Where the thresholds are given it may yield `Whole`.
     work, key
         Where the progress is recorded, and under which name.
     advance : callable
@@ -118,6 +126,12 @@ class _Writing:
         advance: Callable[[int], None],
     ) -> None:
         self.group, self.plan, self.compute = group, plan, compute
+        self.threads = ExitStack()
+        # Compressing takes longer than anything else here: it is not for the thread that appends.
+        encoders, storing = (
+            self.threads.enter_context(ThreadPoolExecutor(n)) for n in (plan.workers, 1)
+        )
+        self.background = Background(encoders, storing)
         self.work, self.key, self.advance = work, key, advance
         self.state: dict[str, Any] = {"thresholds": [], **work.progress.get(key, {})}
         rows = sum(h * w for h, w in plan.sizes)
@@ -144,6 +158,7 @@ class _Writing:
             layout=self.layout,
             resume=self.state.get(name),
             on_flush=flushed,
+            background=self.background,
         )
 
     def _maps_flushed(self, stored: dict[str, Any]) -> None:
@@ -162,6 +177,10 @@ class _Writing:
 
     def run(self) -> None:
         """Write everything that is not there yet."""
+        with self.threads:
+            self._run()
+
+    def _run(self) -> None:
         first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
         boxes, scores = [], []
         for rank, entries in enumerate(self.plan.sets):
@@ -190,8 +209,8 @@ class _Writing:
     def _in_order(
         self,
         kept: Sequence[int],
-        finish: Callable[[tuple[int, Rows]], _Finished],
-        computed: Iterable[tuple[int, Rows]],
+        finish: Callable[[tuple[int, Rows | Whole]], _Finished],
+        computed: Iterable[tuple[int, Rows | Whole]],
     ) -> Iterator[_Finished]:
         """Entries from disk, then those that are computed and written now."""
         yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
@@ -223,6 +242,7 @@ class _Writing:
 
             def once() -> Iterator[Rows]:
                 for rows in self.compute(entries):
+                    assert not isinstance(rows, Whole), "percentiles are of the exact values"
                     yield rows
                     self.advance(1)
 
@@ -231,17 +251,20 @@ class _Writing:
             found = self.plan.thresholds[rank]
         known.append(found.tolist())
         if isinstance(self.plan.thresholds, Percentile):
-            self._checkpoint()
+            # by the thread that records what is stored: never two at once
+            self.background.storing.submit(self._checkpoint).result()
         return found
 
 
 def _finish(
-    plan: MapPlan, thresholds: NDArray[np.float64], computed: tuple[int, Rows]
+    plan: MapPlan, thresholds: NDArray[np.float64], computed: tuple[int, Rows | Whole]
 ) -> _Finished:
     """An entry's shares as whole numbers, masks and boxes."""
     from stages.algorithms.heatmap import quantise
 
     entry, shares = computed
+    if isinstance(shares, Whole):
+        return _with_boxes(plan, entry, shares.levels, shares.bits)
     bits = pack_masks(binarise(shares, thresholds, axis=1))
     return _with_boxes(plan, entry, quantise(shares, plan.dtype), bits)
 
@@ -250,13 +273,6 @@ def _with_boxes(
     plan: MapPlan, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]
 ) -> _Finished:
     """Boxes from what is on disk, so that an interrupted run finds the same ones."""
-    size = plan.sizes[entry]
-    masks = unpack_masks(bits, plan.columns)
-    boxes, scores = [], []
-    for column in range(plan.columns):
-        found = components(masks[:, column].reshape(size), levels[:, column].reshape(size))
-        count = len(found.areas)
-        where = np.stack([np.full(count, entry), np.full(count, column), np.arange(count)], axis=1)
-        boxes.append(np.hstack([where, found.boxes, found.areas[:, None]]))
-        scores.append(found.scores / np.float32(np.iinfo(plan.dtype).max))
-    return _Finished(entry, levels, bits, np.concatenate(boxes), np.concatenate(scores))
+    boxes, scores = mask_boxes(bits, levels, plan.sizes[entry])
+    owned = np.concatenate([np.full((len(boxes), 1), entry), boxes], axis=1)
+    return _Finished(entry, levels, bits, owned, scores / np.float32(np.iinfo(plan.dtype).max))

@@ -34,6 +34,7 @@ HEADER = struct.Struct("<BB4sHIIII")
 # Sparse rows must save this factor before compression: below it dense ones are read faster, and
 # compress about as well. For float16 that means up to a third of non-zeros.
 SPARSE_GAIN = 1.5
+FEW = 64  # channels of rows whose non-zeros are counted rather than searched for
 FRAME = struct.Struct("<4xI4xI")  # of Blosc: bytes before and after compression
 SPARSE, DENSE = ord("S"), ord("D")
 
@@ -71,8 +72,7 @@ def encode(rows: Array, *, narrow: bool = False) -> bytes:
     small = _index_type(channels)
     if SPARSE_GAIN * len(places) * (small.itemsize + values.itemsize) < rows.size * values.itemsize:
         form = SPARSE
-        pointers = _pointers(places, len(rows), channels)
-        counts, columns = np.diff(pointers), places % channels
+        counts, columns = _counts(places, len(rows), channels), places % channels
         parts = [_lz4(counts.astype(small)), _lz4(columns.astype(small)), _lz4(values)]
     else:
         form = DENSE
@@ -81,6 +81,13 @@ def encode(rows: Array, *, narrow: bool = False) -> bytes:
         VERSION, form, values.dtype.str.encode(), 0, len(rows), len(places), *map(len, parts[:2])
     )
     return b"".join([header, *parts])
+
+
+def _counts(places: NDArray[np.int64], rows: int, channels: int) -> NDArray[np.int64]:
+    """Non-zeros of each row; where rows are short, searching for each would take longest."""
+    if channels > FEW:
+        return np.diff(_pointers(places, rows, channels))
+    return np.bincount(places // channels, minlength=rows)
 
 
 def _bits(values: Array) -> Array:

@@ -9,6 +9,7 @@ import scipy.sparse
 import torch
 
 from benchmarks.gpu.common import DEVICE, size
+from stages.algorithms.rows import csr_view
 
 IMAGES, CELLS, CHANNELS, RANK = size(6000, 20), 196, 512, 12
 BLOCK = 65536
@@ -54,15 +55,14 @@ def csr(rows: torch.Tensor) -> scipy.sparse.csr_array:
 
 @dataclass(frozen=True)
 class Endless:
-    """So many rows as CSR blocks that are made again in every pass, as a store reads them.
+    """So many rows as CSR blocks that come anew in every pass, out of few bytes of memory.
 
-    A block is a stretch of `source` that begins anywhere: few bytes in memory, all rows different
-    enough for a pass not to be a repetition.
+    A block is a stretch of `source` that begins anywhere.
     """
 
     source: Any
     rows: int
-    block_rows: int = 16384
+    block_rows: int = BLOCK
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,11 +75,11 @@ class Endless:
         return np.dtype(np.float32)
 
     def blocks(self) -> Iterator[Any]:
-        """Yield the blocks; each is the caller's own."""
+        """Yield the blocks, views of `source`."""
         rng = np.random.default_rng(0)
         start = 0
         while start < self.rows:
             count = min(self.block_rows, self.rows - start, self.source.shape[0])
             first = int(rng.integers(self.source.shape[0] - count + 1))
-            yield self.source[first : first + count]
+            yield csr_view(self.source, first, first + count)
             start += count

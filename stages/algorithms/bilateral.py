@@ -70,7 +70,13 @@ class Bilateral:
     thumbnail: tuple[int, int]
 
     @classmethod
-    def of(cls, image: Tensor, term: ColourTerm, dtype: torch.dtype = torch.float32) -> Bilateral:
+    def of(
+        cls,
+        image: Tensor,
+        term: ColourTerm,
+        dtype: torch.dtype = torch.float32,
+        few_kernels: bool | None = None,
+    ) -> Bilateral:
         """Compute the kernel: ``exp(-|lab - lab'|^2 / 2 colour^2 - |x - x'|^2 / 2 reach^2)``.
 
         Parameters
@@ -79,6 +85,8 @@ class Bilateral:
         term : ColourTerm
         dtype : torch.dtype
             Of the kernel, whose ``h * w * cells`` numbers are what takes memory.
+        few_kernels : bool, optional
+            As `stages.algorithms.guided_filter.Guide.of`: colours by torch, not by skimage.
 
         Raises
         ------
@@ -95,14 +103,18 @@ class Bilateral:
         thumbnail = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
         small = resized(image, thumbnail)
         # A common origin changes no distance and keeps the products below small and precise.
-        middle = _lab(small).mean((-1, -2), keepdim=True)
-        pixels = _features(image, middle, size, term).to(dtype)
-        cells = _features(small, middle, size, term).to(dtype)
+        by_torch = image.device.type != "cpu" if few_kernels is None else few_kernels
+        lab, lab_small = ((torch_lab if by_torch else _lab)(x) for x in (image, small))
+        middle = lab_small.mean((-1, -2), keepdim=True)
+        # float64 costs a GPU little here, and float32 up to 5e-4 of a refined probability
+        wide = torch.float64 if by_torch else dtype
+        pixels = _features(lab, middle, size, term).to(wide)
+        cells = _features(lab_small, middle, size, term).to(wide)
         # -|a - b|^2 / 2 = a.b - |b|^2 / 2 - |a|^2 / 2, and the last is the same for all cells
         exponent = pixels.transpose(-1, -2) @ cells
         exponent -= cells.square().sum(-2, keepdim=True) / 2
         exponent -= exponent.amax(-1, keepdim=True)
-        kernel = exponent.clamp_(min=-FAINTEST).exp_()
+        kernel = exponent.to(dtype).clamp_(min=-FAINTEST).exp_()
         return cls(kernel, kernel.sum(-1), size, thumbnail)
 
     def filter(self, signal: Tensor) -> Tensor:
@@ -134,11 +146,11 @@ class Bilateral:
         return votes.reshape(*votes.shape[:-1], *self.size)
 
 
-def _features(image: Tensor, middle: Tensor, size: tuple[int, int], term: ColourTerm) -> Tensor:
+def _features(lab: Tensor, middle: Tensor, size: tuple[int, int], term: ColourTerm) -> Tensor:
     """Colour and place of every pixel in standard deviations, float64 ``[..., 5, pixels]``."""
-    h, w = image.shape[-2:]
-    down = (torch.arange(h, device=image.device, dtype=torch.float64) + 0.5) / h - 0.5
-    across = (torch.arange(w, device=image.device, dtype=torch.float64) + 0.5) / w - 0.5
+    h, w = lab.shape[-2:]
+    down = (torch.arange(h, device=lab.device, dtype=torch.float64) + 0.5) / h - 0.5
+    across = (torch.arange(w, device=lab.device, dtype=torch.float64) + 0.5) / w - 0.5
     places = torch.stack(
         torch.meshgrid(
             down * (size[0] / max(size)) / term.reach,
@@ -146,7 +158,7 @@ def _features(image: Tensor, middle: Tensor, size: tuple[int, int], term: Colour
             indexing="ij",
         )
     )
-    colours = (_lab(image) - middle) / term.colour
+    colours = (lab - middle) / term.colour
     together = torch.cat([colours, places.expand(*colours.shape[:-3], 2, h, w)], dim=-3)
     return together.flatten(-2)
 
@@ -155,3 +167,36 @@ def _lab(image: Tensor) -> Tensor:
     """CIE Lab of RGB images ``[..., 3, h, w]``, float64."""
     values = image.detach().double().cpu().numpy()
     return torch.from_numpy(rgb2lab(values, channel_axis=-3)).to(image.device)
+
+
+# CIE XYZ of the three primaries of sRGB (rows X, Y, Z), and of its white: D65, 2 degrees.
+_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+
+
+def torch_lab(image: Tensor) -> Tensor:
+    """CIE Lab of RGB images, on their device: what skimage's ``rgb2lab`` gives.
+
+    Parameters
+    ----------
+    image : Tensor [..., 3, h, w], floating point, sRGB in [0, 1]
+
+    Returns
+    -------
+    Tensor [..., 3, h, w], float64
+    """
+    rgb = image.detach().double()
+    linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    r, g, b = linear.unbind(-3)
+    x, y, z = (
+        (r * row[0] + g * row[1] + b * row[2]) / white
+        for row, white in zip(_XYZ, _WHITE, strict=True)
+    )
+    xyz = torch.stack([x, y, z], dim=-3)
+    root = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = root.unbind(-3)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-3)

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 _CHANNELS = 3
+# Windows as matrices take a product with a line's length: longer lines are summed one by one.
+MATRIX_SIDE = 256
+# Channels at full resolution that a GPU takes at once: fewer leave it idle, more take memory.
+AT_ONCE = 4
 
 
 def box_mean(values: Tensor, radius: int) -> Tensor:
@@ -66,6 +70,15 @@ def _line_mean(values: Tensor, radius: int, dim: int, running: Tensor, out: Tens
     out.div_(size.to(out.dtype).view(-1, *[1] * (-dim - 1)))
 
 
+def window_matrix(length: int, radius: int, device: torch.device) -> Tensor:
+    """Windows along one axis as a matrix, float64 ``[length, length]``: row i averages the window
+    around i. ``box_mean(v)`` is ``rows @ v @ columns.T``: two kernels in place of two dozen, which
+    is what a GPU's time goes into while images are small."""
+    at = torch.arange(length, device=device)
+    inside = ((at[:, None] - at).abs() <= radius).to(torch.float64)
+    return inside / inside.sum(1, keepdim=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Guide:
     """What the filter needs to know of a guide image, computed once for any number of signals.
@@ -82,15 +95,18 @@ class Guide:
         (Sigma_k + eps I)^-1, symmetric in its two channel axes.
     radius : int
         Window radius in pixels.
+    matrices : (Tensor [h, h], Tensor [w, w]), optional
+        The windows as `window_matrix`, where means are taken by these.
     """
 
     image: Tensor
     mean: Tensor
     inverse: Tensor
     radius: int
+    matrices: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, image: Tensor, radius: int, eps: float) -> Guide:
+    def of(cls, image: Tensor, radius: int, eps: float, few_kernels: bool | None = None) -> Guide:
         """Statistics of a colour guide.
 
         Parameters
@@ -101,6 +117,9 @@ class Guide:
         eps : float
             Regularisation in squared units of the guide, > 0. A window whose variance is well
             below eps is averaged, one well above keeps its edges.
+        few_kernels : bool, optional
+            Few large steps, as a GPU wants them, or many that stay in a CPU's cache. By default
+            by the image's device. The results differ by rounding.
 
         Raises
         ------
@@ -115,14 +134,20 @@ class Guide:
         if not eps > 0:
             raise ValueError(f"eps must be > 0, got {eps}")
         guide = image.to(torch.float64)
-        mean = box_mean(guide, radius)
+        matrices = None
+        if few_kernels is None:
+            few_kernels = image.device.type != "cpu"
+        if few_kernels and max(image.shape[-2:]) <= MATRIX_SIDE:
+            h, w = (window_matrix(side, radius, image.device) for side in image.shape[-2:])
+            matrices = h, w
+        mean = _mean(guide, radius, matrices)
         products = torch.stack([guide[..., i, :, :] * guide[..., j, :, :] for i, j in _UPPER], -3)
-        covariance = box_mean(products, radius)
+        covariance = _mean(products, radius, matrices)
         for at, (i, j) in enumerate(_UPPER):
             covariance[..., at, :, :] -= mean[..., i, :, :] * mean[..., j, :, :]
             if i == j:
                 covariance[..., at, :, :] += eps
-        return cls(guide, mean, _symmetric_inverse(covariance), radius)
+        return cls(guide, mean, _symmetric_inverse(covariance), radius, matrices)
 
     def filter(self, signal: Tensor) -> Tensor:
         """Filter every channel of a signal on its own (eqs. 19-21).
@@ -182,18 +207,28 @@ class Guide:
             raise ValueError(f"signal must be floating point, got {signal.dtype}")
         # Channels are independent. On a CPU one at a time is twice as fast as all at once, because
         # the temporaries of one stay in the cache; a GPU wants few large kernels.
-        at_once = 1 if signal.device.type == "cpu" else max(1, signal.shape[-3])
+        by_one = signal.device.type == "cpu" and self.matrices is None
+        at_once = 1 if by_one else max(1, signal.shape[-3])
         return torch.split(signal, at_once, dim=-3)
 
     def _fit(self, signal: Tensor) -> Tensor:
         p = signal.to(torch.float64).unsqueeze(-3)  # [..., n, 1, h, w]
         image, mean = self.image.unsqueeze(-4), self.mean.unsqueeze(-4)  # [..., 1, 3, h, w]
-        means = box_mean(torch.cat([p, image * p], dim=-3), self.radius)  # [..., n, 4, h, w]
+        signals = torch.cat([p, image * p], dim=-3)  # [..., n, 4, h, w]
+        means = _mean(signals, self.radius, self.matrices)
         mean_p, covariance = means.narrow(-3, 0, 1), means.narrow(-3, 1, _CHANNELS)
         covariance -= mean * mean_p
         slope = _apply(self.inverse, covariance)  # a_k, eq. 19
         offset = mean_p - (slope * mean).sum(-3, keepdim=True)  # b_k, eq. 20
-        return box_mean(torch.cat([slope, offset], dim=-3), self.radius)
+        return _mean(torch.cat([slope, offset], dim=-3), self.radius, self.matrices)
+
+
+def _mean(values: Tensor, radius: int, matrices: tuple[Tensor, Tensor] | None) -> Tensor:
+    """`box_mean`, by matrices where there are any."""
+    if matrices is None:
+        return box_mean(values, radius)
+    rows, columns = matrices
+    return rows @ (values @ columns.T)
 
 
 def apply_fit(fit: Tensor, image: Tensor) -> Tensor:

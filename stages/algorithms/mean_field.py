@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.algorithms.bilateral import Bilateral, ColourTerm
-from stages.algorithms.guided_filter import Guide, apply_fit, resized
+from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
 
 # Radius of the guided filter, as a share of the long side, and of the window through which votes
 # by colour are brought to full resolution, in pixels of the working resolution.
@@ -35,8 +35,8 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     ----------
     heat : Tensor [..., n, h, w], floating point, finite
         Upsampled coefficients, in any unit. Negative values (PCA has them) count as 0.
-    threshold : Tensor [n]
-        One per factor, in the same unit; the set's percentile, not the image's.
+    threshold : Tensor [n] or [..., n]
+        One per factor (and image), in the same unit; the set's percentile, not the image's.
 
     Returns
     -------
@@ -49,17 +49,17 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     ValueError
         If `heat` is not floating point or `threshold` is not one number per factor.
     """
-    if heat.ndim < 3 or threshold.shape != heat.shape[-3:-2]:
+    if heat.ndim < 3 or threshold.shape not in (heat.shape[-3:-2], heat.shape[:-2]):
         raise ValueError(
             f"heat must be [..., n, h, w] and threshold [n], got {tuple(heat.shape)} "
             f"and {tuple(threshold.shape)}"
         )
     if not heat.is_floating_point():
         raise ValueError(f"heat must be floating point, got {heat.dtype}")
-    scale = threshold.to(dtype=heat.dtype, device=heat.device)[:, None, None]
+    scale = threshold.to(dtype=heat.dtype, device=heat.device)[..., None, None]
     present = scale > 0
     # tiny: a subnormal threshold may be flushed to zero inside the sum and give 0 / 0.
-    scale = torch.where(present, scale, 1.0).clamp(min=torch.finfo(heat.dtype).tiny)
+    scale = scale.masked_fill(~present, 1.0).clamp(min=torch.finfo(heat.dtype).tiny)
     h = heat.clamp(min=0)
     return h.div_(h + scale).mul_(present)
 
@@ -75,6 +75,7 @@ def mean_field(
     joint: bool = False,
     colour: ColourTerm | None = ColourTerm(),  # noqa: B008 (frozen)
     working_side: int = 64,
+    few_kernels: bool | None = None,
 ) -> Tensor:
     """Refine factor probabilities so that their edges follow those of the image.
 
@@ -111,6 +112,9 @@ def mean_field(
     working_side : int
         Pixels of the working resolution's long side; 0, or more than the image has: the image's
         own, at which the bilateral kernel needs ``4 h w cells`` bytes.
+    few_kernels : bool, optional
+        Few large steps, as a GPU wants them, or many that stay in a CPU's cache; by default by the
+        guide's device. The results differ by rounding.
 
     Returns
     -------
@@ -126,8 +130,9 @@ def mean_field(
     size = int(guide.shape[-2]), int(guide.shape[-1])
     if radius is None:
         radius = max(1, round(max(size) * RADIUS))
+    side = working_side or max(size)
     pairwise = _Pairwise.of(
-        guide, radius, eps, weight, colour, working_side or max(size), probability.dtype
+        guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
     )
     update = _joint if joint else _independent
     if iterations == 0:
@@ -169,6 +174,7 @@ class _Pairwise:
     colour_weight: float
     far: Bilateral | None
     carrier: Guide | None  # brings the bilateral filter's output to full resolution
+    at_once: int  # channels at full resolution
 
     @classmethod
     def of(
@@ -180,16 +186,22 @@ class _Pairwise:
         colour: ColourTerm | None,
         side: int,
         dtype: torch.dtype,
+        few_kernels: bool | None,
     ) -> _Pairwise:
+        if few_kernels is None:
+            few_kernels = guide.device.type != "cpu"
         h, w = guide.shape[-2:]
         scale = min(1.0, side / max(h, w))
         size = max(1, round(h * scale)), max(1, round(w * scale))
         small = resized(guide, size)
-        near = Guide.of(small, round(radius * scale), eps)
+        near = Guide.of(small, round(radius * scale), eps, few_kernels)
+        # On a CPU the temporaries of one channel stay in the cache.
+        at_once = AT_ONCE if few_kernels else 1
         if colour is None or colour.weight == 0:
-            return cls(size, weight, near, 0.0, None, None)
-        far = Bilateral.of(small, colour, dtype)
-        return cls(size, weight, near, colour.weight, far, Guide.of(small, VOTES_RADIUS, eps))
+            return cls(size, weight, near, 0.0, None, None, at_once)
+        far = Bilateral.of(small, colour, dtype, few_kernels)
+        carrier = Guide.of(small, VOTES_RADIUS, eps, few_kernels)
+        return cls(size, weight, near, colour.weight, far, carrier, at_once)
 
     @property
     def total(self) -> float:
@@ -209,10 +221,9 @@ class _Pairwise:
         if self.far and self.carrier:
             fit += self.colour_weight * self.carrier.fit(self.far.filter(q))
         full = int(guide.shape[-2]), int(guide.shape[-1])
-        # One channel at a time: its temporaries at full resolution stay in the cache.
         parts = [
             apply_fit(resized(part.to(q.dtype), full), guide)
-            for part in torch.split(fit, 1, dim=-4)
+            for part in torch.split(fit, self.at_once, dim=-4)
         ]
         return torch.cat(parts, dim=-3)
 

@@ -12,6 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+BLOCK_ROWS = 65536
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class MatrixRows:
     """Row blocks of a matrix in memory: a numpy array, scipy CSR matrix or torch tensor."""
 
     matrix: Any
-    block_rows: int = 65536
+    block_rows: int = BLOCK_ROWS
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,19 +52,22 @@ class MatrixRows:
 
     def blocks(self) -> Iterator[Any]:
         """Yield ``block_rows`` rows at a time, as views where the matrix allows it."""
-        rows, channels = self.shape
+        rows = self.shape[0]
         for start in range(0, rows, self.block_rows):
             stop = min(start + self.block_rows, rows)
             if not is_sparse(self.matrix):
                 yield self.matrix[start:stop]
                 continue
-            # scipy's own slices are copies
-            first, last = (int(self.matrix.indptr[row]) for row in (start, stop))
-            part = type(self.matrix)((stop - start, channels), dtype=self.matrix.dtype)
-            part.data = self.matrix.data[first:last]
-            part.indices = self.matrix.indices[first:last]
-            part.indptr = self.matrix.indptr[start : stop + 1] - self.matrix.indptr[start]
-            yield part
+            yield csr_view(self.matrix, start, stop)
+
+
+def csr_view(matrix: Any, start: int, stop: int) -> Any:
+    """Rows of a CSR matrix without a copy of its values, which scipy's own slices are."""
+    first, last = (int(matrix.indptr[row]) for row in (start, stop))
+    part = type(matrix)((stop - start, matrix.shape[1]), dtype=matrix.dtype)
+    part.data, part.indices = matrix.data[first:last], matrix.indices[first:last]
+    part.indptr = matrix.indptr[start : stop + 1] - matrix.indptr[start]
+    return part
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ class ResidentRows:
         return iter(self.kept)
 
 
-def as_row_blocks(A: Any, block_rows: int = 65536) -> RowBlocks:
-    """Wrap whatever the user has as row blocks.
+def as_row_blocks(A: Any, block_rows: int | None = None) -> RowBlocks:
+    """Wrap whatever the user has as row blocks, by default 65 536 rows each, sparse ones four times
+    as many.
 
     Raises
     ------
@@ -112,10 +117,11 @@ def as_row_blocks(A: Any, block_rows: int = 65536) -> RowBlocks:
         raise ValueError(f"A must be rows x channels, got shape {tuple(matrix.shape)}")
     if is_sparse(matrix):
         matrix = matrix.tocsr()
+        block_rows = block_rows or 4 * BLOCK_ROWS
         if not matrix.has_canonical_format:  # an entry given in two parts has other squares
             matrix = matrix.copy()
             matrix.sum_duplicates()
-    return MatrixRows(matrix, block_rows)
+    return MatrixRows(matrix, block_rows or BLOCK_ROWS)
 
 
 def is_tensor(value: Any) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from stages.algorithms.bilateral import Bilateral, ColourTerm
+from stages.algorithms.bilateral import Bilateral, ColourTerm, torch_lab
 
 
 def bins(length: int, count: int) -> list[slice]:
@@ -121,3 +121,34 @@ def test_votes_cross_what_looks_different():
 def test_refuses_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def every_sixth_colour() -> torch.Tensor:
+    """All corners, edges and faces of the RGB cube among its inside, and near black: [3, h, w]."""
+    steps = torch.linspace(0, 1, 43, dtype=torch.float64)
+    cube = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij")).reshape(3, 43, -1)
+    return torch.cat([cube, cube / 50], dim=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_lab_is_that_of_skimage(dtype):
+    colours = every_sixth_colour().to(dtype)
+    expected = rgb2lab(colours.double().numpy(), channel_axis=0)
+    np.testing.assert_allclose(torch_lab(colours).numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_lab_on_a_gpu_is_that_of_skimage():
+    colours = every_sixth_colour()
+    expected = rgb2lab(colours.numpy(), channel_axis=0)
+    found = torch_lab(colours.float().cuda()).cpu().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_few_kernels_differ_by_rounding():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 20, 30, generator=generator)
+    signal = torch.rand(2, 4, 20, 30, generator=generator)
+    term = ColourTerm(cells=8)
+    many, few = (Bilateral.of(image, term, few_kernels=x).filter(signal) for x in (False, True))
+    torch.testing.assert_close(few, many, atol=1e-5, rtol=0)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.algorithms.guided_filter import Guide, box_mean, guided_filter
+from stages.algorithms.guided_filter import Guide, box_mean, guided_filter, window_matrix
 
 
 def window(at: int, radius: int, length: int) -> slice:
@@ -175,3 +175,22 @@ def test_dtype_is_the_signals_and_inputs_stay():
 def test_refuses_what_does_not_fit(guide, signal, radius, eps, message):
     with pytest.raises(ValueError, match=message):
         guided_filter(guide, signal, radius, eps, subsample=0 if message == "subsample" else 1)
+
+
+@given(h=st.integers(1, 9), w=st.integers(1, 9), radius=st.integers(0, 12), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_windows_as_matrices_are_box_means(h, w, radius, seed):
+    values = torch.from_numpy(np.random.default_rng(seed).random((2, h, w)))
+    rows, columns = (window_matrix(side, radius, values.device) for side in (h, w))
+    torch.testing.assert_close(rows @ values @ columns.T, box_mean(values, radius))
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (1, 8), (40, 300)])
+@pytest.mark.parametrize("radius", [0, 2, 30])
+def test_few_kernels_differ_by_rounding(shape, radius):
+    guide, signal = example(*shape, n=3)
+    guide = 0.9 + 0.003 * guide  # little variance on a bright ground
+    many, few = (Guide.of(guide, radius, 1e-4, few_kernels=x) for x in (False, True))
+    assert (few.matrices is not None) == (max(shape) <= 256)
+    torch.testing.assert_close(few.filter(signal), many.filter(signal), atol=1e-6, rtol=0)
+    torch.testing.assert_close(few.fit(signal), many.fit(signal), atol=1e-6, rtol=1e-6)

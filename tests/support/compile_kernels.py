@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from stages.algorithms.nmf import fused_kernels as kernels
+from stages.algorithms.nmf import fused_kernels, start_kernels
 
 TYPES = {
     "survey": "values:*fp32 facts:*fp64 count:i32",
@@ -28,9 +28,9 @@ TYPES = {
     "first_piece:i32 size:i32",
     "factors": "HtA:*fp64 grams:*fp64 W:*fp64 out:*fp64 G:*fp64 inverse:*fp64 problems:*i32 "
     "firsts:*i32 sizes:*i32 channels:i32 most:i32 tol:fp32",
-    "improve": "W:*fp64 HtA:*fp64 grams:*fp64 at_W:*fp64 last_W:*fp64 hi:*A lo:*A losses:*fp64 "
-    "shares:*fp64 settled:*i32 problems:*i32 firsts:*i32 sizes:*i32 norm:*fp64 channels:i32 "
-    "enough:fp32",
+    "improve": "W:*fp64 HtA:*fp64 grams:*fp64 at_W:*fp64 last_W:*fp64 hi:*A lo:*A G:*fp32 "
+    "inverse:*fp32 losses:*fp64 shares:*fp64 settled:*i32 problems:*i32 "
+    "firsts:*i32 sizes:*i32 norm:*fp64 channels:i32 enough:fp32",
     "factor_grams": "W:*fp64 G:*fp32 inverse:*fp32 problems:*i32 firsts:*i32 sizes:*i32 "
     "channels:i32",
 }
@@ -41,13 +41,13 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
     found: list[tuple[str, dict[str, object], dict[str, int]]] = [
         ("survey", {"EACH": 16384, "B": 1024}, {}),
         ("expand", {"B": 64}, {"num_warps": 1}),
-        ("add_pieces", {"MOST": 64, "B": 16}, {}),
+        ("add_pieces", {"FRESH": False, "MOST": 64, "B": 32}, {}),
     ]
     staged = {"num_warps": 4, "num_stages": 3}
     for half in (True, False):
         for wide in (16, 64):
             tile = {"HALF": half, "BN": wide}
-            width = (256 if wide <= 32 else 128) if half else 64
+            width = 256 if half else 64
             deep = 64 if half else 32
             eight = {**staged, "num_warps": 8 if half and wide == 64 else 4}
             found.append(("products", {**tile, "BM": 128, "BC": deep}, eight))
@@ -55,15 +55,15 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
     for K in (4, 16, 64):
         found.append(("solve", {"HALF": True, "K": K, "BR": max(32, min(128, 1024 // K))}, {}))
     found.append(("factors", {"K": 8, "B": 64}, {}))
-    found.append(("improve", {"HALF": True, "K": 8, "C": 512}, {}))
-    found.append(("factor_grams", {"K": 8, "C": 512}, {}))
+    found.append(("improve", {"HALF": True, "K": 8, "C": 512}, {"num_warps": 8}))
+    found.append(("factor_grams", {"K": 8, "C": 512}, {"num_warps": 8}))
     return found
 
 
 def main() -> None:
     target = GPUTarget("cuda", int(sys.argv[1]), 32)
     for name, constants, options in variants():
-        kernel = getattr(kernels, name)
+        kernel = getattr(fused_kernels, name, None) or getattr(start_kernels, name)
         types = dict(entry.split(":") for entry in TYPES[name].split())
         A = "fp16" if constants.get("HALF", True) else "fp32"
         names = kernel.arg_names

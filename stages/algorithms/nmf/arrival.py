@@ -11,16 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.algorithms.nmf.stack import numbered_blocks
-from stages.algorithms.rows import (
-    MatrixRows,
-    ResidentRows,
-    RowBlocks,
-    as_numpy,
-    is_sparse,
-    is_tensor,
-)
+from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse, is_tensor
 
 STAGING = 8  # threads that bring blocks into pinned memory
+SLICE = 2**22  # bytes that one of them copies at once
+AHEAD = 2  # blocks that are brought there while an earlier one is used
 IN_FLIGHT = 4  # blocks that are on their way to the device, or used there, at once
 
 
@@ -33,31 +28,40 @@ def staged_blocks(rows: RowBlocks, device: torch.device) -> Iterator[tuple[int, 
         for first, block in numbered_blocks(rows):
             yield first, _tensors(block)
         return
-    # blocks in memory wait for nothing but these copies; others are made one after the other
-    ahead = STAGING if isinstance(rows, MatrixRows | ResidentRows) else 2
-    waiting: deque[tuple[int, Future[list[Tensor]]]] = deque()
-    with ThreadPoolExecutor(ahead) as pool:
+    waiting: deque[tuple[int, list[Tensor], list[Future[None]]]] = deque()
+    with ThreadPoolExecutor(STAGING) as pool:
         for first, block in numbered_blocks(rows):
-            waiting.append((first, pool.submit(_pinned, block, device)))
+            waiting.append((first, *_staged(block, pool)))
             del block
-            if len(waiting) > ahead:
-                at, staged = waiting.popleft()
-                yield at, staged.result()
+            if len(waiting) > AHEAD:
+                yield _arrived(*waiting.popleft())
         while waiting:
-            at, staged = waiting.popleft()
-            yield at, staged.result()
+            yield _arrived(*waiting.popleft())
 
 
-def _pinned(block: Any, device: torch.device) -> list[Tensor]:
-    with torch.cuda.device(device):
-        return [one if one.is_cuda or one.is_pinned() else _copied(one) for one in _tensors(block)]
+def _staged(block: Any, pool: ThreadPoolExecutor) -> tuple[list[Tensor], list[Future[None]]]:
+    """Tensors in pinned memory, and the copies that fill them, shared out among threads."""
+    staged, copies = [], []
+    for tensor in _tensors(block):
+        if tensor.is_cuda or tensor.is_pinned():
+            staged.append(tensor)
+            continue
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        staged.append(pinned)
+        # numpy's copy is one thread's alone: torch would start one a core for each
+        to, source = pinned.view(-1).numpy(), tensor.view(-1).numpy()
+        step = max(1, SLICE // tensor.element_size())
+        for at in range(0, len(source), step):
+            copies.append(pool.submit(np.copyto, to[at : at + step], source[at : at + step]))
+    return staged, copies
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    """The same in pinned memory, copied by this thread alone: torch would start one a core."""
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    np.copyto(pinned.numpy(), tensor.numpy())
-    return pinned
+def _arrived(
+    first: int, staged: list[Tensor], copies: list[Future[None]]
+) -> tuple[int, list[Tensor]]:
+    for copy in copies:
+        copy.result()
+    return first, staged
 
 
 def _tensors(block: Any) -> list[Tensor]:

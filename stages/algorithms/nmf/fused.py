@@ -22,6 +22,8 @@ from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write
 from stages.algorithms.rows import RowBlocks
 
 PINNED = 2**28  # bytes of H that are worth the time it takes to pin them
+HANDED_OVER = 2**27  # bytes of a pass whose H is wanted block by block, at once
+START_BYTES = 2**29  # of the rows of a warm start
 START_COLUMNS = 8192  # of the warm start, at once
 
 
@@ -167,6 +169,8 @@ class FusedEngine(TorchEngine):
             found = Found(stack, H, write)
             for part in placed.parts():
                 cut = part.cut(work.piece_rows)
+                if write is not None:  # so that one chunk is handed over while the next is made
+                    work.limit = min(work.limit, HANDED_OVER)
                 for chunk in work.chunks(cut):
                     P = work.solved(part, cut, chunk)
                     if H is not None or write is not None:
@@ -184,7 +188,7 @@ class FusedEngine(TorchEngine):
             return None
         with self._on_the_device():
             placed = Placed(rows, self.device, looks_half(rows))
-            known = list(placed.load(free_bytes(self.device) // 2))
+            known = list(placed.load(START_BYTES))
             if len(known) != 1 or not placed.whole:  # more than the device keeps
                 return None
             ((part, facts),) = known

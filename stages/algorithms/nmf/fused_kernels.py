@@ -2,7 +2,7 @@
 
 A pass is five launches: `products` gives P = A W^T, `solve` turns P into H where it lies and adds
 up H^T H, `sums` gives H^T A, `add_pieces` adds what the pieces of rows gave to float64 totals.
-`factors`, `improve` and `factor_grams` do between two passes what `accelerated` does on a host.
+What lies between two passes of a warm start is in `start_kernels`.
 
 Rows are cut into pieces by their blocks alone and pieces are added in their order, so the sums have
 the same bits whether rows lie on the device or come through it, and however many go at once.
@@ -110,7 +110,7 @@ def _sweep(Q, X, G, inverse, k, K: tl.constexpr):
 
 
 @triton.jit
-def _least_squares(Q, X, G, inverse, k, most, tol, K: tl.constexpr):
+def least_squares(Q, X, G, inverse, k, most, tol, K: tl.constexpr):
     """Minimise ``tr(X G X^T) / 2 - tr(X Q^T)`` over X >= 0 by coordinate descent from X on.
 
     Ends after about `most` sweeps, or when no number moved by more than `tol` times the largest.
@@ -195,7 +195,7 @@ def solve(
         Q = tl.load(at, mask=inside, other=0.0)
         # from below fewer sweeps are needed
         X = tl.maximum(Q, 0.0) * (alone / 3)[None, :]
-        X = _least_squares(Q, X, G, inverse, k, most, tol, K)
+        X = least_squares(Q, X, G, inverse, k, most, tol, K)
         tl.store(at, X, mask=inside)
         if HALF:
             share = X / scale[None, :]
@@ -276,15 +276,20 @@ def add_pieces(
     last_group,
     first_piece,
     size,
+    FRESH: tl.constexpr,
     MOST: tl.constexpr,
     B: tl.constexpr,
 ):
     """Add the pieces' sums ``[pieces, size]`` to float64 `total` ``[size]``, group after group.
 
+    FRESH: `total` begins with nothing.
+
     The pieces of a group, at most MOST, are of one block: no order depends on what goes at once.
     """
     at = tl.program_id(0) * B + tl.arange(0, B)
-    total_of = tl.load(total + at, mask=at < size, other=0.0)
+    total_of = tl.zeros((B,), tl.float64)
+    if not FRESH:
+        total_of = tl.load(total + at, mask=at < size, other=0.0)
     for group in range(first_group, last_group):
         piece = tl.load(groups + group) - first_piece + tl.arange(0, MOST)
         stop = tl.load(groups + group + 1) - first_piece
@@ -295,143 +300,3 @@ def add_pieces(
         )
         total_of += tl.sum(some.to(tl.float64), axis=0)
     tl.store(total + at, total_of, mask=at < size)
-
-
-# -- between two passes of `accelerated` ---------------------------------------------------------
-#
-# All in float64. `grams` is as `solve` leaves it, added up: float64 [problems, K + 1, K].
-
-
-@triton.jit
-def factors(
-    HtA,
-    grams,
-    W,
-    out,
-    G,
-    inverse,
-    problems,
-    firsts,
-    sizes,
-    channels,
-    most,
-    tol,
-    K: tl.constexpr,
-    B: tl.constexpr,
-):
-    """W by coordinate descent from the last one on: `sweep_factors`, B channels a program.
-
-    `G` and `inverse` are room for H^T H as `_least_squares` wants it, one per program.
-    """
-    slot = tl.program_id(0)
-    problem = tl.load(problems + slot)
-    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
-    column = tl.arange(0, K)
-    whole = tl.load(grams + slot * (K + 1) * K + column[:, None] * K + column[None, :])
-    on_diagonal = column[:, None] == column[None, :]
-    diagonal = tl.sum(tl.where(on_diagonal, whole, 0.0), axis=1)
-    program = slot * tl.num_programs(1) + tl.program_id(1)
-    G += program * K * K
-    inverse += program * K
-    tl.store(G + column[:, None] * K + column[None, :], tl.where(on_diagonal, 0.0, -whole))
-    tl.store(
-        inverse + column, tl.where(diagonal > 0, 1.0 / tl.where(diagonal > 0, diagonal, 1.0), 0.0)
-    )
-    tl.debug_barrier()  # what is read below was written by other threads
-    c = tl.program_id(1) * B + tl.arange(0, B)
-    at = (first + column[None, :]) * channels + c[:, None]
-    inside = (c[:, None] < channels) & (column[None, :] < k)
-    Q = tl.load(HtA + at, mask=inside, other=0.0)
-    X = tl.load(W + at, mask=inside, other=0.0)
-    X = _least_squares(Q, X, G, inverse, k, most, tol, K)
-    tl.store(out + at, X, mask=inside)
-
-
-@triton.jit
-def improve(
-    W,
-    HtA,
-    grams,
-    at_W,
-    last_W,
-    hi,
-    lo,
-    losses,
-    shares,
-    settled,
-    problems,
-    firsts,
-    sizes,
-    norm,
-    channels,
-    enough,
-    HALF: tl.constexpr,
-    K: tl.constexpr,
-    C: tl.constexpr,
-):
-    """The loss of a new W, and the W of the next pass: beyond it by a share of the last step.
-
-    A problem a program. `settled` ones stay as they are.
-    """
-    slot = tl.program_id(0)
-    problem = tl.load(problems + slot)
-    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
-    grams += slot * (K + 1) * K
-    c = tl.arange(0, C)
-    cross = tl.load(norm) * 0
-    square = cross
-    for j in range(0, k):
-        row = (first + j) * channels + c
-        w = tl.load(W + row, mask=c < channels, other=0.0)
-        cross += tl.sum(w * tl.load(HtA + row, mask=c < channels, other=0.0))
-        for i in range(0, k):
-            other = tl.load(W + (first + i) * channels + c, mask=c < channels, other=0.0)
-            square += tl.load(grams + j * K + i) * tl.sum(w * other)
-    loss = tl.maximum(tl.load(norm) - 2 * cross + square, 0.0)
-    before, share = tl.load(losses + problem), tl.load(shares + problem)
-    running = tl.load(settled + problem) == 0
-    rose, first_turn = loss > before, before > 1e300
-    step = tl.where(rose | first_turn, 0.0, share)
-    for j in range(0, k):
-        row = (first + j) * channels + c
-        inside = (c < channels) & running
-        w = tl.load(W + row, mask=c < channels, other=0.0)
-        length = tl.sqrt(tl.sum(w * w))
-        unit = w / tl.where(length > 0, length, 1.0)
-        last = tl.load(last_W + row, mask=c < channels, other=0.0)
-        beyond = tl.maximum(unit + step * (unit - last), 0.0)
-        tl.store(last_W + row, unit, mask=inside)
-        tl.store(at_W + row, beyond, mask=inside)
-        if HALF:
-            high = beyond.to(tl.float16)
-            tl.store(hi + row, high, mask=inside)
-            tl.store(lo + row, (beyond - high.to(tl.float64)).to(tl.float16), mask=inside)
-        else:
-            tl.store(hi + row, beyond.to(tl.float32), mask=inside)
-    if running:
-        tl.store(losses + problem, loss)
-        tl.store(shares + problem, tl.where(rose, share / 2, tl.minimum(1.05 * share, 1.0)))
-        still = (loss <= before) & (before - loss <= enough * loss)
-        tl.store(settled + problem, tl.where(still, 1, 0))
-
-
-@triton.jit
-def factor_grams(
-    W, G, inverse, problems, firsts, sizes, channels, K: tl.constexpr, C: tl.constexpr
-):
-    """W W^T of each problem as `solve` wants it, a problem a program."""
-    slot = tl.program_id(0)
-    problem = tl.load(problems + slot)
-    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
-    c = tl.arange(0, C)
-    for j in range(0, k):
-        w = tl.load(W + (first + j) * channels + c, mask=c < channels, other=0.0)
-        for i in range(0, k):
-            other = tl.load(W + (first + i) * channels + c, mask=c < channels, other=0.0)
-            product = tl.sum(w * other)
-            tl.store(G + slot * K * K + j * K + i, tl.where(i == j, 0.0, -product).to(tl.float32))
-            if i == j:
-                safe = tl.where(product > 0, product, 1.0)
-                tl.store(
-                    inverse + slot * K + j, tl.where(product > 0, 1.0 / safe, 0.0).to(tl.float32)
-                )

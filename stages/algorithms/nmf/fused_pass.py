@@ -57,7 +57,7 @@ class Pass:
             ],
         )
         self.device = device
-        self._limit = MOST_SCRATCH
+        self.limit = MOST_SCRATCH
         self._scratch = torch.empty(0, device=device)
 
     def chunks(self, cut: Cut) -> "Iterator[Chunk]":
@@ -77,7 +77,7 @@ class Pass:
                 pieces = int(groups[last] - groups[group])
                 return rows * per_row + pieces * per_piece + rounding
 
-            while last < len(groups) - 1 and 4 * floats(last + 1) <= self._limit:
+            while last < len(groups) - 1 and 4 * floats(last + 1) <= self.limit:
                 last += 1
             if not self._make_room(floats(last)) and last > group + 1:
                 continue  # the limit is lower now
@@ -95,9 +95,9 @@ class Pass:
             self._scratch = torch.empty(floats, dtype=torch.float32, device=self.device)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            if self._limit <= LEAST_SCRATCH:
+            if self.limit <= LEAST_SCRATCH:
                 raise
-            self._limit //= 4
+            self.limit //= 4
             return False
         return True
 

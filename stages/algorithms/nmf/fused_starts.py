@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.algorithms.nmf import fused_kernels as kernels
 from stages.algorithms.nmf import launches
+from stages.algorithms.nmf import start_kernels as kernels
 from stages.algorithms.nmf.initial import FACTOR_SWEEPS, FIRST_SHARE, SETTLED, START_RULE
 from stages.algorithms.nmf.placed import Part
 from stages.algorithms.nmf.problems import Problems, SizeClass
-from stages.algorithms.nmf.stack import Matrix, unit_rows
+from stages.algorithms.nmf.stack import Matrix
 
 CHECKED = 8  # updates between two looks at whether all have settled
 CHANNELS = 64  # that a program solves
+TILE = 4096  # numbers of W that a program has in its registers
 
 
 class _ClassRoom(NamedTuple):
@@ -51,19 +52,18 @@ class FusedStarts:
         assert part.dense is not None
         self.A, self.norm, self.problems = part.dense, norm, problems
         half = self.A.dtype == torch.float16
-        few = problems.columns <= launches.FEW_STARTS
-        self.cut = part.cut(launches.START_ROWS if few else launches.LONG_START_ROWS)
+        self.cut = part.cut(launches.start_rows(problems.columns))
         pieces, groups = len(self.cut.pieces) - 1, len(self.cut.groups) - 1
         self.chunk = launches.Chunk((0, groups), (0, pieces), (0, part.rows))
         device, channels, columns = self.A.device, self.A.shape[1], problems.columns
-        self.C = 1 << (channels - 1).bit_length()
 
         def room(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=device)
 
         # unit rows: H is solved afresh, and its scale follows
-        W = np.concatenate([unit_rows(W) for W in starts])
-        self.at = torch.from_numpy(W).to(device)
+        W = torch.from_numpy(np.concatenate(starts)).to(device)
+        lengths = W.norm(dim=1, keepdim=True)
+        self.at = W / torch.where(lengths > 0, lengths, 1)
         self.last, self.W = self.at.clone(), room(columns, channels)
         self.hi = self.at.half() if half else self.at.float()
         self.lo = (self.at - self.hi.double()).half() if half else self.hi
@@ -97,6 +97,12 @@ class FusedStarts:
     @torch.inference_mode()
     def run(self, updates: int) -> list[tuple[float, Matrix]]:
         """Some updates, fewer when all have settled: loss and W ``[k, channels]`` of each start."""
+        for one, mine in zip(self.problems.classes, self.of_class, strict=True):
+            kernels.factor_grams[(len(one.problems),)](
+                self.at, mine.G, mine.inverse, one.there, self.problems.firsts,
+                self.problems.sizes, self.A.shape[1],
+                K=one.K, C=self._channels_of(one), num_warps=8,
+            )  # fmt: skip
         self._update()
         replay = self._recorded() if self.A.is_cuda and updates > 2 else self._update
         for turn in range(1, updates):
@@ -108,6 +114,11 @@ class FusedStarts:
             (float(loss), last[first : first + k])
             for loss, first, k in zip(losses, self.problems.starts, self.problems.ks, strict=True)
         ]
+
+    def _channels_of(self, one: SizeClass) -> int:
+        """Channels of a problem that a program has in its registers at once."""
+        most = max(16, TILE // one.K)
+        return min(most, 1 << (self.A.shape[1] - 1).bit_length())
 
     def _recorded(self) -> Any:
         """One update as a CUDA graph; nothing in it allocates."""
@@ -125,21 +136,15 @@ class FusedStarts:
         problems, channels = self.problems, self.A.shape[1]
         tables = problems.firsts, problems.sizes
         rooms = list(zip(problems.classes, self.of_class, strict=True))
-        for one, mine in rooms:
-            kernels.factor_grams[(len(one.problems),)](
-                self.at, mine.G, mine.inverse, one.there, *tables, channels, K=one.K, C=self.C
-            )
         launches.products(self.A, (self.hi, self.lo), self.found.H, 1.0)
         for one, mine in rooms:
             factors = mine.G, mine.inverse
             launches.solve(
                 self.found, problems, one, factors, mine.partials, self.cut, self.chunk, START_RULE
             )
-            mine.grams.zero_()
-            launches.add_up(mine.partials, mine.grams, self.cut, self.chunk)
+            launches.add_up(mine.partials, mine.grams, self.cut, self.chunk, fresh=True)
         launches.sums(self.A, self.found, self.partials, self.cut, self.chunk)
-        self.HtA.zero_()
-        launches.add_up(self.partials, self.HtA, self.cut, self.chunk)
+        launches.add_up(self.partials, self.HtA, self.cut, self.chunk, fresh=True)
         sweeps, tol = FACTOR_SWEEPS
         for one, mine in rooms:
             kernels.factors[(len(one.problems), -(-channels // CHANNELS))](
@@ -147,7 +152,8 @@ class FusedStarts:
                 one.there, *tables, channels, sweeps, tol, K=one.K, B=CHANNELS,
             )  # fmt: skip
             kernels.improve[(len(one.problems),)](
-                self.W, self.HtA, mine.grams, self.at, self.last, self.hi, self.lo,
-                self.losses, self.shares, self.settled, one.there, *tables, self.norm, channels,
-                SETTLED, HALF=self.found.half, K=one.K, C=self.C,
+                self.W, self.HtA, mine.grams, self.at, self.last, self.hi, self.lo, mine.G,
+                mine.inverse, self.losses, self.shares, self.settled, one.there, *tables,
+                self.norm, channels, SETTLED,
+                HALF=self.found.half, K=one.K, C=self._channels_of(one), num_warps=8,
             )  # fmt: skip

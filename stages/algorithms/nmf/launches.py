@@ -12,8 +12,6 @@ from stages.algorithms.nmf.stack import Rule
 
 PIECE_ROWS, LONG_PIECE_ROWS = 1024, 4096
 FEW_COLUMNS = 64  # up to here pieces are short, since there is little to keep for each
-# The few rows of a warm start in many pieces, so that every multiprocessor has some.
-START_ROWS, LONG_START_ROWS, FEW_STARTS = 128, 512, 256
 
 
 class Chunk(NamedTuple):
@@ -85,7 +83,7 @@ def sums(A: Tensor, found: Coefficients, partials: Tensor, cut: Cut, chunk: Chun
     """H^T A of every piece of a chunk."""
     pieces, columns, channels = partials.shape
     half, wide = found.half, blocks_of(columns)
-    width = min(256 if wide <= 32 else 128, 1 << (channels - 1).bit_length()) if half else 64
+    width = min(256, 1 << (channels - 1).bit_length()) if half else 64
     programs = pieces * -(-channels // width) * -(-columns // wide)
     kernels.sums[(programs,)](
         A, found.hi, found.lo, found.scales, partials, cut.pieces_there, chunk.pieces[0],
@@ -94,13 +92,18 @@ def sums(A: Tensor, found: Coefficients, partials: Tensor, cut: Cut, chunk: Chun
     )  # fmt: skip
 
 
-def add_up(partials: Tensor, total: Tensor, cut: Cut, chunk: Chunk) -> None:
-    """Add what the pieces of a chunk gave to the total."""
+def add_up(partials: Tensor, total: Tensor, cut: Cut, chunk: Chunk, *, fresh: bool = False) -> None:
+    """Add what the pieces of a chunk gave to the total, or make that the total."""
     size = total.numel()
     kernels.add_pieces[(-(-size // 32),)](
         partials, total, cut.groups_there, *chunk.groups, chunk.pieces[0], size,
-        MOST=GROUP, B=32, num_warps=4,
+        FRESH=fresh, MOST=GROUP, B=32, num_warps=4,
     )  # fmt: skip
+
+
+def start_rows(columns: int) -> int:
+    """Rows of a piece of a warm start: few, so that every multiprocessor has some pieces."""
+    return 128 if columns <= 1024 else 256
 
 
 def blocks_of(columns: int) -> int:

@@ -273,6 +273,8 @@ def looks_half(rows: RowBlocks) -> bool:
     """Whether values seem to be float16, by a few; the survey knows."""
     matrix: Any = getattr(rows, "matrix", None)
     if is_tensor(matrix):
+        if matrix.dtype == torch.float16:
+            return True
         some = matrix[:64].float()
         return bool((some.half().float() == some).all())
     if np.dtype(rows.dtype) == np.float16:
@@ -290,11 +292,12 @@ def free_bytes(device: torch.device) -> int:
         return int(psutil.virtual_memory().available)
     index = torch.cuda.current_device() if device.index is None else device.index
     free, total = torch.cuda.mem_get_info(index)
-    mine = torch.cuda.memory_reserved(index)
+    held = torch.cuda.memory_stats(index)
+    mine = held.get("reserved_bytes.all.current", 0)
     # what the allocator holds and nobody uses; and no more than this process is allowed
     share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(index)
-    allowed = int(total * share) - mine
-    return min(free, max(0, allowed)) + mine - torch.cuda.memory_allocated(index)
+    more = min(free, max(0, int(total * share) - mine))
+    return int(more + mine - held.get("allocated_bytes.all.current", 0))
 
 
 def _rows_of(parts: Sequence[Part]) -> int:
