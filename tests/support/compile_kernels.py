@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from stages.algorithms.nmf import fused_kernels, start_kernels
+from stages.algorithms.nmf import fused_kernels, solve_kernels, start_kernels
 
 TYPES = {
     "survey": "values:*fp32 facts:*fp64 count:i32",
@@ -22,6 +22,7 @@ TYPES = {
     "solve": "P:*fp32 G:*fp32 inverse:*fp32 hi:*fp16 lo:*fp16 scales:*fp32 problems:*i32 "
     "firsts:*i32 sizes:*i32 pieces:*i64 first_piece:i32 row0:i32 grams:*fp32 columns:i32 "
     "stride:i32 most:i32 tol:fp32",
+    "solve_few": "solve",
     "sums": "A:*A H:*A lo:*A scales:*fp32 partials:*fp32 pieces:*i64 first_piece:i32 "
     "row0:i32 columns:i32 stride:i32 channels:i32",
     "add_pieces": "partials:*fp32 total:*fp64 groups:*i64 first_group:i32 last_group:i32 "
@@ -52,8 +53,10 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
             eight = {**staged, "num_warps": 8 if half and wide == 64 else 4}
             found.append(("products", {**tile, "BM": 128, "BC": deep}, eight))
             found.append(("sums", {**tile, "BC": width, "BR": deep}, staged))
-    for K in (4, 16, 64):
-        found.append(("solve", {"HALF": True, "K": K, "BR": max(32, min(128, 1024 // K))}, {}))
+    for K, M in ((4, 1), (8, 5), (16, 16)):
+        found.append(("solve_few", {"HALF": True, "K": K, "M": M, "BR": 32}, {"num_warps": 1}))
+    for K in (32, 64):
+        found.append(("solve", {"HALF": True, "K": K, "BR": 32}, {}))
     found.append(("factors", {"K": 8, "B": 64}, {}))
     found.append(("improve", {"HALF": True, "K": 8, "C": 512}, {"num_warps": 8}))
     found.append(("factor_grams", {"K": 8, "C": 512}, {"num_warps": 8}))
@@ -63,8 +66,9 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
 def main() -> None:
     target = GPUTarget("cuda", int(sys.argv[1]), 32)
     for name, constants, options in variants():
-        kernel = getattr(fused_kernels, name, None) or getattr(start_kernels, name)
-        types = dict(entry.split(":") for entry in TYPES[name].split())
+        modules = (fused_kernels, solve_kernels, start_kernels)
+        kernel = next(getattr(one, name) for one in modules if hasattr(one, name))
+        types = dict(entry.split(":") for entry in TYPES.get(TYPES[name], TYPES[name]).split())
         A = "fp16" if constants.get("HALF", True) else "fp32"
         names = kernel.arg_names
         signature = {

@@ -2,7 +2,7 @@
 
 A pass is five launches: `products` gives P = A W^T, `solve` turns P into H where it lies and adds
 up H^T H, `sums` gives H^T A, `add_pieces` adds what the pieces of rows gave to float64 totals.
-What lies between two passes of a warm start is in `start_kernels`.
+`solve` is in `solve_kernels`; what lies between two passes of a warm start in `start_kernels`.
 
 Rows are cut into pieces by their blocks alone and pieces are added in their order, so the sums have
 the same bits whether rows lie on the device or come through it, and however many go at once.
@@ -95,122 +95,6 @@ def products(
             acc = tl.dot(a, w, acc, input_precision="tf32x3")
     inside = (r[:, None] < rows) & (n[None, :] < columns)
     tl.store(P + r[:, None] * columns + n[None, :], acc * scale, mask=inside)
-
-
-@triton.jit
-def _sweep(Q, X, G, inverse, k, K: tl.constexpr):
-    """One round over the coordinates of X ``[n, K]``: each takes the value that is best for it."""
-    column = tl.arange(0, K)
-    for j in range(0, k):
-        others = tl.load(G + j * K + column)  # -G[j], 0 on the diagonal
-        terms = tl.where(column[None, :] == j, Q, X * others[None, :])
-        new = tl.maximum(tl.sum(terms, axis=1) * tl.load(inverse + j), 0.0)
-        X = tl.where(column[None, :] == j, new[:, None], X)
-    return X
-
-
-@triton.jit
-def least_squares(Q, X, G, inverse, k, most, tol, K: tl.constexpr):
-    """Minimise ``tr(X G X^T) / 2 - tr(X Q^T)`` over X >= 0 by coordinate descent from X on.
-
-    Ends after about `most` sweeps, or when no number moved by more than `tol` times the largest.
-    """
-    done = 0
-    top = tl.max(X) * 0
-    moved = top + 1
-    while (done < most) & (moved > tol * top):
-        for _ in range(0, 3):
-            X = _sweep(Q, X, G, inverse, k, K)
-        before = X
-        X = _sweep(Q, X, G, inverse, k, K)
-        moved = tl.max(tl.abs(X - before))
-        top = tl.max(X)
-        done += 4
-    return X
-
-
-@triton.jit(do_not_specialize=["columns", "first_piece", "row0", "most"])
-def solve(
-    P,
-    G,
-    inverse,
-    hi,
-    lo,
-    scales,
-    problems,
-    firsts,
-    sizes,
-    pieces,
-    first_piece,
-    row0,
-    grams,
-    columns,
-    stride,
-    most,
-    tol,
-    HALF: tl.constexpr,
-    K: tl.constexpr,
-    BR: tl.constexpr,
-):
-    """P of a piece's rows becomes H where it lies; a piece and a problem a program.
-
-    Parameters
-    ----------
-    P : [rows, columns] from row `row0` on
-    G, inverse : [problems, K, K], [problems, K]
-        -W W^T with 0 on the diagonal, and 1 / the diagonal (0 where that is 0).
-    hi, lo, scales : float16 [rows, stride] twice, float32 [pieces, columns]
-        Room for ``H = scale (hi + lo)``, as `sums` multiplies with it; HALF only.
-    problems, firsts, sizes
-        Which problems these are; first column and k of every problem.
-    grams : float32 [pieces, problems, K + 1, K]
-        H^T H; in the last row the sums of H * P.
-    """
-    slot = tl.program_id(1)
-    problem = tl.load(problems + slot)
-    first, k = tl.load(firsts + problem), tl.load(sizes + problem)
-    start = tl.load(pieces + first_piece + tl.program_id(0)) - row0
-    stop = tl.load(pieces + first_piece + tl.program_id(0) + 1) - row0
-    G += slot * K * K
-    inverse += slot * K
-    column = tl.arange(0, K)
-    alone = tl.load(inverse + column)
-    gram = tl.zeros((K, K), tl.float32)
-    cross = tl.zeros((K,), tl.float32)
-    scale = tl.zeros((K,), tl.float32)
-    if HALF:
-        # no coefficient is larger than it would be alone
-        for row in range(start, stop, BR):
-            r = row + tl.arange(0, BR)
-            at = P + r[:, None] * columns + first + column[None, :]
-            inside = (r[:, None] < stop) & (column[None, :] < k)
-            scale = tl.maximum(scale, tl.max(tl.load(at, mask=inside, other=0.0), axis=0) * alone)
-        scale = tl.where(scale > 0.0, scale, 1.0)
-        of_piece = scales + tl.program_id(0).to(tl.int64) * columns + first + column
-        tl.store(of_piece, scale, mask=column < k)
-    for row in range(start, stop, BR):
-        r = row + tl.arange(0, BR)
-        at = P + r[:, None] * columns + first + column[None, :]
-        inside = (r[:, None] < stop) & (column[None, :] < k)
-        Q = tl.load(at, mask=inside, other=0.0)
-        # from below fewer sweeps are needed
-        X = tl.maximum(Q, 0.0) * (alone / 3)[None, :]
-        X = least_squares(Q, X, G, inverse, k, most, tol, K)
-        tl.store(at, X, mask=inside)
-        if HALF:
-            share = X / scale[None, :]
-            high = share.to(tl.float16)
-            to = r[:, None] * stride + first + column[None, :]
-            tl.store(hi + to, high, mask=inside)
-            tl.store(lo + to, (share - high.to(tl.float32)).to(tl.float16), mask=inside)
-        cross += tl.sum(Q * X, axis=0)
-        for j in range(0, k):
-            x = tl.sum(tl.where(column[None, :] == j, X, 0.0), axis=1)
-            of_j = tl.sum(X * x[:, None], axis=0)
-            gram += tl.where(column[:, None] == j, of_j[None, :], 0.0)
-    out = grams + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + slot) * (K + 1) * K
-    tl.store(out + column[:, None] * K + column[None, :], gram)
-    tl.store(out + K * K + column, cross)
 
 
 @triton.jit(do_not_specialize=["columns", "first_piece", "row0"])

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from stages.algorithms.nmf import fused_kernels as kernels
+from stages.algorithms.nmf import solve_kernels
 from stages.algorithms.nmf.placed import GROUP, Cut
 from stages.algorithms.nmf.problems import Problems, SizeClass
 from stages.algorithms.nmf.stack import Rule
 
 PIECE_ROWS, LONG_PIECE_ROWS = 1024, 4096
+FEW = 16  # coordinates that are solved in a thread's registers
 FEW_COLUMNS = 64  # up to here pieces are short, since there is little to keep for each
 
 
@@ -72,11 +74,18 @@ def solve(
 ) -> None:
     """P, which `found.H` holds, becomes H; `factors` are G and 1 / its diagonal."""
     pieces, columns = chunk.pieces[1] - chunk.pieces[0], found.H.shape[1]
-    kernels.solve[(pieces, len(one.problems))](
+    arguments = (
         found.H, *factors, found.hi, found.lo, found.scales, one.there, problems.firsts,
         problems.sizes, cut.pieces_there, chunk.pieces[0], chunk.rows[0], grams, columns,
-        found.hi.shape[1], rule.sweeps, rule.tol, HALF=found.half, K=one.K, BR=one.rows,
+        found.hi.shape[1], rule.sweeps, rule.tol,
     )  # fmt: skip
+    grid = (pieces, len(one.problems))
+    if one.most <= FEW:
+        solve_kernels.solve_few[grid](
+            *arguments, HALF=found.half, K=one.K, M=one.most, BR=32, num_warps=1
+        )
+        return
+    solve_kernels.solve[grid](*arguments, HALF=found.half, K=one.K, BR=max(32, 1024 // one.K))
 
 
 def sums(A: Tensor, found: Coefficients, partials: Tensor, cut: Cut, chunk: Chunk) -> None:

@@ -143,7 +143,7 @@ class Placed:
         whole = self._room_for_all(room)
         self.whole = whole is not None
         matrix: Any = getattr(self.rows, "matrix", None)
-        if whole is not None and is_tensor(matrix):
+        if whole is not None and is_tensor(matrix) and matrix.device == self.device:
             if whole.data_ptr() != matrix.data_ptr():
                 whole.copy_(matrix)
             step = getattr(self.rows, "block_rows", len(whole))

@@ -19,7 +19,7 @@ class SizeClass(NamedTuple):
     K: int
     problems: list[int]
     there: Tensor  # the same on the device, int32
-    rows: int  # that are solved side by side
+    most: int  # the largest of their k
 
 
 class Problems:
@@ -50,7 +50,7 @@ class Problems:
         for K in sorted(set(rounded)):
             mine = [i for i, size in enumerate(rounded) if size == K]
             there = torch.tensor(mine, dtype=torch.int32, device=device)
-            self.classes.append(SizeClass(K, mine, there, max(32, min(128, 1024 // K))))
+            self.classes.append(SizeClass(K, mine, there, max(ks[i] for i in mine)))
 
     @property
     def columns(self) -> int:
@@ -58,7 +58,7 @@ class Problems:
         return sum(self.ks)
 
     def grams(self, factors: Sequence[Matrix]) -> tuple[list[Tensor], list[Tensor]]:
-        """W W^T as `fused_kernels.solve` wants it, per size class ``[problems, K, K]``, and
+        """W W^T as `solve_kernels.solve` wants it, per size class ``[problems, K, K]``, and
         1 / its diagonal ``[problems, K]``."""
         grams, inverses = [], []
         for one in self.classes:

@@ -1,13 +1,13 @@
 """What lies between two passes of a warm start, on a GPU in Triton: `initial.accelerated`.
 
-All in float64. `grams` is as `fused_kernels.solve` leaves it, added up: float64
+All in float64. `grams` is as `solve_kernels.solve` leaves it, added up: float64
 ``[problems, K + 1, K]``; `G` and `inverse` are as that kernel wants them.
 """
 
 import triton
 import triton.language as tl
 
-from stages.algorithms.nmf.fused_kernels import least_squares
+from stages.algorithms.nmf.solve_kernels import least_squares
 
 
 @triton.jit
