@@ -5,7 +5,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ def read_params(project: Path) -> dict[str, Any]:
     """
     path = project / PARAMS
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoKeyTwice)
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: not there; `dff init` writes one") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -46,6 +46,22 @@ def read_params(project: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: must have the sections {', '.join(s.name for s in STAGES)}")
     _known(content, [stage.name for stage in STAGES], path.name, "section")
     return {stage.name: build(stage, content.get(stage.name), path.name) for stage in STAGES}
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML whose mappings have each key once: of two values one would be ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping as a dict, or the key that stands in it twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key!r} stands there twice", problem_mark=key_node.start_mark
+                )
+            seen |= {key} if isinstance(key, Hashable) else set()
+        return super().construct_mapping(node, deep)
 
 
 def check_root(project: Path, root: str) -> None:

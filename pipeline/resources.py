@@ -1,10 +1,10 @@
 """What a run may use, from flags or environment."""
 
-import os
 import re
 
 import psutil
 
+from stages.algorithms.cores import cores
 from stages.stage import Resources
 from store import Location
 
@@ -34,7 +34,7 @@ def make_resources(
         raise ResourceError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
     return Resources(
         device=device,
-        workers=workers or len(os.sched_getaffinity(0)),
+        workers=workers or cores(),
         memory=_memory(memory),
         cluster=cluster or None,
         # DVC runs stages in the project's folder: a relative one is relative to where we are now

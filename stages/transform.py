@@ -107,9 +107,10 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         def compute(entries: Sequence[int]) -> Iterator[Rows]:
             # The same batches after an interruption: least squares stops group by group of rows,
             # so other groups would give other last digits.
+            asked = set(entries)
             for start in range(0, len(sizes), IMAGES_AT_ONCE):
                 some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
-                wanted = [entry for entry in some if entry in entries]
+                wanted = [entry for entry in some if entry in asked]
                 if wanted:
                     grids = _coefficients(activations, params.layer, some, W, resources)
                     one = partial(_heat_map, grids, sizes, scale)

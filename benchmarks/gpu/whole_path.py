@@ -26,6 +26,7 @@ from benchmarks.gpu.common import DEVICE, PHOTOGRAPHS, report, size, synchronize
 from pipeline.init import write_params
 from pipeline.params import read_params
 from pipeline.registry import STAGES
+from stages.algorithms.cores import cores
 from stages.stage import Resources, execute
 
 IMAGES, FIRST = size(2000, 4), size(16, 0)
@@ -112,9 +113,9 @@ def rates(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     start = time.perf_counter()
-    cores = len(os.sched_getaffinity(0))
+    workers = cores()
     memory = int(psutil.virtual_memory().available) // 2
-    resources = Resources(device=DEVICE, workers=cores, memory=memory)
+    resources = Resources(device=DEVICE, workers=workers, memory=memory)
     folder = Path(tempfile.mkdtemp())
     try:
         photographs = many_photographs(folder, "photographs", IMAGES)
@@ -130,7 +131,7 @@ def main() -> None:
             rows = run_stages(folder / network, photographs, network, resources)
             report(
                 "whole_path",
-                f"{IMAGES} photographs to report, {network}, k = 1 to 4, {cores} cores, {DEVICE}",
+                f"{IMAGES} photographs to report, {network}, k = 1 to 4, {workers} cores, {DEVICE}",
                 rates(rows, IMAGES),
                 images=IMAGES,
                 network=network,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 BLOCK_ROWS = 65536
+BLOCK_BYTES = 32 * 2**20  # of arrays that are read by slices
 
 
 @runtime_checkable
@@ -101,6 +102,45 @@ class ResidentRows:
         return iter(self.kept)
 
 
+@dataclass(frozen=True)
+class SlicedRows:
+    """Row blocks of an array that is read by slices of rows: of Zarr, dask, HDF5 or xarray.
+
+    Parameters
+    ----------
+    array : array-like [rows, channels]
+    block_rows : int
+        Whole chunks of the array, where it has chunks: each is read once in a pass.
+    """
+
+    array: Any
+    block_rows: int
+
+    @classmethod
+    def of(cls, array: Any, block_rows: int | None = None) -> "SlicedRows":
+        """Blocks of about 32 MiB."""
+        channels, size = int(array.shape[1]), np.dtype(array.dtype).itemsize
+        wanted = block_rows or max(1, BLOCK_BYTES // max(1, channels * size))
+        chunk = (getattr(array, "chunks", None) or (1,))[0]
+        chunk = int(chunk[0] if isinstance(chunk, tuple) else chunk) or 1
+        return cls(array, max(1, wanted // chunk) * chunk)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, channels)."""
+        return int(self.array.shape[0]), int(self.array.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return np.dtype(self.array.dtype)
+
+    def blocks(self) -> Iterator[Any]:
+        """Read ``block_rows`` rows at a time."""
+        for start in range(0, self.shape[0], self.block_rows):
+            yield np.asarray(self.array[start : start + self.block_rows])
+
+
 def as_row_blocks(A: Any, block_rows: int | None = None) -> RowBlocks:
     """Wrap whatever the user has as row blocks, by default 65 536 rows each, sparse ones four times
     as many.
@@ -110,9 +150,14 @@ def as_row_blocks(A: Any, block_rows: int | None = None) -> RowBlocks:
     ValueError
         When A is not a matrix.
     """
-    if isinstance(A, RowBlocks):
+    # arrays of Zarr and dask have `blocks`, too: something that is indexed
+    if isinstance(A, RowBlocks) and callable(A.blocks):
         return A
-    matrix: Any = A if is_tensor(A) or is_sparse(A) else np.asarray(A)
+    in_memory = is_tensor(A) or is_sparse(A) or isinstance(A, np.ndarray)
+    by_slices = all(hasattr(A, name) for name in ("shape", "dtype", "__getitem__"))
+    if not in_memory and by_slices and len(A.shape) == 2:
+        return SlicedRows.of(A, block_rows)
+    matrix: Any = A if in_memory else np.asarray(A)
     if matrix.ndim != 2:
         raise ValueError(f"A must be rows x channels, got shape {tuple(matrix.shape)}")
     if is_sparse(matrix):

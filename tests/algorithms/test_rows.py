@@ -1,12 +1,15 @@
 """Row blocks: the same matrix whatever it comes as."""
 
+import dask.array
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.algorithms.nmf import factorize
 from stages.algorithms.nmf.initial import Sample, pick
 from stages.algorithms.rows import (
     MatrixRows,
@@ -152,3 +155,25 @@ def test_resident_rows_read_once_and_keep_the_type_and_the_owners():
     assert rows.dtype == np.float16 and rows.shape == (23, 4)
     assert rows.locate is not None and rows.locate(7) == "image 1007"
     assert ResidentRows.of(MatrixRows(matrix())).locate is None
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8])
+def test_arrays_that_are_read_by_slices(tmp_path, dtype):
+    """Of Zarr and dask, whose `blocks` is something else; whole chunks at a time."""
+    A = matrix(100, 6, dtype)
+    stored = zarr.create_array(tmp_path / "a.zarr", shape=A.shape, chunks=(7, 6), dtype=A.dtype)
+    stored[:] = A
+    for array in (stored, dask.array.from_zarr(stored)):
+        rows = as_row_blocks(array, 20)
+        assert [len(block) for block in rows.blocks()] == [14] * 7 + [2]
+        assert rows.shape == A.shape and rows.dtype == A.dtype
+        np.testing.assert_array_equal(np.concatenate(list(rows.blocks())), A)
+        f, g = factorize(array, 2), factorize(A, 2)
+        np.testing.assert_allclose(f.factors, g.factors, atol=1e-4)
+
+
+def test_a_zarr_array_is_never_whole_in_memory(tmp_path):
+    stored = zarr.create_array(tmp_path / "a.zarr", shape=(1000, 3), chunks=(10, 3), dtype="f4")
+    stored[:] = 1
+    assert as_row_blocks(stored).block_rows % 10 == 0
+    assert max(len(block) for block in as_row_blocks(stored, 25).blocks()) == 20

@@ -146,3 +146,16 @@ def test_init_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="unknown preset"):
         write_params(tmp_path, "coco", tmp_path)
     assert not (tmp_path / PARAMS).exists()
+
+
+@pytest.mark.parametrize("twice", ["  seeds: [1]\n", "  {seeds: 1, seeds: 2}\n"])
+def test_a_key_that_stands_there_twice_is_refused(project: Path, twice: str) -> None:
+    path = project / PARAMS
+    text = path.read_text(encoding="utf-8")
+    if twice.startswith("  {"):
+        text += "more:\n" + twice
+    else:
+        text = text.replace("  seeds:", twice + "  seeds:")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"in line \d+: 'seeds' stands there twice"):
+        read_params(project)

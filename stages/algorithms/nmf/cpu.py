@@ -1,6 +1,5 @@
 """Passes on a CPU: pieces of blocks in threads, summed up in their order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.cores import cores
 from stages.algorithms.nmf.kernels import (
     GROUP,
     LANES,
@@ -49,7 +49,7 @@ class CpuEngine:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or cores()
 
     def survey(self, block: Any) -> tuple[float, bool]:
         """See `Engine.survey`."""

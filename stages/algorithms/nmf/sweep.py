@@ -1,6 +1,5 @@
 """Block-streaming NMF: every k and seed in the same passes over the rows."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.cores import cores
 from stages.algorithms.nmf.checks import check_range, check_request, sound_squares
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
@@ -344,7 +344,7 @@ def _factors(problems: Sequence[Problem], all_sums: Sequence[Sums]) -> list[Matr
 
     if len(problems) < MANY:
         return [one(*pair) for pair in zip(problems, all_sums, strict=True)]
-    with ThreadPoolExecutor(min(MANY, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(MANY, cores())) as pool:
         return list(pool.map(one, problems, all_sums))
 
 
