@@ -97,7 +97,8 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
         work.path,
         stage="evaluate",
         fingerprint=work.fingerprint,
-        damaged_annotations=damaged,
+        # threads find them in any order, and the artifact is the same in every run
+        damaged_annotations=dict(sorted(damaged.items())),
         exclude="" if options.get("together") else options.get("exclude", ""),
     )
 

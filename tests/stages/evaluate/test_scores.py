@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from drawn import HEAD, WHOLE, Drawn, mask, photograph
+from stages.datasets import GroundTruth
+from stages.datasets.folder import FolderDataset
 from stages.evaluate import EVALUATE, EvaluateParams
 from stages.index import INDEX, IndexParams
 from stages.stage import Resources, execute
@@ -119,6 +122,32 @@ def test_a_damaged_annotation_is_reported_and_does_not_count(drawn: Drawn, tmp_p
     assert "masks/a.png" in record["damaged_annotations"]["images/a.png"]
     # image b alone: 2 of 4 pixels
     assert drawn.table("scores.parquet", k=1)["object_iou"].tolist() == [50]
+
+
+def test_whichever_thread_is_first_the_record_is_the_same(
+    drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        path = tmp_path / f"cows/masks/{name}.png"
+        path.write_bytes(path.read_bytes()[:40])
+    params = IndexParams(dataset="folder", root=str(tmp_path / "cows"), max_failed=1.0)
+    execute(INDEX, params, drawn.project, Resources())
+    drawn.publish()
+    read, b_was_read = FolderDataset.ground_truth, threading.Event()
+
+    def b_first(self: FolderDataset, name: str, image_set: str) -> GroundTruth:
+        try:
+            if name.endswith("a.png"):
+                assert b_was_read.wait(10)
+            return read(self, name, image_set)
+        finally:
+            if name.endswith("b.png"):
+                b_was_read.set()
+
+    monkeypatch.setattr(FolderDataset, "ground_truth", b_first)
+    drawn.evaluate()
+    record = json.loads((drawn.project / EVALUATE.writes / "artifact.json").read_text())
+    assert list(record["damaged_annotations"]) == ["images/a.png", "images/b.png"]
 
 
 def test_an_image_without_parts_says_nothing_of_parts(drawn: Drawn, tmp_path: Path) -> None:
