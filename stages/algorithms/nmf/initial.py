@@ -99,7 +99,7 @@ def _dtype(block: Any) -> np.dtype[Any]:
 
 
 def random_start(
-    shape: tuple[int, int], k: int, mean: float, generator: np.random.Generator
+    shape: tuple[int, ...], k: int, mean: float, generator: np.random.Generator
 ) -> Matrix:
     """The paper's start for W or H, ``|N(0, 1)| * sqrt(mean(A) / k)``, of `shape`."""
     scale = np.sqrt(mean / k) if mean > 0 else 1.0
@@ -136,8 +136,8 @@ def warm_factors(
     running: list[tuple[int, Matrix]] = []
     for number, (k, generator) in enumerate(problems):
         # the leading factor alone has no local optima
-        for _ in range(starts if k > 1 else 1):
-            running.append((number, random_start((k, channels), k, sample.mean, generator)))
+        drawn = (starts if k > 1 else 1, k, channels)
+        running += [(number, W) for W in random_start(drawn, k, sample.mean, generator)]
     for size, updates, kept in rounds:
         subset = sample.first(size) if size < rows else sample.rows
         found: list[tuple[int, float, Matrix]] = []
