@@ -1,6 +1,8 @@
 """Artifacts: made whole, opened by name, refused with one line when they cannot be read."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from store import (
     open_artifact,
     write_array,
 )
-from store.artifact import layer_key, read_attrs, write_record
+from store.artifact import Ragged, layer_key, read_attrs, write_record
 
 GRIDS = np.array([[2, 3], [4, 1], [3, 3]])
 HOSTILE = [
@@ -172,6 +174,29 @@ def test_damaged_metadata_of_the_artifact_itself(tmp_path):
     for read in (open_artifact, read_attrs):
         with pytest.raises(ArtifactDamaged, match="unreadable"):
             read(tmp_path / "a.zarr")
+
+
+def test_metadata_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    make(tmp_path / "a.zarr")
+
+    def refused(*args, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "zarr.json")
+
+    monkeypatch.setattr("store.artifact.zarr.open_group", refused)
+    with pytest.raises(StoreError, match="Permission denied") as error:
+        open_artifact(tmp_path / "a.zarr")
+    assert "\n" not in str(error.value) and "a.zarr" in str(error.value)
+
+
+def test_an_array_is_opened_once(tmp_path, monkeypatch):
+    make(tmp_path / "a.zarr")
+    artifact, opened = open_artifact(tmp_path / "a.zarr"), []
+    read = Ragged.open
+    monkeypatch.setattr(
+        "store.artifact.Ragged.open", lambda *args: opened.append(args) or read(*args)
+    )
+    layer = artifact.layers[0]
+    assert artifact.ragged(layer) is artifact.ragged(layer) and len(opened) == 1
 
 
 def test_damaged_sets_are_one_line(tmp_path):
