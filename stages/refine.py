@@ -354,6 +354,7 @@ REFINE: Stage[RefineParams] = Stage(
         "stages/refine.py",
         "stages/refine_batches.py",
         "stages/refine_reading.py",
+        "stages/reading.py",
         "stages/cuda_lanes.py",
         "stages/concept_maps.py",
         "stages/write_maps.py",

@@ -7,10 +7,10 @@ What comes back is one byte a value and the packed masks.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from torch import Tensor
 from stages.algorithms.mean_field import unary
 from stages.algorithms.whole_maps import packed, quantised, rows_of, shares_of_levels
 from stages.cuda_lanes import Lane, Step
-from stages.refine_reading import GROUP, PROCESS_BYTES, PROCESSES_FROM, Readers, Slab, slab_bytes
+from stages.reading import GROUP, PROCESS_BYTES, Readers, Slab, all_read, slab_bytes
+from stages.refine_reading import read_into
 from stages.stage import Resources, StageError
 from stages.write_maps import Rows, Whole
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 
+# Fewer images are read before processes have started.
+PROCESSES_FROM = 2000
 # Images of a batch: more would not make a GPU faster.
 BATCH = 32
 LANES = 2
@@ -181,7 +184,9 @@ class DeviceRefiner:
 
     def _make_readers(self, images: int) -> Readers:
         enough = images >= PROCESSES_FROM and self.memory // 4 >= self.workers * PROCESS_BYTES
-        return Readers(self.refiner, self.workers, self.pinned, enough and self.workers > 1)
+        processes = self.workers if enough and self.workers > 1 else 0
+        read = partial(read_into, self.refiner)
+        return Readers(read, ThreadPoolExecutor(self.workers), processes, self.pinned)
 
     def _may_begin(self, batch: _Batch, in_work: int) -> bool:
         """Whether a lane is free, and the batch is read or there is nothing else to wait for."""
@@ -224,7 +229,8 @@ class DeviceRefiner:
         images, levels, thresholds = slab.parts(*shapes)
         ranks = [refiner.set_of[entry] for entry in some]
         thresholds.numpy()[:] = refiner.maps.thresholds[ranks][:, self.columns]
-        tasks = readers.read(slab, some, images, levels)
+        stored = levels.numpy().view(refiner.maps.maps.dtype)
+        tasks = readers.read(slab, some, images.numpy(), stored)
         return _Batch(places, some, size, slab, images, levels, thresholds, tasks)
 
     def _host(self, like: Tensor) -> Tensor:
@@ -262,14 +268,7 @@ class DeviceRefiner:
 
     def _begin(self, batch: _Batch, step: Step) -> list[_Fetched]:
         """Start computing a batch once it has been read."""
-        try:
-            for future in batch.reading:
-                future.result()
-        except BrokenProcessPool as error:
-            raise StageError(
-                "a worker process was killed, as happens when memory runs out: lower --workers; "
-                "the work so far is kept"
-            ) from error
+        all_read(batch.reading)
         return self._begin_some(batch, step, 0, len(batch.places))
 
     def _begin_some(self, batch: _Batch, step: Step, first: int, stop: int) -> list[_Fetched]:

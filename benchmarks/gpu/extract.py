@@ -2,17 +2,19 @@
 
 `forward` is the pruned network alone, its input on the device already, with no check and no copy:
 per precision, in batches of 128 and 256, as it is, with cuDNN trying its algorithms, and recorded
-as a CUDA graph. `stage` is `dff extract` in this process on as many threads as there are cores:
-all of it, and the rate without what does not grow with the number of images (loading, recording,
-publishing), from a run over few and one over many. Its main thread says what it waited for. Alone,
-on all cores: decoding (with reading, hashing and resizing), and encoding and writing of rows of the
-same network. Both share the cores, so `bound` is the lesser of the forward pass and of what the
-cores can decode and encode. `GPU JPEG` is torchvision's decoder on the device, without resizing.
+as a CUDA graph. `stage` is `dff extract` in this process on as many threads as there are cores, and
+as many processes that decode; for the first network once more with threads alone. `all` is all of
+it; the rate is that of the second half of the images, which processes decode, until the last one is
+written. Its main thread says what it waited for. Alone, on all cores: decoding (with reading,
+hashing and resizing), and encoding and writing of rows of the same network. Both share the cores,
+so `bound` is the lesser of the forward pass and of what the cores can decode and encode. `GPU JPEG`
+is torchvision's decoder on the device, without resizing.
 
 Weights are random, the last bias shifted so that a quarter of the activations are not zero.
 """
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ import numpy as np
 import torch
 
 import stages.extract.stage
+import stages.extract.stream
 from benchmarks.common import draw_photographs
 from benchmarks.gpu.common import (
     DEVICE,
@@ -48,16 +51,20 @@ from benchmarks.gpu.extract_parts import (
 )
 from stages.extract import EXTRACT, ExtractParams
 from stages.extract.device import DeviceLane
+from stages.extract.plan import Job
 from stages.extract.slots import Slot, Streams
 from stages.extract.stream import Stream
 from stages.index import INDEX, IndexParams
+from stages.reading import Readers
 from stages.stage import Resources, execute
 from store import RaggedWriter, open_artifact
 
 NETWORKS = (
     {"squeezenet1_1": "features.12"} if REHEARSAL else {"vgg19": "conv5_4", "resnet101": "layer4"}
 )
-IMAGES, FEW = size(6144, 24), size(512, 8)
+IMAGES, FEW = size(8192, 24), size(512, 8)
+DECODED = {"processes": "in processes/s", "threads": "in threads/s"}
+READERS = {"processes": 0, "threads": 10**9}  # from so many images on processes decode
 
 
 # -- photographs ---------------------------------------------------------------------------------
@@ -123,30 +130,75 @@ def stopwatch(spent: dict[str, float]) -> Iterator[None]:
             spent["launches"] -= spent.get("waits for pixels", 0.0)
 
 
-def run_stage(project: Path, params: ExtractParams) -> tuple[float, dict[str, float]]:
-    """Seconds of one extraction from nothing, and of what its main thread did."""
+class Reached:
+    """When how many images were written, and when processes had started."""
+
+    def __init__(self) -> None:
+        self.images = [0]
+        self.at = [time.perf_counter()]
+        self.end = self.by_processes = float("nan")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look on at one extraction."""
+        write, run, started = Stream._write, Stream.run, Readers._started
+
+        def wrote(stream: Stream, job: Job, computed: Any) -> None:
+            write(stream, job, computed)
+            self.images.append(job.stop)
+            self.at.append(time.perf_counter())
+
+        def ran(stream: Stream, *arguments: Any) -> None:
+            run(stream, *arguments)
+            self.end = time.perf_counter()
+
+        def ready(readers: Readers) -> Any:
+            found = started(readers)
+            if found and not self.by_processes > 0:
+                self.by_processes = time.perf_counter() - self.at[0]
+            return found
+
+        watched = [(Stream, "_write", wrote), (Stream, "run", ran), (Readers, "_started", ready)]
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
+        for owner, name, work in watched:
+            setattr(owner, name, work)
+        try:
+            yield
+        finally:
+            for owner, name, work in before:
+                setattr(owner, name, work)
+
+    def rate(self) -> float:
+        """Images per second of the second half."""
+        half = max(i for i, images in enumerate(self.images) if images <= self.images[-1] / 2)
+        return (self.images[-1] - self.images[half]) / (self.end - self.at[half])
+
+
+def run_stage(project: Path, params: ExtractParams) -> tuple[float, Reached, dict[str, float]]:
+    """Seconds of one extraction from nothing, what was done when, and what its main thread did."""
     shutil.rmtree(project / "artifacts/activations.zarr", ignore_errors=True)
     resources = Resources(device=DEVICE, workers=WORKERS, memory=32 * 2**30)
     spent: dict[str, float] = {}
     synchronize()
-    start = time.perf_counter()
-    with stopwatch(spent):
+    reached = Reached()
+    with stopwatch(spent), reached.watched():
         execute(EXTRACT, params, project, resources)
-    return time.perf_counter() - start, spent
+    return time.perf_counter() - reached.at[0], reached, spent
 
 
-def stage_rates(few: Path, many: Path, params: ExtractParams) -> Row:
+def stage_rates(few: Path, many: Path, params: ExtractParams, readers: str) -> Row:
     """Images per second of the stage."""
+    stages.extract.stream.PROCESSES_FROM = READERS["threads"]
     run_stage(few, params)  # libraries wake
-    short, _ = run_stage(few, params)
-    long, spent = run_stage(many, params)
+    stages.extract.stream.PROCESSES_FROM = READERS[readers]
+    long, reached, spent = run_stage(many, params)
     ragged = open_artifact(many / "artifacts/activations.zarr").ragged(params.layers[0])
     path = many / "artifacts/activations.zarr"
     written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return {
         "stage/s, all": IMAGES / long,
-        "stage/s": (IMAGES - FEW) / (long - short),
-        "fixed s": short - FEW * (long - short) / (IMAGES - FEW),
+        "stage/s": reached.rate(),
+        "processes decode after s": reached.by_processes,
         "non-zero %": 100 * ragged.density,
         "MB/s written": written / long / 1e6,
         **{f"main thread {what} s": seconds for what, seconds in sorted(spent.items())},
@@ -166,6 +218,9 @@ def main() -> None:
     if REHEARSAL:  # the way of a GPU, on this CPU
         torch.set_num_threads(1)
         stages.extract.stage._in_large_batches = lambda device: True
+    # As with `dff`: processes must not import all that this module does.
+    main_module = sys.modules["__main__"]
+    main_module.__spec__, main_module.__file__ = None, None
     began = time.perf_counter()
 
     def tell(what: str) -> None:
@@ -178,10 +233,10 @@ def main() -> None:
         some = [shrunk(path.read_bytes()) for path in files[: size(64, 4)]]
         images = torch.from_numpy(np.stack(some))
         tell("photographs")
-        alone, whole = [], []
+        alone: list[Row] = []
+        whole: list[Row] = []
         decoding = decode_rates(files)
         print_table("Decoding alone", decoding)
-        decode = max(row["decode, resize within Pillow/s"] for row in decoding)
         jpeg = gpu_jpeg(files)
         tell(f"decoding: {jpeg}")
         for name, layer in NETWORKS.items():
@@ -194,30 +249,35 @@ def main() -> None:
             tell(f"{name}: forward passes")
             best = max(rows, key=lambda row: row["forward/s"])
             params = ExtractParams(name, weights, (layer,), size=SIDE, precision=best["precision"])
-            stage = stage_rates(few, many, params)
-            encoding = encode_rates(many, layer)
-            limit = bound(best["forward/s"], decode, encoding["encode, write/s"])
-            row = {
-                "network": f"{name} {layer} {best['precision']}",
-                "forward/s": best["forward/s"],
-                "stage/s": stage["stage/s"],
-                "stage : forward": stage["stage/s"] / best["forward/s"],
-                "decode/s": decode,
-                "encode, write/s": encoding["encode, write/s"],
-                "bound/s": limit,
-                "stage : bound": stage["stage/s"] / limit,
-            }
-            whole.append(row)
-            print_table("The stage", [row])
-            print({**stage, **encoding}, flush=True)
-            row.update({**stage, **encoding})
-            tell(f"{name}: stage")
-            keep(whole, alone, decoding, jpeg, time.perf_counter() - began)
+            encoding: Row = {}
+            for readers in list(READERS)[: 1 if whole else 2]:
+                stage = stage_rates(few, many, params, readers)
+                encoding = encoding or encode_rates(many, layer)
+                decode = max(row[DECODED[readers]] for row in decoding)
+                limit = bound(best["forward/s"], decode, encoding["encode, write/s"])
+                row = {
+                    "network": f"{name} {layer} {best['precision']}",
+                    "decoded in": readers,
+                    "forward/s": best["forward/s"],
+                    "stage/s": stage["stage/s"],
+                    "stage : forward": stage["stage/s"] / best["forward/s"],
+                    "decode/s": decode,
+                    "encode, write/s": encoding["encode, write/s"],
+                    "bound/s": limit,
+                    "stage : bound": stage["stage/s"] / limit,
+                }
+                whole.append(row)
+                print_table("The stage", [row])
+                print({**stage, **encoding}, flush=True)
+                row.update({**stage, **encoding})
+                tell(f"{name}: stage, decoding in {readers}")
+                keep(whole, alone, decoding, jpeg, time.perf_counter() - began)
 
 
 def keep(whole: list[Row], alone: list[Row], decoding: list[Row], jpeg: Row, took: float) -> None:
     """Report what there is so far; the next network may run into the time limit."""
-    columns = ["network", "forward/s", "stage/s", "stage : forward", "bound/s", "stage : bound"]
+    columns = ["network", "decoded in", "forward/s", "stage/s", "stage : forward"]
+    columns += ["bound/s", "stage : bound"]
     report(
         "extract",
         "Images per second",

@@ -25,7 +25,6 @@ import torch
 from benchmarks.gpu.common import DEVICE, copy_rate, host_rate, median, report, seconds, size
 from benchmarks.gpu.rows import CELLS, CHANNELS, Endless, csr, planted
 from benchmarks.nmf_scale import make_store
-from stages.algorithms.cores import cores
 from stages.algorithms.nmf import Sweep, factorize
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.stack import EXACT, Rule, Stack
@@ -125,7 +124,7 @@ class Streaming:
 
 def stream(source: Any, images: int) -> list[dict[str, Any]]:
     """One pass over rows in the store's files, and its three parts alone."""
-    readers = min(8, cores())
+    readers = 2
     with tempfile.TemporaryDirectory() as folder:
         artifact = make_store(Path(folder) / "a.zarr", source, images, (14, 14))
         table = []

@@ -1,25 +1,23 @@
 """Batches through a GPU: decoding, copying in, computing and copying out, all at the same time.
 
-Threads decode photographs into pinned memory. One thread alone, the caller's, talks to the device,
-on three streams: one copies pixels in, one computes, one copies activations back; events order
-them, and the only wait is for a batch's activations to have arrived, with another batch queued
-behind it. The check for negative and infinite values is computed there and read with the rest.
+Threads, or processes where there are many, decode photographs into pinned memory
+(`stages.reading`). One thread alone, the caller's, talks to the device, on three streams: one
+copies pixels in, one computes, one copies activations back; events order them, and the only wait is
+for a batch's activations to have arrived, with another batch queued behind it. The check for
+negative and infinite values is computed there and read with the rest.
 
-Where many batches have one shape, the pass is recorded once as a CUDA graph: launching the
-hundreds of operations of a ResNet takes the interpreter lock hundreds of times, and sixteen
-decoding threads want it, too.
+Where many batches have one shape, the pass is recorded once as a CUDA graph: launching the hundreds
+of operations of a ResNet takes the interpreter lock hundreds of times, and sixteen threads that
+decode or encode want it, too.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stages.algorithms.backbone.precision import FLOAT16_END
 from stages.extract.memory import is_out_of_memory, no_fit
@@ -27,16 +25,13 @@ from stages.extract.passes import Passes
 from stages.extract.plan import SLOTS, Job
 from stages.extract.slots import Slot, Streams, shaped
 from stages.extract.stream import BeyondFloat16, Outputs
+from stages.reading import Readers
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
 
 Shape = tuple[int, int]
-# One image of a batch, by its position in the order: uint8 [h, w, 3].
-Pixels = Callable[[int, Shape], NDArray[np.uint8]]
 
-# Images that a thread decodes before it looks for other work.
-DECODE_AT_ONCE = 4
 # So many full batches of one shape make it worth recording a graph.
 GRAPH_JOBS = 4
 
@@ -54,9 +49,8 @@ class DeviceLane:
         Most pixels of an image as the network sees it.
     half : bool
         Bring activations back as float16, rounded as numpy rounds.
-    pixels : callable
-        ``pixels(position, shape)`` decodes an image; called in threads.
-    threads : Executor
+    readers : Readers
+        Of images by their positions in the order, uint8 ``[n, h, w, 3]``.
     """
 
     def __init__(
@@ -66,10 +60,9 @@ class DeviceLane:
         batch: int,
         largest: int,
         half: bool,
-        pixels: Pixels,
-        threads: Executor,
+        readers: Readers,
     ) -> None:
-        self._backbone, self._pixels, self._threads = backbone, pixels, threads
+        self._backbone, self._readers = backbone, readers
         self._grids, self._batch, self._largest = grids, max(2, batch), largest
         self._dtype = torch.float16 if half else torch.float32
         self._streams = Streams(backbone.device)
@@ -125,7 +118,7 @@ class DeviceLane:
         try:
             slots = [
                 Slot(
-                    host(inputs, torch.uint8),
+                    self._readers.slab(inputs),
                     there(inputs, torch.uint8),
                     {layer: there(size, self._dtype) for layer, size in sizes.items()},
                     {layer: host(size, self._dtype) for layer, size in sizes.items()},
@@ -139,7 +132,7 @@ class DeviceLane:
             if not is_out_of_memory(error):
                 raise
             size = SLOTS * (inputs + sum(sizes.values()) * self._dtype.itemsize)
-            raise no_fit(f"the buffers of {SLOTS} batches", size, device) from None
+            raise no_fit(f"the buffers of {SLOTS} batches", size, device, "do") from None
         if cuda:
             torch.cuda.synchronize()  # all streams may use them
         return slots
@@ -150,14 +143,7 @@ class DeviceLane:
         # One image alone takes another path through some libraries, with other last bits.
         batch = job.batch if len(job.batch) > 1 else 2 * job.batch
         into = shaped(slot.pixels, (len(batch), *job.shape, 3)).numpy()
-
-        def decode(start: int) -> None:
-            for i in range(start, min(start + DECODE_AT_ONCE, len(batch))):
-                into[i] = self._pixels(batch[i], job.shape)
-
-        slot.decoding = [
-            self._threads.submit(decode, start) for start in range(0, len(batch), DECODE_AT_ONCE)
-        ]
+        slot.decoding = self._readers.read(slot.slab, batch, into)
         return slot
 
     def _launch(self, job: Job, slot: Slot | None, recorded: set[Shape]) -> None:

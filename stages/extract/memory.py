@@ -13,10 +13,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     )
 
 
-def no_fit(what: str, size: int, device: torch.device) -> StageError:
-    """The one line that names what does not fit, with the bytes needed and those free."""
+def no_fit(what: str, size: int, device: torch.device, does: str = "does") -> StageError:
+    """The one line that names what does (or do) not fit, with the bytes needed and those free."""
     return StageError(
-        f"{what}, about {size / 2**20:.0f} MiB, does not fit the memory of {device}, of which "
+        f"{what}, about {size / 2**20:.0f} MiB, {does} not fit the memory of {device}, of which "
         f"{_free(device) / 2**20:.0f} MiB are free: lower extract.size, tap fewer or deeper "
         "layers, take extract.precision: bfloat16, or use --device cpu"
     )

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from stages.extract.plan import CPU_SLICE, GpuNeeds, Needs, Order, gpu_batch, shard_bytes
 from stages.image_index import ImageIndex
+from stages.reading import PROCESS_BYTES
 from store.layout import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from stages.extract.stage import ExtractParams
+
+# What a process that decodes keeps of each image: its name, twice its SHA-256.
+IMAGE_BYTES = 500
 
 
 def cpu_needs(params: "ExtractParams", index: ImageIndex, order: Order) -> Needs:
@@ -52,6 +56,7 @@ def gpu_needs(params: "ExtractParams", index: ImageIndex, order: Order, budget: 
             inputs=size * pixels * 3,
             outputs=size * outputs,
             image=_most_pixels(index.sizes),
+            process=PROCESS_BYTES + IMAGE_BYTES * len(index.images),
         )
         if size <= max(2, params.batch) or needs.fixed + needs.lane <= budget:
             return needs

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from stages.reading import Slab, all_read
+
 
 @dataclass
 class Slot:
@@ -16,8 +18,10 @@ class Slot:
 
     Attributes
     ----------
-    pixels, placed : uint8 tensors, flat
-        On the host and on the device.
+    slab : Slab
+        The pixels on the host, where threads and processes put them.
+    placed : uint8 tensor, flat
+        The pixels on the device.
     sent, found : mapping of layer to tensor, flat
         Activations on the device and on the host.
     sent_ends, ends : float32 tensors [layers, 2]
@@ -27,7 +31,7 @@ class Slot:
     placing, computing, arriving : events of the three streams
     """
 
-    pixels: torch.Tensor
+    slab: Slab
     placed: torch.Tensor
     sent: Mapping[str, torch.Tensor]
     found: Mapping[str, torch.Tensor]
@@ -38,10 +42,14 @@ class Slot:
     arriving: Any
     decoding: list["Future[None]"] = field(default_factory=list)
 
+    @property
+    def pixels(self) -> torch.Tensor:
+        """On the host, uint8, flat."""
+        return self.slab.bytes
+
     def await_pixels(self) -> None:
         """Wait until all images are decoded; raise what one of them raised."""
-        for decoded in self.decoding:
-            decoded.result()
+        all_read(self.decoding)
 
 
 _cuda: Any = torch.cuda  # its streams and events have no types

@@ -301,6 +301,7 @@ EXTRACT: Stage[ExtractParams] = Stage(
     summary="Run the images through the network and store the activations of the tapped layers.",
     code=(
         "stages/extract",
+        "stages/reading.py",
         "stages/images.py",
         "stages/algorithms/backbone",
         "stages/algorithms/demo_network.py",

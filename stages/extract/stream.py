@@ -4,7 +4,7 @@ On a CPU every core takes a job of its own, on one thread from decoding to the l
 waits for the slowest thread of each layer, and decoding, forward passes and writing overlap by
 themselves. Four images at a time in the network were measured 1.2 (VGG-19) to 1.5 (SqueezeNet)
 times faster than sixteen, whose intermediate results fit no cache. On a GPU threads decode and
-encode, and it is given large batches: `stages.extract.device`.
+encode, or processes decode, and it is given large batches: `stages.extract.device`.
 """
 
 from collections import Counter
@@ -18,18 +18,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.extract.photographs import Photographs, no_longer_decodes
 from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_resized, decode_rgb, normalise, resize_rgb
+from stages.images import ImageError, decode_rgb, normalise, resize_rgb
 from stages.parallel import ordered_map, torch_threads_kept
 from stages.progress import track
-from stages.stage import StageError
+from stages.reading import Readers
 from store import RaggedWriter
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
 
+# Fewer images are decoded by threads: the cores that processes take to start, about three seconds,
+# would have done two or three thousand images meanwhile.
+PROCESSES_FROM = 4000
 # Per layer arrays [n, h, w, channels] or [n, h * w, channels], together the images of a batch.
 Outputs = Mapping[str, Sequence[NDArray[Any]]]
 
@@ -66,7 +70,8 @@ class Stream:
         jobs : sequence of Job
             All there are.
         threads : Executor, optional
-            They decode for a GPU; without them every lane does all of its own batches.
+            They decode for a GPU until processes do; without them every lane does all of its own
+            batches.
         half : bool
             Let a GPU give float16.
 
@@ -103,23 +108,25 @@ class Stream:
     ) -> Generator[Outputs, None, None]:
         from stages.extract.device import GRAPH_JOBS, DeviceLane
 
-        shapes = set(self.order.shapes)
-        lane = DeviceLane(
-            self.backbone,
-            {
-                layer: (int(np.diff(writer.offsets).max(initial=0)), writer.channels)
-                for layer, writer in self.writers.items()
-            },
-            batch=self.lanes.slice,
-            largest=max((h * w for h, w in shapes), default=1),
-            half=half,
-            pixels=self._decode_within,
-            threads=threads,
-        )
         # of all jobs, so that a resumed run computes each as the first one did
         full = Counter(job.shape for job in jobs if len(job.batch) == self.lanes.slice)
         recorded = {shape for shape, count in full.items() if count >= GRAPH_JOBS}
-        return lane.outputs(todo, recorded)
+        grids = {
+            layer: (int(np.diff(writer.offsets).max(initial=0)), writer.channels)
+            for layer, writer in self.writers.items()
+        }
+        largest = max((h * w for h, w in set(self.order.shapes)), default=1)
+        many = sum(len(job.batch) for job in todo) >= PROCESSES_FROM
+        with closing(
+            Readers(
+                Photographs.of(self.index, self.order.image_ids),
+                threads,
+                self.lanes.processes if many else 0,
+                cuda=self.backbone.device.type == "cuda",
+            )
+        ) as readers:
+            lane = DeviceLane(self.backbone, grids, self.lanes.slice, largest, half, readers)
+            yield from lane.outputs(todo, recorded)
 
     def _compute(self, job: Job) -> Outputs:
         """Activations of a job's batch, on a CPU."""
@@ -145,22 +152,8 @@ class Stream:
         try:
             rgb = resize_rgb(decode_rgb(self.index.read(image_id)), shape)
         except ImageError as error:
-            raise self._no_longer_decodes(image_id, error) from error
+            raise no_longer_decodes(self.index.names[image_id], error) from error
         return normalise(rgb, self.backbone.mean, self.backbone.std)
-
-    def _decode_within(self, position: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """One image, uint8 ``[h, w, 3]``, with little of the interpreter lock."""
-        image_id = self.order.image_ids[position]
-        try:
-            return decode_resized(self.index.read(image_id), shape)
-        except ImageError as error:
-            raise self._no_longer_decodes(image_id, error) from error
-
-    def _no_longer_decodes(self, image_id: int, error: ImageError) -> StageError:
-        return StageError(
-            f"{self.index.names[image_id]}: {error}; it decoded when the index was made: is "
-            "this another version of Pillow? `dff run` checks them anew"
-        )
 
     def _write(self, job: Job, computed: Outputs) -> None:
         """Append a job's rows to every layer, computed and known ones in their order."""

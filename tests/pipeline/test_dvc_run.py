@@ -71,3 +71,22 @@ def test_a_run_through_dvc(clone: Path) -> None:
     experiment = run(clone, "dvc", "exp", "run", "-S", "factorize.k=[1,2]")
     assert experiment.returncode == 0, experiment.stderr
     assert stages_run(experiment) == everything[2:]
+
+
+def test_the_committed_lock_is_that_of_the_tree(tmp_path: Path) -> None:
+    """Else `make demo` in a fresh clone would leave it changed, and outs be taken for others."""
+    names = ("pipeline", "stages", "store", ".dvc", "dvc.yaml", "dvc.lock", ".dvcignore")
+    folder = copy_of_project(tmp_path / "clone", *names, "params.yaml", "labels.yaml")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    done = run(folder, "dvc", "status", "--json")
+    assert done.returncode == 0, done.stderr
+    states = json.loads(done.stdout)
+    assert states  # nothing has been made here: the outs at least are not there
+    changed = {
+        name: sorted(path for path, how in entry["changed deps"].items() if how != "deleted")
+        for name, entries in states.items()
+        for entry in entries
+        if "changed deps" in entry
+    }
+    behind = {name: paths for name, paths in changed.items() if paths}
+    assert not behind, f"run `make demo` and commit dvc.lock: {behind}"

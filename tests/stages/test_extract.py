@@ -1,11 +1,17 @@
 """Extraction: what is computed, what is taken over, in which order, within which memory."""
 
 import errno
+import gc
+import multiprocessing
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +34,7 @@ from stages.extract.plan import (
 )
 from stages.image_index import ImageIndex
 from stages.images import ImageError, decode_resized, decode_rgb, resize_rgb
+from stages.reading import Readers
 from stages.stage import StageError
 from store import Layout, Location, open_artifact
 from tools import draw, edit, interrupted_at, message
@@ -416,6 +423,9 @@ def test_an_index_of_other_images_is_refused_downstream(
         assert "artifacts/index: was made after" in line and "dff run" in line
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 # -- large batches through a device ------------------------------------------------------------
 # On a CPU the device is this one, without streams and graphs: the order of things is the same.
 
@@ -439,10 +449,17 @@ def test_batches_of_a_gpu_by_hand() -> None:
 
 
 def test_memory_of_a_gpu_run_by_hand() -> None:
-    needs = GpuNeeds(resident=100, shards=20, slice=4, forward=0, inputs=16, outputs=60, image=1)
+    needs = GpuNeeds(
+        resident=100, shards=20, slice=4, forward=0, inputs=16, outputs=60, image=1, process=2**20
+    )
     assert needs.fixed == 100 + 40 + 4 * (16 + 64), "pinned memory comes in powers of two"
     assert needs.lane == DECODE_BYTES + 8 * 2**20
-    assert needs.lanes_within(10**9, 16) == Lanes(16, 1, 4)
+    assert needs.lanes_within(10**9, 16) == Lanes(16, 1, 4, processes=16)
+    assert needs.lanes_within(10**9, 1) == Lanes(1, 1, 4), "one process is no faster"
+    threads, process = needs.fixed + 16 * needs.lane, 2**20 + DECODE_BYTES + 4
+    for count, processes in ((16, 16), (9, 9), (8, 8), (7, 0), (0, 0)):
+        budget = threads + (count + 1) * process - 1
+        assert needs.lanes_within(budget, 16) == Lanes(16, 1, 4, processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -625,8 +642,121 @@ def test_an_image_that_no_longer_decodes_is_one_line_in_large_batches(
     def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         raise ImageError("truncated")
 
-    monkeypatch.setattr("stages.extract.stream.decode_resized", broken)
+    monkeypatch.setattr("stages.extract.photographs.decode_resized", broken)
     assert "images/discs/0.png: truncated" in message(dff("extract"))
+
+
+@pytest.fixture
+def by_processes(monkeypatch: pytest.MonkeyPatch, as_on_gpu: None) -> list[Readers]:
+    """Let processes decode, and wait for them to have started; who read each batch."""
+    seen: list[Readers] = []
+    read = Readers.read
+
+    def late(self: Readers, *arguments: Any) -> Any:
+        wait(self.starting)
+        seen.append(self)
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Readers, "read", late)
+    monkeypatch.setattr("stages.extract.stream.PROCESSES_FROM", 1)
+    return seen
+
+
+def assert_nothing_is_left(readers: list[Readers]) -> None:
+    """No process, no memory; by processes it was."""
+    assert readers and all(one.processes and not one.starting for one in readers)
+    readers.clear()
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    files = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [file for file in files if "memfd:dff" in str(file)]
+    assert "memfd:dff" not in Path("/proc/self/maps").read_text()
+
+
+def extracted(project: Path, dff: Dff, device: str, *options: str) -> np.ndarray:
+    """All rows of an extraction from nothing."""
+    shutil.rmtree(project / "artifacts/activations.zarr", ignore_errors=True)
+    result = dff("extract", "--device", device, "--no-reuse", *options)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    ragged = open_artifact(project / "artifacts/activations.zarr").ragged(LAYER)
+    return ragged.rows(0, int(ragged.offsets[-1]))
+
+
+LARGE = ("--memory", "16GiB", "--workers", "2")
+ON = [
+    "cpu",
+    pytest.param("cuda", marks=needs_cuda),
+]
+
+
+@pytest.mark.parametrize("device", ON)
+@pytest.mark.parametrize("resize", ["squash", "long_side"])
+def test_processes_decode_what_threads_decode(
+    project: Path,
+    dff: Dff,
+    resize: str,
+    device: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edit(project, "resize: squash", f"resize: {resize}")
+    assert dff("index").exit_code == 0
+    request.getfixturevalue("as_on_gpu")
+    extracted(project, dff, device, *LARGE)
+    expected = contents(project / "artifacts/activations.zarr")
+    readers = request.getfixturevalue("by_processes")
+    extracted(project, dff, device, *LARGE)
+    assert contents(project / "artifacts/activations.zarr") == expected
+    assert_nothing_is_left(readers)
+    monkeypatch.setattr("stages.extract.needs.PROCESS_BYTES", 2**34)
+    extracted(project, dff, device, *LARGE)
+    assert readers and not any(one.processes for one in readers), "memory for threads alone"
+
+
+def test_what_a_process_cannot_read_is_the_same_line(
+    project: Path, photographs: Path, dff: Dff, by_processes: list[Readers]
+) -> None:
+    assert dff("index").exit_code == 0
+    path = photographs / "images/discs/3.png"
+    path.write_bytes(path.read_bytes() + b"more")
+    assert "discs/3.png: has changed since the index" in message(dff("extract", *LARGE))
+    assert_nothing_is_left(by_processes)
+    path.unlink()
+    assert "discs/3.png: cannot be read" in message(dff("extract", *LARGE))
+    assert_nothing_is_left(by_processes)
+
+
+def test_a_killed_process_is_one_line_and_the_run_can_go_on(
+    project: Path, dff: Dff, by_processes: list[Readers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Readers.read
+
+    def killing(self: Readers, *arguments: Any) -> Any:
+        begun = read(self, *arguments)
+        if len(by_processes) == 2:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+        return begun
+
+    assert dff("index").exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Readers, "read", killing)
+        line = message(dff("extract", *LARGE))
+    assert "a worker process was killed" in line and "--workers" in line
+    assert_nothing_is_left(by_processes)
+    assert dff("extract", *LARGE).exit_code == 0
+
+
+def test_an_interruption_leaves_no_process(
+    project: Path, dff: Dff, by_processes: list[Readers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.extract.stage.plan_layout", lambda *a, **k: Layout(49, 98))
+    assert dff("index").exit_code == 0
+    with interrupted_at(4):
+        assert dff("extract", *LARGE).exit_code == 130
+    assert_nothing_is_left(by_processes)
+    assert dff("extract", *LARGE).exit_code == 0
+    assert contents(project / "artifacts/activations.zarr") == extract_afresh(project, dff)
 
 
 def test_a_gpu_that_is_not_there_is_refused(project: Path, dff: Dff) -> None:
@@ -638,18 +768,8 @@ def test_a_gpu_that_is_not_there_is_refused(project: Path, dff: Dff) -> None:
 
 # -- on a GPU ------------------------------------------------------------------------------------
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 # As `load_backbone` states them.
 WITHIN = {"float32": 1e-4, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 5e-2}
-
-
-def extracted(project: Path, dff: Dff, device: str, *options: str) -> np.ndarray:
-    """All rows of an extraction from nothing."""
-    shutil.rmtree(project / "artifacts/activations.zarr", ignore_errors=True)
-    result = dff("extract", "--device", device, "--no-reuse", *options)
-    assert result.exit_code == 0, (result.stderr, result.exception)
-    ragged = open_artifact(project / "artifacts/activations.zarr").ragged(LAYER)
-    return ragged.rows(0, int(ragged.offsets[-1]))
 
 
 @needs_cuda
@@ -757,6 +877,6 @@ def test_a_full_gpu_gets_smaller_batches_then_one_line(
     rows = found.rows(0, int(found.offsets[-1]))
     assert np.linalg.norm(rows - expected) < 1e-3 * np.linalg.norm(expected)
     shutil.rmtree(out)
-    cap(110)
+    cap(260)
     line = message(dff("extract", "--device", "cuda"))
     assert re.search(r"2 images of 224x224, about \d+ MiB, does not fit .* \d+ MiB are free", line)

@@ -7,7 +7,7 @@ from stages.algorithms.nmf.initial import BATCH_BYTES, SAMPLE_BYTES, SAMPLE_ROWS
 from stages.algorithms.nmf.kernels import LANES
 from stages.algorithms.nmf.solvers import SOLVERS
 
-READERS = 8  # threads that read for a GPU, which waits for nothing else
+READERS = 2  # threads that read for a GPU: more get in each other's way (the interpreter lock)
 
 
 def device_holds(shape: tuple[int, int], density: float, device: str) -> bool:

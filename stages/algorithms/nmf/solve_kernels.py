@@ -144,6 +144,63 @@ def _largest(vectors, M: tl.constexpr):
     return tl.max(found)
 
 
+@triton.jit
+def _few_scales(P, inverse, scales, start, stop, columns, k, M: tl.constexpr, BR: tl.constexpr):
+    """For each of M coordinates a number that none of its values in these rows exceeds."""
+    peaks = ()
+    for _ in tl.static_range(M):
+        peaks = peaks + (tl.zeros((BR,), tl.float32),)
+    for row in range(start, stop, BR):
+        r = row + tl.arange(0, BR)
+        found = ()
+        for j in tl.static_range(M):
+            inside = (r < stop) & (j < k)
+            p = tl.load(P + r * columns + j, mask=inside, other=0.0)
+            found = found + (tl.maximum(peaks[j], p),)
+        peaks = found
+    scale = ()
+    for j in tl.static_range(M):
+        # no coefficient is larger than it would be alone
+        largest = tl.max(peaks[j]) * tl.load(inverse + j)
+        scale = scale + (tl.where(largest > 0.0, largest, 1.0),)
+        tl.store(scales + j, scale[j], mask=j < k)
+    return scale
+
+
+@triton.jit
+def _few_least_squares(Q, X, G, inverse, most, tol, K: tl.constexpr, M: tl.constexpr):
+    """`least_squares` of M vectors."""
+    done = 0
+    top = tl.max(X[0]) * 0
+    moved = top + 1
+    while (done < most) & (moved > tol * top):
+        X = _coordinates(Q, X, G, inverse, K, M)
+        before = X
+        X = _coordinates(Q, X, G, inverse, K, M)
+        apart = ()
+        for j in tl.static_range(M):
+            apart = apart + (tl.abs(X[j] - before[j]),)
+        moved = _largest(apart, M)
+        top = _largest(X, M)
+        done += 2
+    return X
+
+
+@triton.jit
+def _store_few(out, gram, cross, K: tl.constexpr, M: tl.constexpr):
+    """Sums over all rows of a piece, ``[K + 1, K]``: what lies beyond M is zero."""
+    for j in tl.static_range(M):
+        tl.store(out + K * K + j, tl.sum(cross[j]))
+        for i in tl.static_range(j + 1):
+            product = tl.sum(gram[j * (j + 1) // 2 + i])
+            tl.store(out + j * K + i, product)
+            tl.store(out + i * K + j, product)
+    for j in tl.static_range(K + 1):
+        for i in tl.static_range(K):
+            if i >= M or (j >= M and j < K):
+                tl.store(out + j * K + i, 0.0)
+
+
 @triton.jit(do_not_specialize=["columns", "first_piece", "row0", "most"])
 def solve_few(
     P,
@@ -168,87 +225,54 @@ def solve_few(
     M: tl.constexpr,
     BR: tl.constexpr,
 ):
-    """`solve` for at most M coordinates, M <= 16: eight times faster, by a warp a program.
+    """`solve` for at most M coordinates, M <= 16, a warp a program.
 
     A row is a thread's: no coordinate is looked for among the others, none is summed over threads.
     """
-    slot = tl.program_id(1)
+    piece, slot = tl.program_id(0), tl.program_id(1)
     problem = tl.load(problems + slot)
     first, k = tl.load(firsts + problem), tl.load(sizes + problem)
-    start = tl.load(pieces + first_piece + tl.program_id(0)) - row0
-    stop = tl.load(pieces + first_piece + tl.program_id(0) + 1) - row0
+    start = tl.load(pieces + first_piece + piece) - row0
+    stop = tl.load(pieces + first_piece + piece + 1) - row0
     G += slot * K * K
     inverse += slot * K
-    none = tl.zeros((BR,), tl.float32)
+    P += first
+    hi += first
+    lo += first
     scale = ()
+    if HALF:
+        of_piece = scales + piece.to(tl.int64) * columns + first
+        scale = _few_scales(P, inverse, of_piece, start, stop, columns, k, M, BR)
     cross = ()
     gram = ()
     for j in tl.static_range(M):
-        cross = cross + (none,)
+        cross = cross + (tl.zeros((BR,), tl.float32),)
         for _ in tl.static_range(j + 1):
-            gram = gram + (none,)
-    if HALF:
-        # no coefficient is larger than it would be alone
-        peaks = cross
-        for row in range(start, stop, BR):
-            r = row + tl.arange(0, BR)
-            found = ()
-            for j in tl.static_range(M):
-                inside = (r < stop) & (j < k)
-                p = tl.load(P + r * columns + first + j, mask=inside, other=0.0)
-                found = found + (tl.maximum(peaks[j], p),)
-            peaks = found
-        for j in tl.static_range(M):
-            largest = tl.max(peaks[j]) * tl.load(inverse + j)
-            scale = scale + (tl.where(largest > 0.0, largest, 1.0),)
-            of_piece = scales + tl.program_id(0).to(tl.int64) * columns + first + j
-            tl.store(of_piece, scale[j], mask=j < k)
+            gram = gram + (tl.zeros((BR,), tl.float32),)
     for row in range(start, stop, BR):
         r = row + tl.arange(0, BR)
         Q = ()
         X = ()
         for j in tl.static_range(M):
-            inside = (r < stop) & (j < k)
-            q = tl.load(P + r * columns + first + j, mask=inside, other=0.0)
+            q = tl.load(P + r * columns + j, mask=(r < stop) & (j < k), other=0.0)
             Q = Q + (q,)
+            # from below fewer sweeps are needed
             X = X + (tl.maximum(q, 0.0) * (tl.load(inverse + j) / 3),)
-        done = 0
-        top = tl.max(none)
-        moved = top + 1
-        while (done < most) & (moved > tol * top):
-            X = _coordinates(Q, X, G, inverse, K, M)
-            before = X
-            X = _coordinates(Q, X, G, inverse, K, M)
-            apart = ()
-            for j in tl.static_range(M):
-                apart = apart + (tl.abs(X[j] - before[j]),)
-            moved = _largest(apart, M)
-            top = _largest(X, M)
-            done += 2
+        X = _few_least_squares(Q, X, G, inverse, most, tol, K, M)
         sums_of = ()
         products_of = ()
         for j in tl.static_range(M):
             inside = (r < stop) & (j < k)
-            tl.store(P + r * columns + first + j, X[j], mask=inside)
+            tl.store(P + r * columns + j, X[j], mask=inside)
             if HALF:
                 share = X[j] / scale[j]
                 high = share.to(tl.float16)
-                tl.store(hi + r * stride + first + j, high, mask=inside)
-                low = (share - high.to(tl.float32)).to(tl.float16)
-                tl.store(lo + r * stride + first + j, low, mask=inside)
+                tl.store(hi + r * stride + j, high, mask=inside)
+                tl.store(lo + r * stride + j, (share - high.to(tl.float32)).to(tl.float16), inside)
             sums_of = sums_of + (cross[j] + Q[j] * X[j],)
             for i in tl.static_range(j + 1):
                 products_of = products_of + (gram[j * (j + 1) // 2 + i] + X[j] * X[i],)
         cross = sums_of
         gram = products_of
-    out = grams + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + slot) * (K + 1) * K
-    for j in tl.static_range(M):
-        tl.store(out + K * K + j, tl.sum(cross[j]))
-        for i in tl.static_range(j + 1):
-            product = tl.sum(gram[j * (j + 1) // 2 + i])
-            tl.store(out + j * K + i, product)
-            tl.store(out + i * K + j, product)
-    for j in tl.static_range(K + 1):
-        for i in tl.static_range(K):
-            if i >= M or (j >= M and j < K):
-                tl.store(out + j * K + i, 0.0)
+    out = grams + (piece.to(tl.int64) * tl.num_programs(1) + slot) * (K + 1) * K
+    _store_few(out, gram, cross, K, M)

@@ -1,0 +1,67 @@
+"""Photographs as a network on a GPU gets them: read, checked, decoded, resized."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.image_index import ImageIndex
+from stages.images import ImageError, decode_resized
+from stages.stage import StageError
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """The images of an index in some order; light enough to be given to processes.
+
+    Attributes
+    ----------
+    image_ids : tuple of int
+        By position.
+    """
+
+    index: ImageIndex
+    image_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, index: ImageIndex, image_ids: tuple[int, ...]) -> "Photographs":
+        """Those of an index, with as much of it as reading takes."""
+        light = dataclasses.replace(
+            index,
+            images=index.images[["name", "sha256"]],
+            sets={},
+            failures=index.failures.iloc[:0],
+            attrs={},
+        )
+        return cls(light, image_ids)
+
+    def __call__(self, positions: Sequence[int], pixels: NDArray[np.uint8]) -> None:
+        """Read some images.
+
+        Parameters
+        ----------
+        pixels : uint8 [n, h, w, 3]
+            Filled with the images at this size.
+
+        Raises
+        ------
+        StageError
+            When an image is gone or has changed since the index was made.
+        """
+        height, width = pixels.shape[1:3]
+        for into, position in zip(pixels, positions, strict=True):
+            image_id = self.image_ids[position]
+            try:
+                into[:] = decode_resized(self.index.read(image_id), (height, width))
+            except ImageError as error:
+                raise no_longer_decodes(self.index.names[image_id], error) from error
+
+
+def no_longer_decodes(name: str, error: ImageError) -> StageError:
+    """The one line for an image that its index knows as sound."""
+    return StageError(
+        f"{name}: {error}; it decoded when the index was made: is "
+        "this another version of Pillow? `dff run` checks them anew"
+    )
