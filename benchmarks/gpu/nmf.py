@@ -250,7 +250,7 @@ def main() -> None:
     report("nmf", "Dense rows", whole({"float16 on the device": dense}, {}))
     del A
     source = planted(size(1400, 90)).float().cpu().numpy()
-    report("nmf", "Streamed from the store", stream(source, size(12_000, 90)))
+    report("nmf", "Streamed from the store", stream(source, size(6000, 90)))
     report("nmf", "10^8 rows", large(sparse, size(10**8, 40_000)))
 
 

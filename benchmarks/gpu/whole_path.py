@@ -29,7 +29,7 @@ from pipeline.registry import STAGES
 from stages.algorithms.cores import cores
 from stages.stage import Resources, execute
 
-IMAGES, FIRST = size(4200, 4), size(16, 0)
+IMAGES, FIRST = size(2000, 4), size(16, 0)
 LAST_START = 45.0  # seconds after which no other network is begun: the part is stopped at 100
 WEIGHTS = os.environ.get("DFF_GPU_WEIGHTS", "")
 NETWORKS = {
