@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+import interpreted  # noqa: F401  first: Triton's own functions are made when it is imported
 from pipeline.init import write_params
 from tools import draw, edit, run_dff
 

@@ -1,9 +1,9 @@
-"""Import it before the CUDA kernels: without a GPU, Triton's interpreter is to run them."""
+"""Without a GPU, Triton's interpreter is to run the CUDA kernels: import this before Triton."""
 
 import os
 
 import torch
 
 CUDA = torch.cuda.is_available()
-if not CUDA:  # read when the kernels are imported, and no other test on a CPU does that
+if not CUDA:  # read when its functions and the kernels are made
     os.environ["TRITON_INTERPRET"] = "1"

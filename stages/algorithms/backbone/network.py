@@ -214,10 +214,12 @@ def load_backbone(
         (Frobenius norm of the difference, VGG-19's `conv5_4` to SqueezeNet's `fire9`).
 
         - `float32`: on CUDA without TF32; within 0.01 %.
-        - `tf32`: float32 whose convolutions a GPU rounds to 10 bits of mantissa; within 0.5 %.
-          The same as `float32` on a CPU.
-        - `float16`: 10 bits too, at half the bytes; within 0.5 %. Values beyond 65504 are an error.
-        - `bfloat16`: 7 bits, values as large as in float32; 1 % to 2 %, within 5 %.
+        - `tf32`: float32 whose convolutions a GPU rounds to 10 bits of mantissa; 0.1 %, in deep
+          networks of random weights 1 %. The same as `float32` on a CPU.
+        - `float16`: 10 bits too, at half the bytes; 0.15 %, in deep networks of random weights
+          1.6 %. Values beyond 65504 are an error.
+        - `bfloat16`: 7 bits, values as large as in float32; 1 % to 2 %, in deep networks of random
+          weights 10 %.
 
     Returns
     -------
