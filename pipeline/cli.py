@@ -22,7 +22,7 @@ from pipeline.run_alone import run_alone
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
 from stages.datasets import DatasetError
-from stages.stage import Resources, Stage, StageError, execute
+from stages.stage import Resources, Stage, StageError, execute, user_path
 from store import StoreError
 
 # What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
@@ -194,7 +194,7 @@ def run(
     alone = not (project / "dvc.yaml").exists()
     if not alone:
         ensure_repository(project)
-    ensure_labels(project / params["evaluate"].labels)
+    ensure_labels(user_path(params["evaluate"].labels, project))
     resources = {
         "DFF_DEVICE": device,
         "DFF_WORKERS": str(workers),

@@ -17,7 +17,7 @@ from stages.evaluate.counting import Counting
 from stages.evaluate.labels import read_labels
 from stages.evaluate.truth import BACKGROUND, OBJECT, SetTruth
 from stages.image_index import ImageIndex
-from stages.stage import Resources, StageError, execute, gather_inputs
+from stages.stage import Resources, StageError, execute, gather_inputs, user_path
 from stages.tables import read_table
 from store import Artifact, open_artifact, write_atomically
 
@@ -107,7 +107,7 @@ def evaluate_labels(project: Path, params: EvaluateParams, resources: Resources)
     """Run evaluate and print the IoU of every label, and what nobody could name."""
     out = execute(EVALUATE, params, project, resources)
     print_labels(read_table(out / "labels.parquet"))
-    labels = read_labels(project / params.labels)
+    labels = read_labels(user_path(params.labels, project))
     for name, by_k in labels.sets.items():
         for k, names in by_k.items():
             if without := [str(i) for i, one in enumerate(names) if not one]:
@@ -127,7 +127,7 @@ def print_labels(table: pd.DataFrame) -> None:
 
 
 def _target(project: Path, params: EvaluateParams, force: bool) -> Path:
-    path = project / params.labels
+    path = user_path(params.labels, project)
     if not force and read_labels(path).sets:
         raise StageError(f"{path}: has labels already; --force replaces them")
     return path

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.registry import STAGES
-from stages.stage import Stage, suggestion
+from stages.stage import Stage, suggestion, user_path
 
 PARAMS = "params.yaml"
 
@@ -71,7 +71,7 @@ def check_root(project: Path, root: str) -> None:
     ------
     ParamsError
     """
-    if not (project / root).is_dir():
+    if not user_path(root, project).is_dir():
         raise ParamsError(f"{project / PARAMS}: index.root: {root}: no such folder")
 
 

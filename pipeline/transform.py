@@ -23,7 +23,7 @@ from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
 from stages.report.overlays import heat_picture
 from stages.report.write import page_templates
-from stages.stage import Resources, StageError, execute, fingerprint, gather_inputs
+from stages.stage import Resources, StageError, execute, fingerprint, gather_inputs, user_path
 from stages.transform import TransformParams, columns_of, transform_stage
 from store import open_artifact, write_atomically
 from store.artifact import read_attrs
@@ -100,8 +100,8 @@ def _check_chain(project: Path, params: Mapping[str, Any]) -> None:
 def _extract_params(project: Path, params: Any, layer: str) -> Any:
     """The project's, for one layer."""
     weights = params.weights
-    if (project / weights).is_file():
-        weights = str((project / weights).resolve())
+    if (path := user_path(weights, project)).is_file():
+        weights = str(path.resolve())
     return dataclasses.replace(params, layers=(layer,), weights=weights)
 
 

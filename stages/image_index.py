@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.datasets import Dataset, open_dataset
-from stages.stage import StageError
+from stages.stage import StageError, user_path
 from stages.tables import read_table
 from store import Artifact
 from store.artifact import read_attrs
@@ -67,7 +67,7 @@ class ImageIndex:
                 for name in attrs["sets"]
             },
             failures=read_table(path / "failures.parquet"),
-            dataset=open_dataset(attrs["reader"], base / attrs["root"], attrs["options"]),
+            dataset=open_dataset(attrs["reader"], user_path(attrs["root"], base), attrs["options"]),
             attrs=attrs,
         )
         if made is not None and made.attrs.get("contents") != index.contents:

@@ -27,7 +27,16 @@ from stages.image_index import listing_digest
 from stages.images import ImageError, verify
 from stages.parallel import ordered_map
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, check_choices, file_digest, param, suggestion
+from stages.stage import (
+    Inputs,
+    Resources,
+    Stage,
+    check_choices,
+    file_digest,
+    param,
+    suggestion,
+    user_path,
+)
 from store import Staging
 from store.artifact import write_record
 
@@ -89,7 +98,7 @@ def _collection(params: IndexParams, project: Path) -> Dataset:
     DatasetError
         When the project's artifacts lie in that folder: the report would become photographs.
     """
-    root = (project / params.root).resolve()
+    root = user_path(params.root, project).resolve()
     if project.resolve().is_relative_to(root):
         raise DatasetError(
             f"{root}: index.root holds this project's own folder; put the photographs into a "
@@ -102,7 +111,7 @@ def _collection(params: IndexParams, project: Path) -> Dataset:
         options = {"split": params.split, "exclude": params.exclude}
         own = "together" if params.dataset == "voc" else "merge"
         options[own] = getattr(params, own)
-    return open_dataset(params.dataset, project / params.root, options)
+    return open_dataset(params.dataset, user_path(params.root, project), options)
 
 
 def _chosen(params: IndexParams, dataset: Dataset) -> list[FoundImage]:

@@ -155,6 +155,11 @@ def check_choices(params: Any) -> None:
             raise ValueError(f"{name}: {value!r} is unknown, choose {', '.join(most)} or {last}")
 
 
+def user_path(path: str, project: Path) -> Path:
+    """A path as params have it: `~` is the home folder, others are relative to params.yaml."""
+    return project / Path(path).expanduser()
+
+
 def suggestion(value: str, known: Sequence[str]) -> str:
     """What to say of a name that is not among the known ones: the nearest of them, or what is."""
     close = difflib.get_close_matches(value, known, n=1)

@@ -39,7 +39,7 @@ from stages.evaluate.tables import (
 from stages.evaluate.truth import SetTruth
 from stages.image_index import ImageIndex
 from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, file_digest, param
+from stages.stage import Inputs, Resources, Stage, file_digest, param, user_path
 from store import Artifact, Staging, open_artifact, write_atomically
 from store.artifact import write_record
 
@@ -62,7 +62,7 @@ class EvaluateParams:
 
 def sources(params: EvaluateParams, project: Path) -> str:
     """Digest of the labels; a file without any is as good as none."""
-    path = project / params.labels
+    path = user_path(params.labels, project)
     return file_digest(path) if read_labels(path).sets else ""
 
 
@@ -71,7 +71,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     factors = open_artifact(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors)
     opened = {kind: open_artifact(inputs[stage]) for kind, stage in KINDS.items()}
-    labels = read_labels(inputs.project / params.labels).check(factors)
+    labels = read_labels(user_path(params.labels, inputs.project)).check(factors)
     tables = Tables()
     damaged: dict[str, str] = {}
     annotated: list[Annotated] = []

@@ -38,6 +38,7 @@ from stages.stage import (
     check_choices,
     file_digest,
     param,
+    user_path,
 )
 from store import (
     ArtifactMissing,
@@ -287,8 +288,10 @@ def sources(params: ExtractParams, project: Path) -> str:
 
 
 def _weights(weights: str, project: Path) -> str:
-    """A relative weights file is relative to params.yaml."""
-    return str(project / weights) if weights.endswith((".pth", ".pt", ".safetensors")) else weights
+    """A weights file by its whole path; other names of weights as they are."""
+    path = user_path(weights, project)
+    is_file = weights.endswith((".pth", ".pt", ".safetensors")) or (weights and path.is_file())
+    return str(path) if is_file else weights
 
 
 EXTRACT: Stage[ExtractParams] = Stage(

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, read_params
 from pipeline.registry import STAGES
-from tools import ROOT, edit
+from tools import ROOT, edit, run_dff
 
 
 def test_the_shipped_params_are_the_demo_preset() -> None:
@@ -159,3 +160,21 @@ def test_a_key_that_stands_there_twice_is_refused(project: Path, twice: str) -> 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ParamsError, match=r"in line \d+: 'seeds' stands there twice"):
         read_params(project)
+
+
+def test_paths_may_begin_at_home(
+    project: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photographs, weights and labels: each path in params means what a shell would make of it."""
+    monkeypatch.setenv("HOME", str(photographs.parent))
+    edit(project, f"root: {photographs}", f"root: ~/{photographs.name}")
+    edit(project, "labels: labels.yaml", "labels: ~/names.yaml")
+    edit(project, "k: [1, 2]", "k: [2]")
+    names = {"discs": {2: ["object", "background"]}}
+    content = {"layer": "features.5", "seed": 0, "sets": names}
+    (photographs.parent / "names.yaml").write_text(yaml.safe_dump(content))
+    for stage in STAGES[:-1]:
+        result = run_dff(stage.name, "--project", str(project))
+        assert result.exit_code == 0, result.exception
+    table = pd.read_parquet(project / "artifacts/evaluation/labels.parquet")
+    assert set(table["label"]) == {"object", "background"}

@@ -147,15 +147,19 @@ def test_nothing_stale_is_ever_taken_over(
     computed(0)  # which images run together changes nothing
 
 
+@pytest.mark.parametrize("named", ["w.pth", "~/w.pth", "w"])
 def test_a_weights_file_that_changed_under_its_name(
-    project: Path, dff: Dff, passes: list[int]
+    project: Path, dff: Dff, passes: list[int], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Beside params.yaml or at home, and whatever its suffix."""
+    monkeypatch.setenv("HOME", str(project))
     network = build("squeezenet1_1", "cpu")
-    torch.save(network.state_dict(), project / "w.pth")
-    edit(project, "weights: random:0", "weights: w.pth")
+    file = project / Path(named).name
+    torch.save(network.state_dict(), file)
+    edit(project, "weights: random:0", f"weights: {named}")
     both(dff)
     first = open_artifact(project / "artifacts/activations.zarr").ragged(LAYER).map(0)
-    torch.save({name: 2 * value for name, value in network.state_dict().items()}, project / "w.pth")
+    torch.save({name: 2 * value for name, value in network.state_dict().items()}, file)
     passes.clear()
     both(dff)
     assert sum(passes) == 14
