@@ -148,14 +148,7 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
     folder = staging_folder(out, fingerprint)
     with disk_errors(out):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise StagingLocked(
-                f"{out}: another process is working on it; wait for it or stop it"
-            ) from error
-        try:
+        with only_one(folder.parent / "lock", out):
             work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
             _recover(folder.parent, out)
             if _was_published(work):
@@ -170,8 +163,28 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
             yield work
             _publish(work)
             _sweep(folder.parent)
-        finally:
-            lock.release()
+
+
+@contextmanager
+def only_one(lock: Path, what: Path) -> Iterator[None]:
+    """Keep other processes from working on something; `lock` is a file for it.
+
+    Raises
+    ------
+    StagingLocked
+        When another process has it already.
+    """
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise StagingLocked(
+            f"{what}: another process is working on it; wait for it or stop it"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _publish(work: Staging) -> None:

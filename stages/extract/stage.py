@@ -53,7 +53,7 @@ from store import (
     write_array,
 )
 from store.artifact import layer_key, write_record
-from store.staging import disk_errors
+from store.staging import disk_errors, only_one
 from store.writer import Background
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
@@ -103,8 +103,7 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
     if in_place and resources.reuse and _is_complete(place, work.fingerprint):
         _leave_pointer(work, place)
         return
-    # another disk than the artifact's own may fill up, too
-    with disk_errors(place.path) if in_place and place.path else nullcontext():
+    with _alone_at(place.path) if in_place and place.path else nullcontext():
         _extract(params, inputs, work, resources, place)
     if in_place:
         _leave_pointer(work, place)
@@ -245,6 +244,15 @@ def _writers(
             background=background,
         )
     return writers
+
+
+@contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Work at a place that another project may name, too; on a disk that may fill up."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(path.with_name(f".{path.name}.lock"), path):
+            yield
 
 
 # -- where the arrays go ---------------------------------------------------------------------

@@ -37,7 +37,8 @@ from stages.images import ImageError, decode_resized, decode_rgb, resize_rgb
 from stages.reading import Readers
 from stages.stage import StageError
 from store import Layout, Location, open_artifact
-from tools import draw, edit, interrupted_at, message
+from store.staging import only_one
+from tools import draw, edit, interrupted_at, message, run_dff
 
 Dff = Callable[..., Result]
 LAYER = "features.5"
@@ -884,3 +885,22 @@ def test_a_full_gpu_gets_smaller_batches_then_one_line(
     cap(260)
     line = message(dff("extract", "--device", "cuda"))
     assert re.search(r"2 images of 224x224, about \d+ MiB, does not fit .* \d+ MiB are free", line)
+
+
+def test_two_projects_with_one_store_do_not_write_the_same_files(
+    project: Path, tmp_path: Path
+) -> None:
+    """One fingerprint is one place: the second waits for the first, and then has its arrays."""
+    other, store = tmp_path / "other", tmp_path / "store"
+    shutil.copytree(project, other)
+    for one in (project, other):
+        assert run_dff("index", "--project", str(one)).exit_code == 0
+    extract = ["extract", "--store", str(store)]
+    assert run_dff(*extract, "--project", str(other)).exit_code == 0
+    (place,) = store.glob("activations-*.zarr")
+    shutil.rmtree(place)
+    with only_one(place.with_name(f".{place.name}.lock"), place):
+        refused = run_dff(*extract, "--project", str(project))
+        assert "another process is working on it" in message(refused)
+    assert run_dff(*extract, "--project", str(project)).exit_code == 0
+    assert open_artifact(project / "artifacts/activations.zarr").location.path == place
