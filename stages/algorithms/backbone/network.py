@@ -214,12 +214,9 @@ def load_backbone(
         (Frobenius norm of the difference, VGG-19's `conv5_4` to SqueezeNet's `fire9`).
 
         - `float32`: on CUDA without TF32; within 0.01 %.
-        - `tf32`: float32 whose convolutions a GPU rounds to 10 bits of mantissa; 0.1 %, in deep
-          networks of random weights 1 %. The same as `float32` on a CPU.
-        - `float16`: 10 bits too, at half the bytes; 0.15 %, in deep networks of random weights
-          1.6 %. Values beyond 65504 are an error.
-        - `bfloat16`: 7 bits, values as large as in float32; 1 % to 2 %, in deep networks of random
-          weights 10 %.
+        - `tf32`: on CUDA 10 bits of mantissa; 0.1 %, deep networks of random weights 1 %.
+        - `float16`: 10 bits at half the bytes, beyond 65504 an error; 0.15 %, and 1.6 %.
+        - `bfloat16`: 7 bits, values as large as in float32; 1 to 2 %, and 10 %.
 
     Returns
     -------
