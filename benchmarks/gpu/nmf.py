@@ -86,7 +86,8 @@ def steps(A: Any) -> list[dict[str, Any]]:
 def one_pass(A: torch.Tensor, rate: float) -> list[dict[str, Any]]:
     """Passes over rows on the device."""
     table = []
-    for columns, ks in ((K, [K]), (55, list(range(1, 11))), (275, list(range(1, 11)) * 5)):
+    many = [(55, list(range(1, 11))), (275, list(range(1, 11)) * 5)]
+    for columns, ks in [(K, [K]), *size(many, [])]:
         engine, rows = make_engine(DEVICE), MatrixRows(A)
         rng = np.random.default_rng(0)
         Ws = [rng.random((k, A.shape[1])) for k in ks]

@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu.common import DEVICE, size
 from stages.algorithms.rows import csr_view
 
-IMAGES, CELLS, CHANNELS, RANK = size(6000, 20), 196, 512, 12
+IMAGES, CELLS, CHANNELS, RANK = size(6000, 6), 196, 512, 12
 BLOCK = 65536
 
 

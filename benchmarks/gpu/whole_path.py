@@ -120,7 +120,7 @@ def main() -> None:
     try:
         photographs = many_photographs(folder, "photographs", IMAGES)
         few = many_photographs(folder, "few", FIRST) if FIRST else None
-        for number, network in enumerate(NETWORKS):
+        for number, network in enumerate(size([*NETWORKS], [next(iter(NETWORKS))])):
             if number and time.perf_counter() - start > LAST_START:
                 print(f"no time left for {network}")
                 break
