@@ -227,7 +227,7 @@ def _factorize_set(
 
         return _SetResult(sweep.finish(write), sweep.stability, *links.parents())
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
-        raise StageError(f"image set {name!r}: {error}") from error
+        raise StageError(f"image set {name!r}: {str(error) or 'out of memory'}") from error
 
 
 def _within_budget(

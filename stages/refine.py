@@ -297,6 +297,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     index = ImageIndex.open(inputs["index"], inputs.project, heatmaps)
     group = create_artifact(
         work.path,
+        owner=work,
         stage="refine",
         fingerprint=work.fingerprint,
         **inherited_attrs(heatmaps),

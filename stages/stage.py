@@ -156,8 +156,9 @@ def check_choices(params: Any) -> None:
 
 
 def user_path(path: str, project: Path) -> Path:
-    """A path as params have it: `~` is the home folder, others are relative to params.yaml."""
-    return project / Path(path).expanduser()
+    """A path as params have it: ``~/`` is the home folder, others are relative to params.yaml."""
+    at_home = path == "~" or path.startswith("~/")
+    return project / (Path(path).expanduser() if at_home else path)
 
 
 def suggestion(value: str, known: Sequence[str]) -> str:

@@ -88,6 +88,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     long_side = int(known.artifact.attrs["long_side"])
     group = create_artifact(
         work.path,
+        owner=work,
         stage="transform",
         fingerprint=work.fingerprint,
         layers=[params.layer],

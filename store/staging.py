@@ -151,12 +151,15 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
         with only_one(folder.parent / "lock", out):
             work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
             _recover(folder.parent, out)
-            if _was_published(work):
-                _remove(work.path)  # the old one, exchanged for it
-            if not work.path.exists():
-                # Never started, or killed after its artifact was published: a record of progress
+            if _was_published(work) or not work.path.exists():
+                # What lies there is the old one, exchanged for it; or nothing. A record of progress
                 # without the work itself would have rows count as written that are not there.
+                _remove(work.path)
                 _remove(work.scratch)
+            elif read_progress(out, fingerprint) is None:
+                # Nothing is on record of what lies there: it was begun, or is an old one that was
+                # being swept. Checkpoints in scratch are a stage's own and hold without it.
+                _remove(work.path)
             work.path.mkdir(parents=True, exist_ok=True)
             work.scratch.mkdir(exist_ok=True)
             work.progress.update(read_progress(out, fingerprint) or {})
@@ -224,12 +227,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _was_published(work: Staging) -> bool:
-    """Whether a run was killed after the exchange and before the leftovers were swept."""
+    """Whether a run was killed after the exchange and before the leftovers were swept.
+
+    Then what lies where the work was is not what was to be published.
+    """
     try:
         inode = int((work.scratch / PUBLISHING).read_bytes())
     except (OSError, ValueError):
         return False
-    return work.out.exists() and work.out.lstat().st_ino == inode
+    return work.path.exists() and work.path.lstat().st_ino != inode
 
 
 def _recover(folder: Path, out: Path) -> None:
@@ -237,6 +243,8 @@ def _recover(folder: Path, out: Path) -> None:
     if out.exists() or out.is_symlink():
         return
     for retired in folder.glob("*/retired"):
+        if not (retired.parent / "artifact").exists():
+            continue  # its successor was published, and is gone for another reason
         retired.rename(out)
         fsync_path(out.parent)
         return
@@ -246,6 +254,7 @@ def _sweep(folder: Path) -> None:
     """Drop all work folders of an artifact that has just been published."""
     for leftover in folder.iterdir():
         if leftover.is_dir():
+            _remove(leftover / "artifact")  # first: it may be an old one, and the rest says so
             _remove(leftover)
 
 

@@ -106,6 +106,8 @@ class ResidentRows:
 class SlicedRows:
     """Row blocks of an array that is read by slices of rows: of Zarr, dask, HDF5 or xarray.
 
+    Each pass reads it anew, and computes a dask graph anew: where that is costly, ``persist`` it.
+
     Parameters
     ----------
     array : array-like [rows, channels]
@@ -138,7 +140,12 @@ class SlicedRows:
     def blocks(self) -> Iterator[Any]:
         """Read ``block_rows`` rows at a time."""
         for start in range(0, self.shape[0], self.block_rows):
-            yield np.asarray(self.array[start : start + self.block_rows])
+            block = self.array[start : start + self.block_rows]
+            block = block.compute() if hasattr(block, "compute") else block
+            block = block.tocsr() if is_sparse(block) else np.asarray(block)
+            if block.ndim != 2:
+                raise ValueError(f"rows of A must be an array or a scipy matrix, got {block!r}")
+            yield block
 
 
 def as_row_blocks(A: Any, block_rows: int | None = None) -> RowBlocks:

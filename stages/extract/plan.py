@@ -20,8 +20,9 @@ SHARDS_BYTES = 256 * 2**20
 # Images at once in the network on a CPU; see `stages.extract.stream`.
 CPU_SLICE = 4
 # A GPU is given batches of so many pixels, 128 images of 224 x 224, whatever `extract.batch` says:
-# sixteen of them leave most of a large one idle. Decided from the plan alone, never from what
-# happens to be free, so that a resumed run goes on with the same batches.
+# sixteen of them leave most of a large one idle. Decided from the plan, and halved only
+# where `--memory` cannot hold the buffers: a run that is resumed with as much of it goes on with
+# the same batches.
 GPU_PIXELS = 128 * 224 * 224
 GPU_BATCH = 256
 # ... unless what comes back from it, as float32, would be more than this.

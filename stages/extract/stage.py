@@ -100,11 +100,10 @@ def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resourc
 def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     place = _place(work, resources)
     in_place = place.path != work.path
-    if in_place and resources.reuse and _is_complete(place, work.fingerprint):
-        _leave_pointer(work, place)
-        return
     with _alone_at(place.path) if in_place and place.path else nullcontext():
-        _extract(params, inputs, work, resources, place)
+        # asked under the lock: another project may just have finished it
+        if not (in_place and resources.reuse and _is_complete(place, work.fingerprint)):
+            _extract(params, inputs, work, resources, place)
     if in_place:
         _leave_pointer(work, place)
 
@@ -251,8 +250,10 @@ def _alone_at(path: Path) -> Iterator[None]:
     """Work at a place that another project may name, too; on a disk that may fill up."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(path.with_name(f".{path.name}.lock"), path):
+        lock = path.with_name(f".{path.name}.lock")
+        with only_one(lock, path):
             yield
+            lock.unlink()  # whoever has it open still will find the work done
 
 
 # -- where the arrays go ---------------------------------------------------------------------

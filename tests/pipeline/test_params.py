@@ -9,6 +9,7 @@ import yaml
 from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, read_params
 from pipeline.registry import STAGES
+from stages.stage import user_path
 from tools import ROOT, edit, run_dff
 
 
@@ -178,3 +179,20 @@ def test_paths_may_begin_at_home(
         assert result.exit_code == 0, result.exception
     table = pd.read_parquet(project / "artifacts/evaluation/labels.parquet")
     assert set(table["label"]) == {"object", "background"}
+
+
+def test_mappings_may_be_merged(project: Path) -> None:
+    """YAML's own way not to write something twice; what overrides it is no second key."""
+    path = project / PARAMS
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = content.pop("factorize")
+    text = yaml.safe_dump(content)
+    flow = yaml.safe_dump(given, default_flow_style=True, width=10_000).strip()
+    text += f"factorize:\n  <<: {flow}\n  seeds: [5]\n"
+    path.write_text(text, encoding="utf-8")
+    assert read_params(project)["factorize"].seeds == (5,)
+
+
+def test_a_folder_whose_name_begins_with_a_tilde(tmp_path: Path) -> None:
+    assert user_path("~photos/x", tmp_path) == tmp_path / "~photos/x"
+    assert user_path("~/x", tmp_path) == Path.home() / "x"

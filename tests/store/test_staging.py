@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,29 @@ def test_readers_see_an_artifact_at_every_instant(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", refused)
     produce(out, base=7)
     assert open_artifact(out).fingerprint == "f" * 64 and leftovers(out) == []
+
+
+@pytest.mark.parametrize("lost", ["scratch", "the artifact"])
+def test_an_old_artifact_is_not_taken_for_the_work(tmp_path, lost, monkeypatch):
+    """Killed after the exchange, with the old one where the work was and half of it swept."""
+    out, whole = tmp_path / "a.zarr", tmp_path / "whole.zarr"
+    produce(whole, base=7)
+    produce(out, base=3)  # of the same fingerprint, as after a change of the code
+
+    def killed(path):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(MODULE, "_sweep", killed)
+        produce(out, base=7)
+    (work,) = (tmp_path / ".staging/a.zarr").glob("*/artifact")
+    if lost == "scratch":
+        shutil.rmtree(work.parent / "scratch")
+        (work / "sets/entries/c/0").unlink()
+    else:
+        shutil.rmtree(out)
+    produce(out, base=7)
+    assert files_of(out) == files_of(whole) and leftovers(out) == []
 
 
 def test_a_missing_input_is_not_a_full_disk(tmp_path):

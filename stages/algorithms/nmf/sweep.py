@@ -98,6 +98,7 @@ class Sweep:
         check_request(self.rows.shape, ks, seeds, solver, init, max_passes)
         self.tol, self.max_passes = tol, max_passes
         self.engine: Engine = make_engine(device, threads)
+        self.threads = threads or cores()
         self.dtype = float_type(self.rows.dtype)
         self.passes = 0
         self.norm = 0.0
@@ -203,7 +204,9 @@ class Sweep:
         rule = running[0].solver.rule
         all_sums = self.engine.run_pass(self.rows, self._stack(running), rule, H=self.H)
         self.passes += 1
-        for problem, sums, W in zip(running, all_sums, _factors(running, all_sums), strict=True):
+        for problem, sums, W in zip(
+            running, all_sums, _factors(running, all_sums, self.threads), strict=True
+        ):
             self._update(problem, sums, W)
 
     def _stack(self, problems: Sequence[Problem]) -> Stack:
@@ -335,7 +338,7 @@ class Sweep:
         )
 
 
-def _factors(problems: Sequence[Problem], all_sums: Sequence[Sums]) -> list[Matrix]:
+def _factors(problems: Sequence[Problem], all_sums: Sequence[Sums], threads: int) -> list[Matrix]:
     """The next W of each factorization; many are shared out among the cores."""
 
     def one(problem: Problem, sums: Sums) -> Matrix:
@@ -344,7 +347,7 @@ def _factors(problems: Sequence[Problem], all_sums: Sequence[Sums]) -> list[Matr
 
     if len(problems) < MANY:
         return [one(*pair) for pair in zip(problems, all_sums, strict=True)]
-    with ThreadPoolExecutor(min(MANY, cores())) as pool:
+    with ThreadPoolExecutor(min(MANY, threads)) as pool:
         return list(pool.map(one, problems, all_sums))
 
 
