@@ -172,9 +172,10 @@ def test_another_folder_does_as_well(
     assert dff("index").exit_code == 0
     with interrupted_at(4):
         assert dff("extract", "--store", str(disk)).exit_code == 130
-    (begun,) = disk.iterdir()
+    (begun,) = disk.glob("activations-*")
     assert "unfinished" in message_of(str(begun))
     assert dff("extract", "--store", str(disk)).exit_code == 0
+    assert list(disk.iterdir()) == [begun], "the lock of unfinished work is gone, too"
     artifact = open_artifact(project / "artifacts/activations.zarr")
     assert artifact.location.path == begun
     whole = artifact.ragged("features.5").rows(0, 14 * 49)
