@@ -1,6 +1,5 @@
 """The parts of an extraction that a CPU does, each alone on all cores; and JPEG on a GPU."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +14,13 @@ import torchvision
 import zarr
 
 from benchmarks.gpu.common import DEVICE, median, size
+from stages.algorithms.cores import cores
 from stages.images import decode_resized, decode_rgb, resize_rgb
 from store import RaggedWriter, open_artifact, plan_layout
 from store.writer import Background
 
 SIDE = size(224, 64)
-WORKERS = len(os.sched_getaffinity(0))
+WORKERS = cores()
 Row = dict[str, Any]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from scipy.optimize import nnls
 
 from interpreted import CUDA
@@ -102,6 +103,31 @@ def test_neither_memory_nor_what_goes_at_once_changes_a_bit(monkeypatch):
     dense, compact, streamed = run(10**9, 2**30), run(2 * 3000, 2**30), run(0, 2**30)
     assert [dense[0], compact[0], streamed[0]] == ["dense", "sparse", None]
     assert dense[1] == compact[1] == streamed[1] == run(10**9, 3000)[1] == run(0, 1)[1]
+
+
+def test_where_memory_is_short_smaller_chunks_are_tried(monkeypatch):
+    """Down to one group of pieces; when not even that fits, one line with both numbers."""
+    A, stack = matrix(120, 9), Stack(factors([2], 9), FLOAT)
+    rows = MatrixRows(A, 40)
+
+    def run(most):
+        empty = torch.empty
+
+        def short(*shape, **options):
+            if options.get("dtype") == torch.float32 and shape[0] > most:
+                raise torch.OutOfMemoryError("out of memory. Tried to allocate 20.00 MiB. GPU 0")
+            return empty(*shape, **options)
+
+        H = np.zeros((120, 2), FLOAT)
+        with monkeypatch.context() as patch:
+            patch.setattr(fused_pass.torch, "empty", short)
+            (sums,) = FusedEngine(DEVICE).run_pass(rows, stack, Rule(), H=H)
+        return H.tobytes() + sums.HtA.tobytes() + sums.HtH.tobytes()
+
+    monkeypatch.setattr(fused_pass, "LEAST_SCRATCH", 64)
+    assert run(10**9) == run(1000)  # a block of 40 rows needs 40 x (2 + 16) numbers, and some more
+    with pytest.raises(MemoryError, match=r"\d+ MiB free, .* need 20.00 MiB"):
+        run(500)
 
 
 def test_blocks_of_coefficients_are_handed_over_in_order():

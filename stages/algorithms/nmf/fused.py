@@ -166,11 +166,11 @@ class FusedEngine(TorchEngine):
             work = Pass(
                 stack, rule, problems_on(self.device, tuple(stack.sizes.tolist())), placed, with_HtA
             )
+            if write is not None:  # so that one chunk is handed over while the next is made
+                work.limit = HANDED_OVER
             found = Found(stack, H, write)
             for part in placed.parts():
                 cut = part.cut(work.piece_rows)
-                if write is not None:  # so that one chunk is handed over while the next is made
-                    work.limit = min(work.limit, HANDED_OVER)
                 for chunk in work.chunks(cut):
                     P = work.solved(part, cut, chunk)
                     if H is not None or write is not None:

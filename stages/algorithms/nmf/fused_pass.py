@@ -79,15 +79,15 @@ class Pass:
 
             while last < len(groups) - 1 and 4 * floats(last + 1) <= self.limit:
                 last += 1
-            if not self._make_room(floats(last)) and last > group + 1:
-                continue  # the limit is lower now
+            if not self._make_room(floats(last)):
+                continue  # the limit is lower now, and in the end that raises
             pieces = int(groups[group]), int(groups[last])
             rows = int(cut.pieces[pieces[0]]), int(cut.pieces[pieces[1]])
             yield Chunk((group, last), pieces, rows)
             group = last
 
     def _make_room(self, floats: int) -> bool:
-        """Whether there is room for so many numbers; what fits at once is halved if not."""
+        """Whether there is room for so many numbers; if not, a quarter is tried from now on."""
         if len(self._scratch) >= floats:
             return True
         self._scratch = torch.empty(0, device=self.device)
