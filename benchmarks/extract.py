@@ -30,10 +30,11 @@ from benchmarks.common import draw_photographs, interleaved, make_project, repor
 from pipeline.params import read_params
 from pipeline.resources import make_resources
 from stages.algorithms.backbone import Backbone, load_backbone
-from stages.extract import EXTRACT
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, normalise, resize_rgb
-from stages.stage import execute
+from stages.artifacts.image_index import ImageIndex
+from stages.extract.stage import EXTRACT
+from stages.frame.execute import execute
+from stages.images.decode import decode_rgb
+from stages.images.resize import normalise, resize_rgb
 from store import open_artifact
 
 SIZES = (16, 4)

@@ -29,10 +29,11 @@ from pipeline.registry import STAGES
 from pipeline.resources import make_resources
 from stages.algorithms.masks import binarise, pack_masks, resize_masks
 from stages.algorithms.metrics import RegionCounts
-from stages.concept_maps import ConceptMaps, entry_sets
-from stages.image_index import ImageIndex
-from stages.refine import RefineParams, Refiner
-from stages.stage import execute
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.execute import execute
+from stages.refine.params import RefineParams
+from stages.refine.stage import Refiner
 from store import open_artifact
 
 REFINERS = {

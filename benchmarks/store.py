@@ -30,7 +30,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from benchmarks.common import interleaved, report
 from stages.algorithms.backbone import load_backbone
 from stages.extract.plan import disk_order
-from stages.images import decode_rgb, normalise, resize_rgb
+from stages.images.decode import decode_rgb
+from stages.images.resize import normalise, resize_rgb
 from store import Ragged, RaggedWriter
 
 CELLS = 169  # rows of one image: fire9 is 13 x 13

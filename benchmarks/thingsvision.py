@@ -23,8 +23,8 @@ from benchmarks.common import draw_photographs, make_project, report, seconds
 from benchmarks.extract import saved
 from pipeline.params import read_params
 from pipeline.resources import make_resources
-from stages.extract import EXTRACT
-from stages.stage import execute
+from stages.extract.stage import EXTRACT
+from stages.frame.execute import execute
 
 PEER = """
 import json, resource, sys, time

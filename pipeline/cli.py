@@ -22,7 +22,11 @@ from pipeline.run_alone import run_alone
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
 from stages.datasets import DatasetError
-from stages.stage import Resources, Stage, StageError, execute, user_path
+from stages.frame.errors import StageError
+from stages.frame.execute import execute
+from stages.frame.params import user_path
+from stages.frame.resources import Resources
+from stages.frame.stage import Stage
 from store import StoreError
 
 # What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.

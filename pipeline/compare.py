@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
-from stages.stage import StageError
-from stages.tables import read_table
+from stages.artifacts.tables import read_table
+from stages.frame.errors import StageError
 from store import ArtifactMissing, open_artifact, write_atomically
 
 

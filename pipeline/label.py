@@ -10,15 +10,19 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from stages.concept_maps import ConceptMaps
-from stages.evaluate import EVALUATE, EvaluateParams
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
+from stages.artifacts.tables import read_table
 from stages.evaluate.boxes import main_boxes
 from stages.evaluate.counting import Counting
 from stages.evaluate.labels import read_labels
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.stage import EVALUATE
 from stages.evaluate.truth import BACKGROUND, OBJECT, SetTruth
-from stages.image_index import ImageIndex
-from stages.stage import Resources, StageError, execute, gather_inputs, user_path
-from stages.tables import read_table
+from stages.frame.errors import StageError
+from stages.frame.execute import execute, gather_inputs
+from stages.frame.params import user_path
+from stages.frame.resources import Resources
 from store import Artifact, open_artifact, write_atomically
 
 HEADING = """\

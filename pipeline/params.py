@@ -12,7 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.registry import STAGES
-from stages.stage import Stage, suggestion, user_path
+from stages.frame.params import suggestion, user_path
+from stages.frame.stage import Stage
 
 PARAMS = "params.yaml"
 

@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.concept_maps import ConceptMaps, entry_sets, workers_within
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, resize_rgb, target_shape
-from stages.parallel import torch_threads_kept
-from stages.refine import REFINE, VALUE_BYTES, RefineParams, Refiner
-from stages.report.colours import Colour, colour
-from stages.report.overlays import heat_picture, mask_picture
-from stages.stage import Resources, StageError, gather_inputs
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets, workers_within
+from stages.artifacts.image_index import ImageIndex
+from stages.drawing.colours import Colour, colour
+from stages.drawing.overlays import heat_picture, mask_picture
+from stages.frame.errors import StageError
+from stages.frame.execute import gather_inputs
+from stages.frame.parallel import torch_threads_kept
+from stages.frame.resources import Resources
+from stages.images.decode import decode_rgb
+from stages.images.resize import resize_rgb, target_shape
+from stages.refine.params import RefineParams
+from stages.refine.stage import REFINE, VALUE_BYTES, Refiner
 from store import open_artifact, write_atomically
 
 COLUMNS = ("image", "heat map", "probability", "refined", "mask (dashed: before)")

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from stages.evaluate import EVALUATE
-from stages.extract import EXTRACT
-from stages.factorize import FACTORIZE
-from stages.heatmaps import HEATMAPS
-from stages.index import INDEX
-from stages.refine import REFINE
-from stages.report import REPORT
-from stages.stage import Stage
+from stages.evaluate.stage import EVALUATE
+from stages.extract.stage import EXTRACT
+from stages.factorize.stage import FACTORIZE
+from stages.frame.stage import Stage
+from stages.heatmaps.stage import HEATMAPS
+from stages.index.stage import INDEX
+from stages.refine.stage import REFINE
+from stages.report.stage import REPORT
 
 STAGES: tuple[Stage[Any], ...] = (
     INDEX,

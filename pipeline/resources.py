@@ -5,7 +5,7 @@ import re
 import psutil
 
 from stages.algorithms.cores import cores
-from stages.stage import Resources
+from stages.frame.resources import Resources
 from store import Location
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.registry import STAGES
 from pipeline.status import stage_states
-from stages.stage import StageError
+from stages.frame.errors import StageError
 
 
 def run_alone(project: Path, resources: Mapping[str, str], *, force: bool = False) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from pipeline.params import read_params
 from pipeline.registry import STAGES
-from stages.stage import Stage, fingerprint
+from stages.frame.fingerprint import fingerprint
+from stages.frame.stage import Stage
 from store import ArtifactDamaged, SchemaMismatch, read_progress
 from store.artifact import read_attrs
-from store.staging import staging_folder
+from store.publication import staging_folder
 
 
 @dataclass(frozen=True)

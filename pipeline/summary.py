@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
-from stages.image_index import ImageIndex
-from stages.tables import read_table
+from stages.artifacts.image_index import ImageIndex
+from stages.artifacts.tables import read_table
 from store import ArtifactMissing
 from store.artifact import read_attrs
 

@@ -12,22 +12,29 @@ from PIL import Image
 
 from pipeline.params import read_params
 from pipeline.registry import BY_NAME
-from stages.concept_maps import ConceptMaps
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, resize_rgb, target_shape
-from stages.index import INDEX, IndexParams
-from stages.parallel import ordered_map
-from stages.progress import track
-from stages.report.colours import css
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
+from stages.drawing.colours import css
+from stages.drawing.overlays import heat_picture
+from stages.drawing.templates import page_templates
+from stages.frame.errors import StageError
+from stages.frame.execute import execute, gather_inputs
+from stages.frame.fingerprint import fingerprint
+from stages.frame.parallel import ordered_map
+from stages.frame.params import user_path
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.images.decode import decode_rgb
+from stages.images.resize import resize_rgb, target_shape
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
-from stages.report.overlays import heat_picture
-from stages.report.write import page_templates
-from stages.stage import Resources, StageError, execute, fingerprint, gather_inputs, user_path
-from stages.transform import TransformParams, columns_of, transform_stage
+from stages.transform.params import TransformParams
+from stages.transform.stage import columns_of, transform_stage
 from store import open_artifact, write_atomically
 from store.artifact import read_attrs
-from store.staging import disk_errors
+from store.publication import disk_errors
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = "pictures"

@@ -14,16 +14,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, resize_rgb
-from stages.report.colours import Colour
+from stages.artifacts.image_index import ImageIndex
+from stages.drawing.colours import Colour
+from stages.drawing.overlays import heat_picture, mask_picture
+from stages.frame.execute import gather_inputs
+from stages.images.decode import decode_rgb
+from stages.images.resize import resize_rgb
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
-from stages.report.overlays import heat_picture, mask_picture
 from stages.report.page import spread
 from stages.report.pictures import Scene
 from stages.report.stage import REPORT
-from stages.stage import gather_inputs
 
 GAP = 4
 LABEL = 64

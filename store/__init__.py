@@ -1,12 +1,6 @@
 """The on-disk feature store: ragged arrays in Zarr, staged and published atomically."""
 
-from store.artifact import (
-    Artifact,
-    create_artifact,
-    elsewhere,
-    finish_artifact,
-    open_artifact,
-)
+from store.artifact import Artifact, create_artifact, elsewhere, finish_artifact, open_artifact
 from store.errors import (
     ArtifactDamaged,
     ArtifactMissing,
@@ -16,10 +10,10 @@ from store.errors import (
 )
 from store.layout import Layout, plan_layout
 from store.location import Location
+from store.publication import Staging, read_progress, replacing, staging, write_atomically
 from store.ragged import Ragged, offsets_of, whole_entries
 from store.set_rows import SetRows
 from store.small import write_array
-from store.staging import Staging, read_progress, replacing, staging, write_atomically
 from store.writer import RaggedWriter
 
 __all__ = [

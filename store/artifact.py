@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
 from store.location import PARTIAL, Location
+from store.publication import Staging, write_atomically
 from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_whole
 from store.set_rows import SetRows
 from store.small import write_array
-from store.staging import Staging, write_atomically
 
 SCHEMA = 2  # of array artifacts
 RECORD_SCHEMA = 1  # of folders of files

@@ -17,7 +17,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from store.errors import StoreError
-from store.staging import fsync_path
+from store.publication import fsync_path
 
 PARTIAL = ".partial"
 Span = tuple[int, int]

@@ -49,14 +49,17 @@ from benchmarks.gpu.extract_parts import (
     gpu_jpeg,
     shrunk,
 )
-from stages.extract import EXTRACT, ExtractParams
 from stages.extract.device import DeviceLane
+from stages.extract.params import ExtractParams
 from stages.extract.plan import Job
 from stages.extract.slots import Slot, Streams
+from stages.extract.stage import EXTRACT
 from stages.extract.stream import Stream
-from stages.index import INDEX, IndexParams
-from stages.reading import Readers
-from stages.stage import Resources, execute
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.images.readers import Readers
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
 from store import RaggedWriter, open_artifact
 
 NETWORKS = (

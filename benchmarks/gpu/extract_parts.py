@@ -15,7 +15,8 @@ import zarr
 
 from benchmarks.gpu.common import DEVICE, median, size
 from stages.algorithms.cores import cores
-from stages.images import decode_resized, decode_rgb, resize_rgb
+from stages.images.decode import decode_resized, decode_rgb
+from stages.images.resize import resize_rgb
 from store import RaggedWriter, open_artifact, plan_layout
 from store.writer import Background
 

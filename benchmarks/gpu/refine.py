@@ -30,17 +30,21 @@ from PIL import Image
 
 from benchmarks.common import draw_photographs
 from benchmarks.gpu.common import DEVICE, PHOTOGRAPHS, REHEARSAL, report, seconds, size
-from stages import cuda_lanes, refine_batches
 from stages.algorithms.heatmap import quantise, upsample
 from stages.algorithms.mask_boxes import mask_boxes
 from stages.algorithms.masks import binarise, pack_masks
-from stages.concept_maps import ConceptMaps
-from stages.image_index import ImageIndex
-from stages.index import INDEX, IndexParams
-from stages.refine import RefineParams, Refiner
-from stages.refine_batches import DeviceRefiner
-from stages.stage import Resources, execute
-from stages.write_maps import MapPlan, Whole, write_maps
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
+from stages.maps.write import MapPlan, Whole, write_maps
+from stages.refine import device as refine_batches
+from stages.refine import lanes as cuda_lanes
+from stages.refine.device import DeviceRefiner
+from stages.refine.params import RefineParams
+from stages.refine.stage import Refiner
 from store import create_artifact, open_artifact, staging
 from store.artifact import layer_key
 from store.chunk import encode
@@ -250,9 +254,9 @@ STAGE = """
 import json, resource, sys, time
 from contextlib import nullcontext
 from pathlib import Path
-import stages.refine as refine
+import stages.refine.stage as refine
 from stages import refine_batches
-from stages.stage import Resources, execute
+from stages.frame.stage import Resources, execute
 from store.writer import RaggedWriter
 
 project, device, workers, processes_from, batch = sys.argv[1:]

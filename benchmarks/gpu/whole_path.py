@@ -27,7 +27,8 @@ from pipeline.init import write_params
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from stages.algorithms.cores import cores
-from stages.stage import Resources, execute
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
 
 IMAGES, FIRST = size(2000, 4), size(16, 0)
 LAST_START = 45.0  # seconds after which no other network is begun: the part is stopped at 100

@@ -23,7 +23,7 @@ from PIL import Image
 from skimage.draw import polygon2mask
 
 from stages.datasets.dataset import DatasetError, FoundImage, GroundTruth, Mask
-from stages.images import ImageError, read_header
+from stages.images.decode import ImageError, read_header
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif".split()  # noqa: SIM905

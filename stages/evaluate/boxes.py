@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.concept_maps import SIDES, ConceptMaps
+from stages.artifacts.concept_maps import SIDES, ConceptMaps
+from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box
-from stages.image_index import ImageIndex
 from store import Artifact, write_atomically
 from store.artifact import layer_key
 

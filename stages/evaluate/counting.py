@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from stages.algorithms.foreground import FigureCounts
 from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
-from stages.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps
 from stages.evaluate.truth import BACKGROUND, SetTruth, object_of, parts_of
-from stages.parallel import ordered_map
-from stages.stage import Resources
+from stages.frame.parallel import ordered_map
+from stages.frame.resources import Resources
 
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 # What one pixel of one column takes at once: the mask in three sizes or forms.

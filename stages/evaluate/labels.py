@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from stages.stage import StageError, suggestion
+from stages.frame.errors import StageError
+from stages.frame.params import suggestion
 from store import Artifact
 
 Names = tuple[str, ...]  # of one factor; empty when nobody named it

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.algorithms.metrics import RegionCounts
-from stages.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps
 from stages.evaluate.counting import Counting, Key, MapSums, SetSums
 from stages.evaluate.labels import Labels, Names
 from stages.evaluate.truth import BACKGROUND, OBJECT

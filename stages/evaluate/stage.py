@@ -11,23 +11,24 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
 - ``boxes.parquet``: every connected component of every mask, in pixels of its image, 0-based and
   half-open, with its score; ``detections/``: the largest ones in VOC's and COCO's formats;
 - ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv``, ``figure4.csv`` and
-  ``choice.csv`` (for `dvc plots`), ``links.csv`` (`stages.choice_tables`), ``artifact.json``.
+  ``choice.csv`` (for `dvc plots`), ``links.csv`` (`choice_tables`), ``artifact.json``.
 
 IoU is dataset-wide (eq. 9), in per cent, at the size of the ground truth.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from stages.choice_tables import choice_table, link_table
-from stages.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.boxes import Annotated, box_table, main_boxes, write_detections
+from stages.evaluate.choice_tables import choice_table, link_table
 from stages.evaluate.counting import Counting, Key
 from stages.evaluate.labels import Labels, read_labels
+from stages.evaluate.params import EvaluateParams
 from stages.evaluate.scores import Tables, merged_columns, score_set
 from stages.evaluate.tables import (
     figure4_table,
@@ -37,27 +38,15 @@ from stages.evaluate.tables import (
     quality_table,
 )
 from stages.evaluate.truth import SetTruth
-from stages.image_index import ImageIndex
-from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, file_digest, param, user_path
+from stages.frame.fingerprint import file_digest
+from stages.frame.params import user_path
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
 from store import Artifact, Staging, open_artifact, write_atomically
 from store.artifact import write_record
 
 KINDS = {"raw": "heatmaps", "refined": "refine"}
-
-
-@dataclass(frozen=True)
-class EvaluateParams:
-    """How factors are compared with annotated parts."""
-
-    coverage: float = param(0.5, "a part belongs to a factor that covers more than this of it")
-    labels: str = param("labels.yaml", "file of factors' names, used instead of coverage")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.coverage < 1:
-            raise ValueError(f"coverage: {self.coverage} is not a share from 0 to below 1")
-        if not self.labels:
-            raise ValueError("labels: must name a file, which need not be there")
 
 
 def sources(params: EvaluateParams, project: Path) -> str:
@@ -67,7 +56,7 @@ def sources(params: EvaluateParams, project: Path) -> str:
 
 
 def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     factors = open_artifact(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors)
     opened = {kind: open_artifact(inputs[stage]) for kind, stage in KINDS.items()}
@@ -165,16 +154,6 @@ EVALUATE: Stage[EvaluateParams] = Stage(
     writes=Path("artifacts/evaluation"),
     run=run,
     summary="Compare the maps with the ground truth, where there is any.",
-    code=(
-        "stages/evaluate",
-        "stages/choice_tables.py",
-        "stages/concept_maps.py",
-        "stages/algorithms/foreground.py",
-        "stages/algorithms/masks.py",
-        "stages/algorithms/metrics.py",
-        "stages/algorithms/nmf",
-        "stages/datasets",
-        "store",
-    ),
+    files=("labels",),
     sources=sources,
 )

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from stages.algorithms.foreground import most_compact
+from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.scores import WHERE
-from stages.image_index import ImageIndex
 from store import Artifact
 
 # measures of the factor taken for the object

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box, DatasetError, GroundTruth
-from stages.image_index import ImageIndex
 
 OBJECT = "object"
 BACKGROUND = "background"

@@ -1,5 +1,1 @@
 """extract: images -> activations of the tapped layers."""
-
-from stages.extract.stage import EXTRACT, ExtractParams
-
-__all__ = ["EXTRACT", "ExtractParams"]

@@ -1,10 +1,10 @@
 """Batches through a GPU: decoding, copying in, computing and copying out, all at the same time.
 
 Threads, or processes where there are many, decode photographs into pinned memory
-(`stages.reading`). One thread alone, the caller's, talks to the device, on three streams: one
-copies pixels in, one computes, one copies activations back; events order them, and the only wait is
-for a batch's activations to have arrived, with another batch queued behind it. The check for
-negative and infinite values is computed there and read with the rest.
+(`stages.images.readers`). One thread alone, the caller's, talks to the device, on three streams:
+one copies pixels in, one computes, one copies activations back; events order them, and the only
+wait is for a batch's activations to have arrived, with another batch queued behind it. The check
+for negative and infinite values is computed there and read with the rest.
 
 Where many batches have one shape, the pass is recorded once as a CUDA graph: launching the hundreds
 of operations of a ResNet takes the interpreter lock hundreds of times, and sixteen threads that
@@ -25,7 +25,7 @@ from stages.extract.passes import Passes
 from stages.extract.plan import SLOTS, Job
 from stages.extract.slots import Slot, Streams, shaped
 from stages.extract.stream import BeyondFloat16, Outputs
-from stages.reading import Readers
+from stages.images.readers import Readers
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone

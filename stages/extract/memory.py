@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.stage import StageError
+from stages.frame.errors import StageError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

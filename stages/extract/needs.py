@@ -7,13 +7,13 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from stages.artifacts.image_index import ImageIndex
 from stages.extract.plan import CPU_SLICE, GpuNeeds, Needs, Order, gpu_batch, shard_bytes
-from stages.image_index import ImageIndex
-from stages.reading import PROCESS_BYTES
+from stages.images.readers import PROCESS_BYTES
 from store.layout import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from stages.extract.stage import ExtractParams
+    from stages.extract.params import ExtractParams
 
 # What a process that decodes keeps of each image: its name, twice its SHA-256.
 IMAGE_BYTES = 500

@@ -7,7 +7,7 @@ import torch
 
 from stages.extract.memory import is_out_of_memory, no_fit
 from stages.extract.slots import Slot, Streams
-from stages.progress import note
+from stages.frame.progress import note
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_resized
-from stages.stage import StageError
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.errors import StageError
+from stages.images.decode import ImageError, decode_resized
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.image_index import ImageIndex
-from stages.images import Resize, target_shape
-from stages.stage import StageError
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.errors import StageError
+from stages.images.resize import Resize, target_shape
 from store.layout import CHUNK_BYTES, SHARD_BYTES
 
 Shape = tuple[int, int]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.stage import digest, file_digest
+from stages.frame.fingerprint import digest, file_digest
 from store import Artifact, Ragged, Staging, StoreError, open_artifact, whole_entries
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
-    from stages.extract.stage import ExtractParams
+    from stages.extract.params import ExtractParams
 
 HASHES = "image_sha256"
 BLOCK_BYTES = 4 * 2**20

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stages.reading import Slab, all_read
+from stages.images.readers import Slab, all_read
 
 
 @dataclass

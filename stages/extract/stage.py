@@ -8,38 +8,26 @@ With ``--store`` the arrays go to another folder or URL, and the artifact only s
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from stages.artifacts.image_index import ImageIndex
 from stages.extract.needs import cpu_needs, gpu_needs
-from stages.extract.plan import (
-    Needs,
-    Order,
-    disk_order,
-    plan_jobs,
-    shard_bytes,
-)
+from stages.extract.params import ExtractParams
+from stages.extract.plan import Needs, Order, disk_order, plan_jobs, shard_bytes
 from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier, recipes_of
 from stages.extract.stream import BeyondFloat16, Stream
-from stages.image_index import ImageIndex
-from stages.images import Resize
-from stages.progress import note
-from stages.stage import (
-    Inputs,
-    Resources,
-    Stage,
-    StageError,
-    check_choices,
-    file_digest,
-    param,
-    user_path,
-)
+from stages.frame.errors import StageError
+from stages.frame.fingerprint import file_digest
+from stages.frame.params import user_path
+from stages.frame.progress import note
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
 from store import (
     ArtifactMissing,
     Location,
@@ -53,42 +41,15 @@ from store import (
     write_array,
 )
 from store.artifact import layer_key, write_record
-from store.staging import disk_errors, only_one
+from store.publication import disk_errors, only_one
 from store.writer import Background
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 2
 
 
-@dataclass(frozen=True)
-class ExtractParams:
-    """Which network looks at the images, and where it is tapped."""
-
-    backbone: str = param("demo", "demo, vgg19, or any torchvision classification model")
-    weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
-    layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
-    resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
-    size: int = param(224, "pixels of the network's input, long side")
-    batch: int = param(16, "images per job; a CPU takes four at a time, a GPU up to 256")
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = param(
-        "float32", "float32; faster: bfloat16 (1-2 % off); on a GPU float16, tf32 (0.5 %)"
-    )
-    dtype: Literal["float16", "float32"] = param(
-        "float16", "on disk; float16 keeps values it cannot hold as float32"
-    )
-
-    def __post_init__(self) -> None:
-        if not self.layers or len(set(self.layers)) != len(self.layers):
-            raise ValueError("layers: name at least one layer, each once")
-        check_choices(self)
-        if not 32 <= self.size <= 4096:
-            raise ValueError(f"size: {self.size} is not between 32 and 4096 pixels")
-        if self.batch < 1:
-            raise ValueError(f"batch: {self.batch} must be at least 1")
-
-
 def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     from stages.algorithms.backbone import BackboneError
 
     try:
@@ -311,14 +272,5 @@ EXTRACT: Stage[ExtractParams] = Stage(
     writes=Path("artifacts/activations.zarr"),
     run=run,
     summary="Run the images through the network and store the activations of the tapped layers.",
-    code=(
-        "stages/extract",
-        "stages/reading.py",
-        "stages/images.py",
-        "stages/algorithms/backbone",
-        "stages/algorithms/demo_network.py",
-        "stages/algorithms/demo_network.pth",
-        "store",
-    ),
     sources=sources,
 )

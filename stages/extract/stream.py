@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.image_index import ImageIndex
 from stages.extract.photographs import Photographs, no_longer_decodes
 from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
-from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_rgb, normalise, resize_rgb
-from stages.parallel import ordered_map, torch_threads_kept
-from stages.progress import track
-from stages.reading import Readers
+from stages.frame.parallel import ordered_map, torch_threads_kept
+from stages.frame.progress import track
+from stages.images.decode import ImageError, decode_rgb
+from stages.images.readers import Readers
+from stages.images.resize import normalise, resize_rgb
 from store import RaggedWriter
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from stages.algorithms.heatmap import dequantise
 from stages.algorithms.masks import exact_percentile
-from stages.concept_maps import ConceptMaps, resized_columns
-from stages.report.colours import Colour, colour, follow_concepts
+from stages.artifacts.concept_maps import ConceptMaps, resized_columns
+from stages.drawing.colours import Colour, colour, follow_concepts
 from stages.report.opened import Opened
 from store import Ragged
 

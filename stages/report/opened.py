@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.image_index import ImageIndex
-from stages.stage import Inputs
-from stages.tables import read_table
+from stages.artifacts.image_index import ImageIndex
+from stages.artifacts.tables import read_table
+from stages.frame.stage import Inputs
 from store import Artifact, open_artifact
 from store.artifact import read_attrs
 

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from stages.report.colours import css
+from stages.drawing.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
 from stages.report.pictures import Picture, PictureBook

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, resize_rgb, target_shape
-from stages.parallel import ordered_map
+from stages.artifacts.image_index import ImageIndex
+from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
+from stages.frame.parallel import ordered_map
+from stages.images.decode import decode_rgb
+from stages.images.resize import resize_rgb, target_shape
 from stages.report.concepts import Concepts
-from stages.report.overlays import heat_picture, mask_picture, spotlight_picture
 
 FOLDER = "pictures"
 QUALITY = 84

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.colours import Colour, colour, css
+from stages.drawing.colours import Colour, colour, css
 
 INK = "#012345"  # stands for the page's text colour until the SVG is done
 FAINT = "#012346"

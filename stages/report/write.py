@@ -3,24 +3,24 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.progress import track
+from stages.drawing.overlays import GAMMA
+from stages.drawing.templates import page_templates
+from stages.frame.progress import track
+from stages.frame.stage import Inputs
 from stages.report.concepts import FULL_COLOUR
 from stages.report.opened import Opened
-from stages.report.overlays import GAMMA
 from stages.report.page import SetView, collect_set, score_tables
 from stages.report.paper import Comparison, comparisons, write_tables
 from stages.report.pictures import PictureBook
 from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
-from stages.stage import Inputs
 from store import Staging, write_atomically
 from store.artifact import write_record
 
 if TYPE_CHECKING:
-    from stages.report.stage import ReportParams
+    from stages.report.params import ReportParams
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,17 +42,6 @@ def write_report(params: "ReportParams", inputs: Inputs, work: Staging, workers:
     _write_pages(opened, sets, beside, work.path)
     write_record(
         work.path, stage="report", fingerprint=work.fingerprint, sets=names, images=len(book.wanted)
-    )
-
-
-def page_templates(folder: Path) -> Environment:
-    """Templates of pages: every value is escaped, and a missing one is an error."""
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
 
 

@@ -29,7 +29,7 @@ from stages.algorithms.backbone import (
 from stages.algorithms.backbone import graph as graphs
 from stages.algorithms.backbone import precision as precisions
 from stages.algorithms.backbone import weights as weights_files
-from stages.images import normalise
+from stages.images.resize import normalise
 
 # Small enough that a forward pass takes a moment; the large ones go by shape alone.
 SMALL = {

@@ -16,7 +16,8 @@ from gpu import DEVICE, cosines, needs_cuda, planted
 from stages.algorithms.backbone import load_backbone
 from stages.algorithms.nmf import Sweep, factorize, factorize_many
 from stages.algorithms.rows import MatrixRows
-from stages.images import decode_rgb, normalise, resize_rgb
+from stages.images.decode import decode_rgb
+from stages.images.resize import normalise, resize_rgb
 
 pytestmark = needs_cuda
 FORMS: dict[str, tuple[float, Callable[[np.ndarray], Any]]] = {

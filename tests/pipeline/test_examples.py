@@ -12,7 +12,7 @@ import pytest
 from pipeline.init import write_params
 from tools import ROOT, draw, edit, run_dff
 
-MODULES = ("store.artifact", "store.location", "stages.algorithms.nmf.factorize")
+MODULES = ("store.artifact", "store.location", "stages.algorithms.nmf.factorization")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import yaml
 from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, read_params
 from pipeline.registry import STAGES
-from stages.stage import user_path
+from stages.frame.params import user_path
 from tools import ROOT, edit, run_dff
 
 

@@ -10,7 +10,7 @@ from typer.testing import Result
 
 from pipeline.preview import GAP, LINE, LONG_SIDE
 from pipeline.registry import STAGES
-from stages.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps
 from store import open_artifact
 from tools import edit, message
 

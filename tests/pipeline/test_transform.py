@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from stages.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps
 from store import Staging, open_artifact
 from tools import draw, edit, message, run_dff
 
@@ -179,7 +179,7 @@ def test_pictures_among_the_photographs_are_refused(finished: Path, tmp_path: Pa
 def test_either_layer_and_an_interruption(
     finished: Path, tmp_path: Path, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.concept_maps.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("stages.artifacts.concept_maps.SHARD_BYTES", 20_000)
     for i in range(9):
         draw(tmp_path / "new" / f"{i}.png", i, (64, 48))
     options = ("--set", "discs", "--k", "3", "--layer", layer)

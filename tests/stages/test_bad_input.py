@@ -20,8 +20,9 @@ from typer.testing import Result
 
 from pipeline.cli import interruptible
 from pipeline.registry import STAGES
-from stages.image_index import ImageIndex
-from stages.index import IndexParams, sources
+from stages.artifacts.image_index import ImageIndex
+from stages.index.params import IndexParams
+from stages.index.stage import sources
 from store import open_artifact
 from tools import draw, edit, message
 
@@ -209,13 +210,13 @@ def test_odd_images_go_all_the_way(project: Path, photographs: Path, dff: Dff) -
 # `dff factorize` that waits after each checkpoint, so that a signal finds it at work
 SLOW_FACTORIZE = """
 import signal, sys, time
-import stages.factorize
+import stages.factorize.stage
 from pipeline.cli import main
 
 # a shell that runs the tests in the background lets them ignore Ctrl-C, and children inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)
-save = stages.factorize._save_state
-stages.factorize._save_state = lambda *arguments: (save(*arguments), time.sleep(60))
+save = stages.factorize.stage._save_state
+stages.factorize.stage._save_state = lambda *arguments: (save(*arguments), time.sleep(60))
 sys.argv = ["dff", "factorize"]
 main()
 """

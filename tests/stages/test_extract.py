@@ -23,6 +23,7 @@ from typer.testing import Result
 
 from stages.algorithms.backbone import Backbone, forward_bytes
 from stages.algorithms.backbone.graph import build
+from stages.artifacts.image_index import ImageIndex
 from stages.extract.plan import (
     DECODE_BYTES,
     GpuNeeds,
@@ -32,12 +33,12 @@ from stages.extract.plan import (
     gpu_batch,
     plan_jobs,
 )
-from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_resized, decode_rgb, resize_rgb
-from stages.reading import Readers
-from stages.stage import StageError
+from stages.frame.errors import StageError
+from stages.images.decode import ImageError, decode_resized, decode_rgb
+from stages.images.readers import Readers
+from stages.images.resize import resize_rgb
 from store import Layout, Location, open_artifact
-from store.staging import only_one
+from store.publication import only_one
 from tools import draw, edit, interrupted_at, message, run_dff
 
 Dff = Callable[..., Result]

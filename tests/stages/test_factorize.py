@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.choice_tables import choice_table, link_table
+from stages.evaluate.choice_tables import choice_table, link_table
 from stages.evaluate.tables import loss_table
-from stages.factorize import FACTORIZE, FactorizeParams
-from stages.stage import Resources, StageError, execute
+from stages.factorize.params import FactorizeParams
+from stages.factorize.stage import FACTORIZE
+from stages.frame.errors import StageError
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
 from store import Artifact, RaggedWriter, SetRows, create_artifact, open_artifact
 from store.artifact import layer_key
 

@@ -14,17 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from stages import images
-from stages.images import (
-    MIN_SIDE,
-    ImageError,
-    decode_rgb,
-    normalise,
-    read_header,
-    resize_rgb,
-    target_shape,
-    verify,
-)
+from stages.images import decode as images
+from stages.images.decode import ImageError, decode_rgb, read_header, verify
+from stages.images.resize import MIN_SIDE, normalise, resize_rgb, target_shape
 
 HEIGHT, WIDTH = 20, 30
 

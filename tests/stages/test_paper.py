@@ -13,9 +13,9 @@ from pipeline.init import write_params
 from pipeline.registry import BY_NAME, STAGES
 from stages.datasets.voc import CLASSES
 from stages.evaluate.labels import read_labels
+from stages.frame.stage import Inputs
 from stages.report.paper import MAKERS, NUMBERS, comparisons
-from stages.report.stage import PAPER_TABLES, ReportParams
-from stages.stage import Inputs
+from stages.report.params import PAPER_TABLES, ReportParams
 from tools import draw, edit, run_dff
 
 numbers = pd.read_csv(NUMBERS, dtype=str, keep_default_na=False)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arithmetic import fail_at_three, slow_square
-from stages.parallel import Kind, ordered_map
-from stages.stage import StageError
+from stages.frame.errors import StageError
+from stages.frame.parallel import Kind, ordered_map
 
 
 @pytest.fixture(scope="module")

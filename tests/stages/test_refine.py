@@ -16,9 +16,9 @@ from typer.testing import Result
 
 from pipeline.init import write_params
 from pipeline.registry import STAGES
-from stages.concept_maps import ConceptMaps
-from stages.parallel import ordered_map
-from stages.stage import StageError
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.frame.errors import StageError
+from stages.frame.parallel import ordered_map
 from store import open_artifact
 from tools import edit, message, run_dff
 

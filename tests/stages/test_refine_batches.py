@@ -16,13 +16,17 @@ from PIL import Image
 from pipeline.init import write_params
 from pipeline.params import read_params
 from pipeline.registry import STAGES
-from stages import cuda_lanes, refine_batches
 from stages.algorithms.masks import binarise, unpack_masks
-from stages.concept_maps import ConceptMaps, entry_sets
-from stages.image_index import ImageIndex
-from stages.refine import REFINE, RefineParams, Refiner
-from stages.refine_batches import DeviceRefiner, plan_batches
-from stages.stage import Resources, StageError, execute
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.errors import StageError
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.refine import device as refine_batches
+from stages.refine import lanes as cuda_lanes
+from stages.refine.device import DeviceRefiner, plan_batches
+from stages.refine.params import RefineParams
+from stages.refine.stage import REFINE, Refiner
 from store import open_artifact
 
 SIZES = {"wide": (60, 80), "tall": (80, 60), "square": (64, 64)}

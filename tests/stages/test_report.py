@@ -9,17 +9,25 @@ import pytest
 from PIL import Image
 
 from page import Page
-from stages.evaluate import EVALUATE, EvaluateParams
-from stages.extract import EXTRACT, ExtractParams
-from stages.factorize import FACTORIZE, FactorizeParams
-from stages.heatmaps import HEATMAPS, HeatmapsParams
-from stages.index import INDEX, IndexParams
-from stages.refine import REFINE, RefineParams
-from stages.report import REPORT, ReportParams
-from stages.report.colours import colour, css, follow_concepts
-from stages.report.overlays import heat_picture, mask_picture, spotlight_picture
+from stages.drawing.colours import colour, css, follow_concepts
+from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.stage import EVALUATE
+from stages.extract.params import ExtractParams
+from stages.extract.stage import EXTRACT
+from stages.factorize.params import FactorizeParams
+from stages.factorize.stage import FACTORIZE
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.heatmaps.params import HeatmapsParams
+from stages.heatmaps.stage import HEATMAPS
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
+from stages.refine.params import RefineParams
+from stages.refine.stage import REFINE
 from stages.report.page import spread
-from stages.stage import Resources, execute
+from stages.report.params import ReportParams
+from stages.report.stage import REPORT
 from tools import draw
 
 SET = "<b>\"Tiere\" & 'Söhne' {{ 7*7 }} $x_1$"

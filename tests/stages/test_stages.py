@@ -15,9 +15,10 @@ from typer.testing import Result
 from pipeline.registry import STAGES
 from stages.algorithms.backbone import load_backbone
 from stages.algorithms.nmf import transform
-from stages.concept_maps import ConceptMaps
-from stages.image_index import ImageIndex
-from stages.images import decode_rgb, normalise, resize_rgb
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
+from stages.images.decode import decode_rgb
+from stages.images.resize import normalise, resize_rgb
 from store import Artifact, open_artifact
 from tools import edit
 

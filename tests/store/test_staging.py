@@ -27,7 +27,7 @@ from store import (
 from store.artifact import layer_key
 
 ROOT = Path(__file__).parents[2]
-MODULE = sys.modules["store.staging"]  # `store.staging` is the function
+MODULE = sys.modules["store.publication"]  # `store.publication` is the function
 GRIDS = np.full((6, 2), 5)  # 150 rows: 10 shards of 16 rows
 
 

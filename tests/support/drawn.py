@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages.evaluate import EVALUATE, EvaluateParams
-from stages.image_index import ImageIndex
-from stages.index import INDEX, IndexParams
-from stages.stage import Resources, execute
-from stages.write_maps import MapPlan, write_maps
+from stages.artifacts.image_index import ImageIndex
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.stage import EVALUATE
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
+from stages.maps.write import MapPlan, write_maps
 from store import RaggedWriter, create_artifact, staging, write_array
 from store.artifact import layer_key
 

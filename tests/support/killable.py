@@ -11,26 +11,26 @@ from pathlib import Path
 SERVER = """
 import importlib, os, signal, sys, time
 from pathlib import Path
-import pipeline.cli, stages.write_maps, stages.extract.stage, stages.extract.stream
-import stages.factorize, store.writer
+import pipeline.cli, stages.maps.write, stages.extract.stage, stages.extract.stream
+import stages.factorize.stage, store.writer
 # what stages import only when they run: seconds that a fork need not spend again
 import stages.algorithms.backbone, stages.algorithms.nmf
 from store.layout import Layout
 
-staging = importlib.import_module("store.staging")
+staging = importlib.import_module("store.publication")
 # shards of a few rows, so that there are many checkpoints on small images
 ROWS = {"extract": 98, "factorize": 120, "heatmaps": 6000, "refine": 6000}
 
 def run(stage, die_at, pause):
     rows = ROWS.get(stage, 100)
     layout = lambda *a, **k: Layout(rows // 2, rows)
-    for module in (store.writer, stages.write_maps, stages.extract.stage):
+    for module in (store.writer, stages.maps.write, stages.extract.stage):
         module.plan_layout = layout
     decode = stages.extract.stream.decode_rgb
     # decoding takes a while, so that a random instant mostly finds the network at work
     stages.extract.stream.decode_rgb = lambda data: (time.sleep(pause), decode(data))[1]
-    save = stages.factorize._save_state
-    stages.factorize._save_state = lambda *state: (time.sleep(pause), save(*state))[1]
+    save = stages.factorize.stage._save_state
+    stages.factorize.stage._save_state = lambda *state: (time.sleep(pause), save(*state))[1]
     replacing, count = staging.replacing, 0
     def dying(path):
         nonlocal count
@@ -38,7 +38,7 @@ def run(stage, die_at, pause):
         if count == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return replacing(path)
-    staging.replacing = stages.factorize.replacing = dying
+    staging.replacing = stages.factorize.stage.replacing = dying
     sys.argv = ["dff", stage]
     log = os.open(f"{stage}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)

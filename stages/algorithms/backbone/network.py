@@ -129,7 +129,7 @@ class Backbone:
             float32 `[layers, 2]`: lowest and highest value of each layer, for `check`.
         """
         with torch.inference_mode():
-            # two roundings as `stages.images.normalise` has them: the same bits
+            # two roundings as `stages.images.decode.normalise` has them: the same bits
             scaled = (pixels.float() * self._scale).sub_(self._shift)
             return self._pass(scaled.permute(0, 3, 1, 2).to(self.dtype))
 

@@ -6,7 +6,7 @@ A is rows x channels, H (coefficients) rows x k, W (factors) k x channels, as in
 scikit-learn names them the other way round: its ``W`` is our H, its ``H`` our W.
 """
 
-from stages.algorithms.nmf.factorize import factorize, factorize_many, transform
+from stages.algorithms.nmf.factorization import factorize, factorize_many, transform
 from stages.algorithms.nmf.initial import INITS
 from stages.algorithms.nmf.solvers import SOLVERS
 from stages.algorithms.nmf.state import Factorization

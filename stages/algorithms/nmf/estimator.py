@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from stages.algorithms.nmf.factorize import factorize, transform
+from stages.algorithms.nmf.factorization import factorize, transform
 from stages.algorithms.nmf.state import Factorization
 from stages.algorithms.rows import RowBlocks, as_row_blocks, float_type
 

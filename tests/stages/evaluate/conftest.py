@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from drawn import HEAD, LEG, ONE, TWO_0, TWO_1, WHOLE, Drawn, mask, photograph
-from stages.index import INDEX, IndexParams
-from stages.stage import Resources, execute
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from drawn import CORNER, LAYER, NOTHING, VOC_IMAGES, labels, voc, write_voc
-from stages.evaluate import EVALUATE
+from stages.evaluate.stage import EVALUATE
 
 
 def test_corloc_by_hand(project: Path, tmp_path: Path) -> None:

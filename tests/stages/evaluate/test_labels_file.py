@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from drawn import CORNER, VOC_IMAGES, Drawn, labels, voc, write_voc
-from stages.evaluate import EVALUATE
-from stages.stage import StageError
+from stages.evaluate.stage import EVALUATE
+from stages.frame.errors import StageError
 
 
 def test_labels_cannot_be_scored_by_boxes(project: Path, tmp_path: Path) -> None:

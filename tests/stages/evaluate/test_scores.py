@@ -10,9 +10,12 @@ import pytest
 from drawn import HEAD, WHOLE, Drawn, mask, photograph
 from stages.datasets import GroundTruth
 from stages.datasets.folder import FolderDataset
-from stages.evaluate import EVALUATE, EvaluateParams
-from stages.index import INDEX, IndexParams
-from stages.stage import Resources, execute
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.stage import EVALUATE
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
 
 
 def test_scores_by_hand(drawn: Drawn) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-from stages.stage import StageError
+from stages.frame.errors import StageError
 
 T = TypeVar("T")
 R = TypeVar("R")

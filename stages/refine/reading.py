@@ -1,4 +1,4 @@
-"""Reading photographs and heat maps for a GPU, in threads or processes (`stages.reading`)."""
+"""Reading photographs and heat maps for a GPU in threads or processes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from stages.refine import Refiner
+    from stages.refine.stage import Refiner
 
 
 def read_into(

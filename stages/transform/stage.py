@@ -1,40 +1,33 @@
 """transform: photographs that were in no set, and the concepts of one -> their heat maps.
 
 Not one of the pipeline's stages: `dff transform` runs it on a folder of its own, with the factors
-and the scales of the project. Writes ``heatmaps`` in the form of `stages.concept_maps`, quantised
-by the scale of the image set that the factors come from and with its thresholds, so that a colour
-means what it means there; beyond that scale, values are clipped.
+and the scales of the project. Writes ``heatmaps`` in the form of `stages.artifacts.concept_maps`,
+quantised by the scale of the image set that the factors come from and with its thresholds, so that
+a colour means what it means there; beyond that scale, values are clipped.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import ConceptMaps, workers_within
-from stages.image_index import ImageIndex
-from stages.map_of_image import VALUE_BYTES, heat_map, map_size
-from stages.parallel import ordered_map
-from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError
-from stages.write_maps import MapPlan, Rows, write_maps
+from stages.artifacts.concept_maps import ConceptMaps, workers_within
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.errors import StageError
+from stages.frame.parallel import ordered_map
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
+from stages.maps.coefficients import VALUE_BYTES, heat_map, map_size
+from stages.maps.write import MapPlan, Rows, write_maps
+from stages.transform.params import TransformParams
 from store import Artifact, Staging, create_artifact, open_artifact, write_array
 from store.artifact import layer_key
 
 # Images whose coefficients are found at once.
 IMAGES_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class TransformParams:
-    """Which factors the photographs are seen with."""
-
-    set: str
-    k: int
-    layer: str
 
 
 def transform_stage(factors: Path, heatmaps: Path) -> Stage[TransformParams]:
@@ -75,7 +68,7 @@ def columns_of(maps: ConceptMaps, set: str, k: int) -> list[int]:
 
 
 def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     activations, factors = open_artifact(inputs["extract"]), open_artifact(inputs["factorize"])
     known = ConceptMaps(open_artifact(inputs["heatmaps"]), params.layer)
     index = ImageIndex.open(inputs["index"], inputs.project, activations)

@@ -1,7 +1,7 @@
 """refine on a GPU: batches of images of one size, read, copied, refined and fetched side by side.
 
 Threads read photographs and heat maps into page-locked memory, as bytes and 16-bit numbers, for the
-batches to come. Two lanes (`stages.cuda_lanes`) take turns: while one computes, the other copies.
+batches to come. Two lanes (`stages.refine.lanes`) take turns: while one computes, the other copies.
 What comes back is one byte a value and the packed masks.
 """
 
@@ -20,14 +20,15 @@ from torch import Tensor
 
 from stages.algorithms.mean_field import unary
 from stages.algorithms.whole_maps import packed, quantised, rows_of, shares_of_levels
-from stages.cuda_lanes import Lane, Step
-from stages.reading import GROUP, PROCESS_BYTES, Readers, Slab, all_read, slab_bytes
-from stages.refine_reading import read_into
-from stages.stage import Resources, StageError
-from stages.write_maps import Rows, Whole
+from stages.frame.errors import StageError
+from stages.frame.resources import Resources
+from stages.images.readers import GROUP, PROCESS_BYTES, Readers, Slab, all_read, slab_bytes
+from stages.maps.write import Rows, Whole
+from stages.refine.lanes import Lane, Step
+from stages.refine.reading import read_into
 
 if TYPE_CHECKING:
-    from stages.refine import Refiner
+    from stages.refine.stage import Refiner
 
 Size = tuple[int, int]
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.artifacts.tables import read_table
 from stages.datasets import Dataset, open_dataset
-from stages.stage import StageError, user_path
-from stages.tables import read_table
+from stages.frame.errors import StageError
+from stages.frame.params import user_path
 from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing

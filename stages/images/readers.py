@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.stage import StageError
+from stages.frame.errors import StageError
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """Writing maps of concepts, their masks, thresholds and boxes, for heatmaps, refine, transform.
 
-The artifacts' form is said in `stages.concept_maps`.
+The artifacts' form is said in `stages.artifacts.concept_maps`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stages.algorithms.mask_boxes import mask_boxes
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
-from stages.concept_maps import SHARD_BYTES, SIDES
-from stages.parallel import ordered_map
+from stages.artifacts.concept_maps import SHARD_BYTES, SIDES
+from stages.frame.parallel import ordered_map
 from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries, write_array
 from store.writer import Background
 

@@ -9,72 +9,27 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from stages.datasets import (
-    READERS,
-    Dataset,
-    DatasetError,
-    FolderDataset,
-    FoundImage,
-    open_dataset,
-)
+from stages.artifacts.image_index import listing_digest
+from stages.datasets import Dataset, DatasetError, FolderDataset, FoundImage, open_dataset
 from stages.datasets.demo.scenes import write_demo
-from stages.datasets.pascal_part import merge_tables
-from stages.image_index import listing_digest
-from stages.images import ImageError, verify
-from stages.parallel import ordered_map
-from stages.progress import track
-from stages.stage import (
-    Inputs,
-    Resources,
-    Stage,
-    check_choices,
-    file_digest,
-    param,
-    suggestion,
-    user_path,
-)
+from stages.frame.fingerprint import file_digest
+from stages.frame.parallel import ordered_map
+from stages.frame.params import suggestion, user_path
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
+from stages.images.decode import ImageError, verify
+from stages.index.params import IndexParams
 from store import Staging
 from store.artifact import write_record
-
-ExcludeRule = Literal["difficult_or_truncated", "difficult", "none"]
 
 DEMO_IMAGES_PER_SET = 24
 DEMO_SEED = 0
 IMAGE_COLUMNS = ["name", "height", "width", "bytes", "sha256", "annotation_sha256"]
-
-
-@dataclass(frozen=True)
-class IndexParams:
-    """Which images there are, and what is annotated on them."""
-
-    dataset: str = param("demo", "demo, folder (your photographs), icoseg, voc or pascal_part")
-    root: str = param("stages/datasets/demo", "folder of photographs; for the demo: its code")
-    masks: str = param("masks", "folder below root with object masks, if there are any")
-    parts: str = param("parts", "folder below root with part masks or polygons, if there are any")
-    whole: str = param("", "name of the part that is the whole object, if one is")
-    split: str = param("trainval", "voc, pascal_part: which list of images")
-    exclude: ExcludeRule = param(
-        "difficult_or_truncated", "voc, pascal_part: leave out images with only such objects"
-    )
-    together: bool = param(False, "voc: one set of all images, whatever is on them")
-    merge: str = param("sides", "pascal_part: which parts are one, sides or coarse")
-    sets: tuple[str, ...] = param((), "these image sets only; [] for all")
-    max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
-
-    def __post_init__(self) -> None:
-        if self.dataset not in ("demo", *READERS):
-            choices = ", ".join(["demo", *READERS])
-            raise ValueError(f"dataset: {self.dataset!r} is unknown, choose one of {choices}")
-        check_choices(self)
-        if self.merge not in merge_tables():
-            choices = ", ".join(merge_tables())
-            raise ValueError(f"merge: {self.merge!r} is unknown, choose {choices}")
-        if not 0 <= self.max_failed <= 1:
-            raise ValueError(f"max_failed: {self.max_failed} is not a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -153,7 +108,7 @@ def sources(params: IndexParams, project: Path) -> str:
 
 
 def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     inside = params.dataset == "demo"
     if inside:
         # Drawing again over what a killed run left gives the same files.
@@ -242,6 +197,6 @@ INDEX: Stage[IndexParams] = Stage(
     writes=Path("artifacts/index"),
     run=run,
     summary="Find the images, check that each decodes, and give them ids and sets.",
-    code=("stages/index.py", "stages/images.py", "stages/datasets"),
+    files=("root",),
     sources=sources,
 )

@@ -23,7 +23,8 @@ import psutil
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import resize_masks, unpack_masks
-from stages.stage import Resources, StageError
+from stages.frame.errors import StageError
+from stages.frame.resources import Resources
 from store import Artifact, Ragged
 
 # A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.

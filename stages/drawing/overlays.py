@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-from stages.report.colours import Colour
+from stages.drawing.colours import Colour
 
 Photo = NDArray[np.uint8]  # [h, w, 3]
 Strength = NDArray[np.float32]  # [factors, h, w], 0 to 1

@@ -1,46 +1,33 @@
 """heatmaps: coefficients -> heat maps in image space, and the masks' thresholds.
 
-Writes ``heatmaps.zarr`` (see `stages.concept_maps`). Values are shares of one scale per factor and
-image set, its largest coefficient (``scale`` float64 ``[sets, columns]``): never per image, which
-would paint a concept onto images that do not have it. On disk they are ``round(65535 share)``;
-thresholds are percentiles of the exact shares.
+Writes ``heatmaps.zarr`` (see `stages.artifacts.concept_maps`). Values are shares of one scale per
+factor and image set, its largest coefficient (``scale`` float64 ``[sets, columns]``): never per
+image, which would paint a concept onto images that do not have it. On disk they are ``round(65535
+share)``; thresholds are percentiles of the exact shares.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import entry_sets, inherited_attrs, workers_within
-from stages.image_index import ImageIndex
-from stages.map_of_image import VALUE_BYTES, heat_map, map_size
-from stages.parallel import ordered_map
-from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, param
-from stages.write_maps import MapPlan, Percentile, Rows, write_maps
+from stages.artifacts.concept_maps import entry_sets, inherited_attrs, workers_within
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.parallel import ordered_map
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
+from stages.heatmaps.params import HeatmapsParams
+from stages.maps.coefficients import VALUE_BYTES, heat_map, map_size
+from stages.maps.write import MapPlan, Percentile, Rows, write_maps
 from store import Ragged, Staging, create_artifact, open_artifact, write_array
 from store.artifact import layer_key
 
 
-@dataclass(frozen=True)
-class HeatmapsParams:
-    """How heat maps are brought to image space, and where masks begin."""
-
-    long_side: int = param(224, "pixels of the maps' long side; 0: the image's own size")
-    percentile: float = param(75.0, "masks begin at this percentile of the set's entries")
-
-    def __post_init__(self) -> None:
-        if self.long_side < 0:
-            raise ValueError(f"long_side: {self.long_side} must be at least 0")
-        if not 0 <= self.percentile <= 100:
-            raise ValueError(f"percentile: {self.percentile} is not between 0 and 100")
-
-
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     factors = open_artifact(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors)
     group = create_artifact(
@@ -103,14 +90,4 @@ HEATMAPS: Stage[HeatmapsParams] = Stage(
     writes=Path("artifacts/heatmaps.zarr"),
     run=run,
     summary="Bring the coefficients to image space and find where masks begin.",
-    code=(
-        "stages/heatmaps.py",
-        "stages/map_of_image.py",
-        "stages/concept_maps.py",
-        "stages/write_maps.py",
-        "stages/algorithms/heatmap.py",
-        "stages/algorithms/masks.py",
-        "stages/algorithms/mask_boxes.py",
-        "store",
-    ),
 )

@@ -1,8 +1,8 @@
 """refine: heat maps + images -> refined maps, by mean-field inference in a dense CRF.
 
-Writes ``refined.zarr`` (see `stages.concept_maps`): values are q, the refined probability of the
-factor at that pixel, on disk ``round(255 q)``; masks and percentiles are of the exact q. Working
-size is that of the heat maps.
+Writes ``refined.zarr`` (see `stages.artifacts.concept_maps`): values are q, the refined probability
+of the factor at that pixel, on disk ``round(255 q)``; masks and percentiles are of the exact q.
+Working size is that of the heat maps.
 """
 
 import dataclasses
@@ -10,18 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.concept_maps import ConceptMaps, entry_sets, inherited_attrs, workers_within
-from stages.image_index import ImageIndex
-from stages.images import ImageError, decode_resized
-from stages.parallel import ordered_map, torch_threads_kept
-from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
-from stages.write_maps import Compute, MapPlan, Percentile, Rows, write_maps
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets, inherited_attrs, workers_within
+from stages.artifacts.image_index import ImageIndex
+from stages.frame.errors import StageError
+from stages.frame.parallel import ordered_map, torch_threads_kept
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
+from stages.images.decode import ImageError, decode_resized
+from stages.maps.write import Compute, MapPlan, Percentile, Rows, write_maps
+from stages.refine.params import RefineParams
 from store import Staging, create_artifact, open_artifact
 from store.artifact import layer_key
 
@@ -37,54 +40,6 @@ PIXEL_BYTES = 3 * 3
 GUIDE_BYTES = 2 * 3 * 4
 LATTICE_BYTES = 500
 PROCESS = 150 * 2**20
-
-
-@dataclass(frozen=True)
-class RefineParams:
-    """How heat maps are aligned with the edges of their images."""
-
-    method: Literal["guided", "densecrf", "none"] = param(
-        "guided", "guided (filter mean field), densecrf (pydensecrf) or none"
-    )
-    iterations: int = param(10, "mean-field updates")
-    binarise: Literal["half", "percentile"] = param(
-        "half", "masks are q >= 0.5 (half) or the percentile of q (percentile)"
-    )
-    percentile: float = param(75.0, "for binarise: percentile")
-    working_side: int = param(64, "guided: long side of the updates; 0: that of the maps")
-    radius: float = param(0.0714, "guided: filter radius as a share of the maps' long side")
-    eps: float = param(1e-4, "guided: regularisation, on RGB in [0, 1]")
-    weight: float = param(5.0, "guided: strength of the guided filter's term")
-    colour_weight: float = param(10.0, "guided: strength of the colour term; 0: the paper's CRF")
-    colour_sigma: float = param(3.5, "guided: colours so far apart (CIE Lab) count as alike")
-    colour_reach: float = param(0.15, "guided: how far it reaches, as a share of the long side")
-    colour_cells: int = param(32, "guided: long side of the thumbnail whose cells have a vote")
-    joint: bool = param(False, "guided: let the factors of one k compete for pixels")
-    gaussian_sxy: float = param(3.0, "densecrf: position term, pixels")
-    gaussian_compat: float = param(3.0, "densecrf: its weight")
-    bilateral_sxy: float = param(30.0, "densecrf: colour term, pixels")
-    bilateral_srgb: float = param(13.0, "densecrf: colour term, colour steps")
-    bilateral_compat: float = param(10.0, "densecrf: its weight")
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        if self.iterations < 0 or not 0 <= self.percentile <= 100:
-            raise ValueError("iterations must be at least 0, percentile between 0 and 100")
-        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)} must be above 0")
-        # below these the numbers they divide leave the range of floating point
-        for name, least in (("eps", 1e-10), ("colour_sigma", 1e-3), ("colour_reach", 1e-3)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least {least}")
-        if self.weight < 0:
-            raise ValueError(f"weight: {self.weight} must be at least 0")
-        if not 0 < self.radius <= 1:
-            raise ValueError(f"radius: {self.radius} is not a share between 0 and 1")
-        if self.working_side < 0 or self.colour_weight < 0 or self.colour_cells < 1:
-            raise ValueError(
-                "working_side and colour_weight must be at least 0, colour_cells at least 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -169,7 +124,7 @@ class Refiner:
             # of several overlap.
             yield from ordered_map(self._on_cpu, entries, workers=workers)
         else:
-            from stages.refine_batches import DeviceRefiner
+            from stages.refine.device import DeviceRefiner
 
             yield from DeviceRefiner(self, device, resources).rows(entries)
 
@@ -177,7 +132,7 @@ class Refiner:
         """`refined`, again and again; where a GPU can make whole numbers and masks, these."""
         if self.params.method != "guided" or (device := resources.torch_device()) == "cpu":
             return partial(self.refined, resources=resources)
-        from stages.refine_batches import DeviceRefiner
+        from stages.refine.device import DeviceRefiner
 
         on_device = DeviceRefiner(self, device, resources)
         return on_device.whole if self.params.binarise == "half" else on_device.rows
@@ -292,7 +247,7 @@ def dense_crf_of(params: RefineParams, task: Task) -> NDArray[np.float32]:
 
 
 def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     heatmaps = open_artifact(inputs["heatmaps"])
     index = ImageIndex.open(inputs["index"], inputs.project, heatmaps)
     group = create_artifact(
@@ -351,23 +306,4 @@ REFINE: Stage[RefineParams] = Stage(
     writes=Path("artifacts/refined.zarr"),
     run=run,
     summary="Align the heat maps with the edges of their images (DFF-CRF).",
-    code=(
-        "stages/refine.py",
-        "stages/refine_batches.py",
-        "stages/refine_reading.py",
-        "stages/reading.py",
-        "stages/cuda_lanes.py",
-        "stages/concept_maps.py",
-        "stages/write_maps.py",
-        "stages/images.py",
-        "stages/algorithms/heatmap.py",
-        "stages/algorithms/masks.py",
-        "stages/algorithms/mask_boxes.py",
-        "stages/algorithms/whole_maps.py",
-        "stages/algorithms/guided_filter.py",
-        "stages/algorithms/bilateral.py",
-        "stages/algorithms/mean_field.py",
-        "stages/algorithms/dense_crf.py",
-        "store",
-    ),
 )

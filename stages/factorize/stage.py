@@ -17,14 +17,17 @@ order of the attribute ``columns`` (a list of [k, seed, factor]):
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.progress import track
-from stages.stage import Inputs, Resources, Stage, StageError, check_choices, param
+from stages.factorize.params import FactorizeParams
+from stages.frame.errors import StageError
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs, Stage
 from store import (
     Artifact,
     RaggedWriter,
@@ -48,46 +51,8 @@ if TYPE_CHECKING:
     from stages.algorithms.rows import RowBlocks
 
 
-@dataclass(frozen=True)
-class FactorizeParams:
-    """How many concepts to look for, and how."""
-
-    k: tuple[int, ...] = param((1, 2, 3, 4), "numbers of factors; all share the passes")
-    seeds: tuple[int, ...] = param((0,), "one factorization per k and seed")
-    solver: Literal["hals", "mu"] = param("hals", "hals, or mu: the paper's multiplicative updates")
-    init: Literal["sample", "random", "nndsvd"] = param(
-        "sample", "sample (warm start), random (the paper's) or nndsvd"
-    )
-    tol: float = param(1e-4, "stop when an update lowers the loss by less than this share")
-    max_passes: int = param(100, "at most so many updates")
-    stability_runs: int = param(5, "runs on row samples that say how stable each k is; 0: none")
-
-    def __post_init__(self) -> None:
-        if not self.k or min(self.k) < 1:
-            raise ValueError(f"k: {list(self.k)} must be one or more numbers of at least 1")
-        if len(set(self.k)) != len(self.k):
-            raise ValueError(f"k: {list(self.k)} has a number twice")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds: {list(self.seeds)} must be different numbers from 0 up")
-        check_choices(self)
-        if self.tol < 0 or self.max_passes < 1:
-            raise ValueError("tol must be at least 0 and max_passes at least 1")
-        if self.stability_runs == 1 or self.stability_runs < 0:
-            raise ValueError(f"stability_runs: {self.stability_runs} must be 0, or at least 2")
-
-    @property
-    def problems(self) -> list[tuple[int, int]]:
-        """Every (k, seed), in the order of the results."""
-        return [(k, seed) for k in self.k for seed in self.seeds]
-
-    @property
-    def columns(self) -> list[tuple[int, int, int]]:
-        """Every (k, seed, factor), in the order of the coefficients' columns."""
-        return [(k, seed, factor) for k, seed in self.problems for factor in range(k)]
-
-
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
-    """See `stages.stage.Stage.run`."""
+    """See `stages.frame.stage.Stage.run`."""
     activations = open_artifact(inputs["extract"])
     sets = activations.sets
     positions, entries = _members(sets)
@@ -315,5 +280,4 @@ FACTORIZE: Stage[FactorizeParams] = Stage(
     writes=Path("artifacts/factors.zarr"),
     run=run,
     summary="Factorize the activations of each image set, for every k and seed.",
-    code=("stages/factorize.py", "stages/algorithms/nmf", "stages/algorithms/rows.py", "store"),
 )

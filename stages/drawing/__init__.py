@@ -1,0 +1,1 @@
+"""Pictures of concepts: colours, overlays and the templates of pages."""

@@ -1,0 +1,1 @@
+"""factorize: activations -> factors W and coefficients H."""

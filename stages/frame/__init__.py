@@ -1,0 +1,1 @@
+"""What a stage is and how one runs: record, params, fingerprint, resources, progress."""

@@ -1,0 +1,1 @@
+"""heatmaps: coefficients -> heat maps in image space, and where masks begin."""

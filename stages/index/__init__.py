@@ -1,0 +1,1 @@
+"""index: find the images, check that each decodes, give them ids and sets."""

@@ -1,0 +1,1 @@
+"""Concept maps: coefficients brought to image space, written with masks and boxes."""

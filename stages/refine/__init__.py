@@ -1,0 +1,1 @@
+"""refine: heat maps + images -> refined maps."""
