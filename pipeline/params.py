@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.registry import STAGES
-from stages.frame.params import suggestion, user_path
+from stages.frame.params import registry_of, suggestion, user_path
 from stages.frame.stage import Stage
 
 PARAMS = "params.yaml"
@@ -45,7 +45,10 @@ def read_params(project: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: not valid YAML{line}: {problem}") from error
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: must have the sections {', '.join(s.name for s in STAGES)}")
-    _known(content, [stage.name for stage in STAGES], path.name, "section")
+    names = [stage.name for stage in STAGES]
+    for key in content:
+        if key not in names:
+            raise ParamsError(f"{path.name}: {key}: unknown section, {suggestion(str(key), names)}")
     return {stage.name: build(stage, content.get(stage.name), path.name) for stage in STAGES}
 
 
@@ -85,32 +88,72 @@ def build(stage: Stage[Any], section: object, source: str = PARAMS) -> Any:
     ParamsError
         See `read_params`.
     """
-    where = f"{source}: {stage.name}"
+    return _built(stage.params, section, f"{source}: {stage.name}")
+
+
+def _built(params: type, section: object, where: str) -> Any:
+    """A section as a dataclass; sections of options in it are those of what it chooses."""
     if section is None:
         section = {}
     if not isinstance(section, dict):
         raise ParamsError(f"{where}: must be a section of keys and values")
-    fields = {field.name: field for field in dataclasses.fields(stage.params)}
-    _known(section, list(fields), where, "key")
-    missing = [name for name in fields if name not in section]
-    if missing:
-        raise ParamsError(
-            f"{where}.{missing[0]}: missing; the usual value is {_flow(fields[missing[0]].default)}"
-        )
-    hints = typing.get_type_hints(stage.params)
-    values = {key: _typed(section[key], hints[key], f"{where}.{key}") for key in fields}
+    plain = {one.name: one for one in _plain(params)}
+    of_options = {
+        name: options
+        for one in dataclasses.fields(params)
+        if "options_of" in one.metadata
+        for name, options in registry_of(params, one).items()
+        if dataclasses.fields(options)
+    }
+    _known(section, plain, of_options, where)
+    for name, field in plain.items():
+        if name not in section:
+            raise ParamsError(f"{where}.{name}: missing; the usual value is {_flow(field.default)}")
+    hints = typing.get_type_hints(params)
+    values = {name: _typed(section[name], hints[name], f"{where}.{name}") for name in plain}
+    sections = {
+        name: _built(options, section[name], f"{where}.{name}")
+        for name, options in of_options.items()
+        if name in section
+    }
+    for one in dataclasses.fields(params):
+        if "options_of" not in one.metadata:
+            continue
+        chosen = values[one.metadata["options_of"]]
+        if chosen in of_options and chosen not in sections:
+            usual = {field.name: field.default for field in _plain(of_options[chosen])}
+            raise ParamsError(
+                f"{where}.{chosen}: missing; add the section with its usual values, "
+                f"`{chosen}: {_flow(usual)}`"
+            )
+        values[one.name] = sections.get(chosen)
     try:
-        return stage.params(**values)
+        return params(**values)
     except ValueError as error:
         raise ParamsError(f"{where}.{error}") from error
 
 
-def _known(section: Mapping[Any, Any], names: list[str], where: str, what: str) -> None:
+def _plain(params: type) -> list["dataclasses.Field[Any]"]:
+    """Fields that are keys with a value."""
+    return [one for one in dataclasses.fields(params) if "options_of" not in one.metadata]
+
+
+def _known(
+    section: Mapping[Any, Any],
+    plain: Mapping[str, Any],
+    of_options: Mapping[str, type],
+    where: str,
+) -> None:
+    """Refuse keys that nobody reads."""
     for key in section:
-        if key in names:
+        if key in plain or key in of_options:
             continue
-        joint = "." if what == "key" else ": "
-        raise ParamsError(f"{where}{joint}{key}: unknown {what}, {suggestion(str(key), names)}")
+        owners = [name for name, one in of_options.items() if key in {f.name for f in _plain(one)}]
+        if owners:
+            places = " or ".join(f"{where.split()[-1]}.{name}.{key}" for name in owners)
+            raise ParamsError(f"{where}.{key}: is an option of its own section now: write {places}")
+        names = [*plain, *of_options]
+        raise ParamsError(f"{where}.{key}: unknown key, {suggestion(str(key), names)}")
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
@@ -139,12 +182,28 @@ def render(sections: Mapping[str, Mapping[str, Any]], heading: str) -> str:
     lines = [f"# {heading}", "# Every value is explained beside it; unknown keys are errors."]
     for stage in STAGES:
         lines += ["", f"# {_first_line(stage.params)}", f"{stage.name}:"]
-        chosen = sections.get(stage.name, {})
-        for field in dataclasses.fields(stage.params):
-            value = chosen.get(field.name, field.default)
-            entry = f"  {field.name}: {_flow(value)}"
-            lines.append(f"{entry:<34} # {field.metadata['help']}")
+        lines += _rendered(stage.params, sections.get(stage.name, {}), "  ")
     return "\n".join(lines) + "\n"
+
+
+def _rendered(params: type, chosen: Mapping[str, Any], indent: str) -> list[str]:
+    """Lines of one section; of options the section of what is chosen."""
+    lines = []
+    for one in dataclasses.fields(params):
+        if "options_of" in one.metadata:
+            name = chosen.get(one.metadata["options_of"], _default(params, one))
+            inner = _rendered(registry_of(params, one)[name], chosen.get(name, {}), indent + "  ")
+            lines += [f"{indent}{name}:", *inner] if inner else []
+            continue
+        entry = f"{indent}{one.name}: {_flow(chosen.get(one.name, one.default))}"
+        lines.append(f"{entry:<34} # {one.metadata['help']}")
+    return lines
+
+
+def _default(params: type, options: "dataclasses.Field[Any]") -> str:
+    """What is chosen unless somebody says otherwise."""
+    of = options.metadata["options_of"]
+    return str(next(one.default for one in dataclasses.fields(params) if one.name == of))
 
 
 def _first_line(params: type) -> str:
@@ -154,5 +213,9 @@ def _first_line(params: type) -> str:
 def _flow(value: Any) -> str:
     """A value in YAML's one-line form."""
     plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+    if isinstance(plain, dict):
+        plain = {key: list(one) if isinstance(one, tuple) else one for key, one in plain.items()}
+    text = yaml.safe_dump(
+        plain, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
+    )
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,15 +1,19 @@
 """params.yaml is read strictly, and every mistake is one line that says what to write instead."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
 from pipeline.init import PRESETS, demo_params, write_params
-from pipeline.params import PARAMS, ParamsError, read_params
+from pipeline.params import PARAMS, ParamsError, build, read_params
 from pipeline.registry import STAGES
-from stages.frame.params import user_path
+from stages.frame.fingerprint import fingerprint
+from stages.frame.params import choice, fill_options, options_of, param, user_path
+from stages.frame.stage import Stage
 from tools import ROOT, edit, run_dff
 
 
@@ -196,3 +200,99 @@ def test_mappings_may_be_merged(project: Path) -> None:
 def test_a_folder_whose_name_begins_with_a_tilde(tmp_path: Path) -> None:
     assert user_path("~photos/x", tmp_path) == tmp_path / "~photos/x"
     assert user_path("~/x", tmp_path) == Path.home() / "x"
+
+
+# -- options of what is chosen ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Smooth:
+    radius: float = param(0.5, "how far")
+
+
+@dataclass(frozen=True)
+class Sharp:
+    power: int = param(2, "how much")
+    names: tuple[str, ...] = param(("a",), "of whom")
+
+    def __post_init__(self) -> None:
+        if self.power < 1:
+            raise ValueError(f"power: {self.power} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy."""
+
+    way: str = choice("smooth", {"smooth": Smooth, "sharp": Sharp, "none": Nothing}, "which way")
+    level: int = param(1, "how high")
+    options: Any = options_of("way")
+
+    def __post_init__(self) -> None:
+        fill_options(self)
+
+
+TOY: Stage[Toy] = Stage("toy", 1, Toy, {}, Path("artifacts/toy"), lambda *_: None, "A toy.")
+
+
+def toy(**section: object) -> Toy:
+    return build(TOY, section)
+
+
+def test_options_are_those_of_what_is_chosen() -> None:
+    assert toy(way="smooth", level=1, smooth={"radius": 1}).options == Smooth(1.0)
+    assert toy(way="none", level=1).options == Nothing()
+    assert Toy("sharp").options == Sharp()
+
+
+def test_what_was_not_chosen_changes_no_fingerprint() -> None:
+    one = toy(way="smooth", level=1, smooth={"radius": 1}, sharp={"power": 2, "names": []})
+    other = toy(way="smooth", level=1, smooth={"radius": 1}, sharp={"power": 3, "names": ["b"]})
+    third = toy(way="smooth", level=1, smooth={"radius": 2})
+    assert fingerprint(TOY, one, {}) == fingerprint(TOY, other, {})
+    assert fingerprint(TOY, one, {}) != fingerprint(TOY, third, {})
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"way": "rough", "level": 1}, "toy.way: 'rough' is unknown, choose smooth, sharp or none"),
+        (
+            {"way": "sharp", "level": 1},
+            "toy.sharp: missing; add the section with its usual values, "
+            "`sharp: {power: 2, names: [a]}`",
+        ),
+        (
+            {"way": "smooth", "level": 1, "smooth": {}},
+            "toy.smooth.radius: missing; the usual value",
+        ),
+        (
+            {"way": "smooth", "level": 1, "radius": 2},
+            "toy.radius: is an option of its own section now: write toy.smooth.radius",
+        ),
+        (
+            {"way": "none", "level": 1, "sharp": {"powr": 2}},
+            "toy.sharp.powr: unknown key, did you mean 'power'?",
+        ),
+        (
+            {"way": "none", "level": 1, "sharp": {"power": 0, "names": []}},
+            "toy.sharp.power: 0 must be at least 1",
+        ),
+        ({"way": "none", "levl": 1}, "toy.levl: unknown key, did you mean 'level'?"),
+        ({"way": "none", "level": 1, "smooth": 3}, "toy.smooth: must be a section"),
+    ],
+)
+def test_a_mistake_in_options_is_one_clear_line(section: dict, expected: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ParamsError) as raised:
+        build(TOY, section)
+    assert expected in str(raised.value)
+
+
+def test_options_of_another_choice_are_refused() -> None:
+    with pytest.raises(ValueError, match="way: smooth takes Smooth"):
+        Toy("smooth", options=Sharp())
