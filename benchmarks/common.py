@@ -21,6 +21,7 @@ from stages.algorithms.cores import cores
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+os.environ["DFF_KEEP"] = "0"  # what is timed is the work, not what was made before
 # A small process in between: a child's peak RSS begins with what its parent held when it forked.
 MEASURED = """
 import resource, subprocess, sys
@@ -124,8 +125,9 @@ def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
     path = folder / "params.yaml"
     lines = path.read_text().splitlines()
     for key, value in extract.items():
-        at = next(i for i, line in enumerate(lines) if line.startswith(f"  {key}:"))
-        lines[at] = f"  {key}: {value}"
+        at = next(i for i, line in enumerate(lines) if line.lstrip().startswith(f"{key}:"))
+        indent = lines[at][: -len(lines[at].lstrip())]  # deeper in a section of options
+        lines[at] = f"{indent}{key}: {value}"
     path.write_text("\n".join(lines) + "\n")
     run_dff(folder, "index")
     return folder
@@ -134,7 +136,7 @@ def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
 def run_dff(project: Path, *arguments: str) -> dict[str, float]:
     """`dff ...` in a process of its own: its seconds and its peak RSS in MiB."""
     # not the command `dff`: this project need not be installed
-    command = [sys.executable, "-m", "pipeline.cli", *arguments, "--project", str(project)]
+    command = [sys.executable, "-m", "pipeline", *arguments, "--project", str(project)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     start = time.perf_counter()
     done = subprocess.run(

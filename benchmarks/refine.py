@@ -32,16 +32,19 @@ from stages.algorithms.metrics import RegionCounts
 from stages.artifacts.concept_maps import ConceptMaps, entry_sets
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.execute import execute
-from stages.refine.params import RefineParams
-from stages.refine.stage import Refiner
+from stages.refine.layer import LayerTasks
+from stages.refine.refiners.densecrf import DenseCrf
+from stages.refine.refiners.guided import Guided
+from stages.refine.refiners.refiner import Refiner
+from stages.refine.work import refined
 from store import open_artifact
 
-REFINERS = {
-    "guided": RefineParams(),
-    "guided, the paper's (full size, no colour term)": RefineParams(
+COMPARED: dict[str, Refiner] = {
+    "guided": Guided(),
+    "guided, the paper's (full size, no colour term)": Guided(
         weight=10.0, colour_weight=0.0, working_side=0
     ),
-    "pydensecrf": RefineParams(method="densecrf", iterations=5),
+    "pydensecrf": DenseCrf(iterations=5),
 }
 SETS = ("weizmann", "msrc_cow")
 
@@ -83,33 +86,33 @@ def make(folder: Path, photographs: Path, weights: Path, k: list[int]) -> Path:
     return project
 
 
-def refiner(project: Path, params: RefineParams) -> Refiner:
-    """The refiner of a project's maps."""
+def tasks_of(project: Path, refiner: Refiner) -> LayerTasks:
+    """A project's maps, for a refiner."""
     heatmaps = open_artifact(project / "artifacts/heatmaps.zarr")
     index = ImageIndex.open(project / "artifacts/index", project)
     maps = ConceptMaps(heatmaps, heatmaps.layers[0])
-    return Refiner.of_all(params, index, maps, [0] * len(maps.maps))
+    return LayerTasks.of_all(refiner, index, maps, [0] * len(maps.maps))
 
 
 RESOURCES = make_resources("auto", 0, "auto", "")
 
 
-def per_second(project: Path, params: RefineParams) -> float:
+def per_second(project: Path, refiner: Refiner) -> float:
     """Images refined per second, from the first to the last."""
-    one = refiner(project, params)
-    rows = one.refined(entry_sets(one.maps.artifact)[0], RESOURCES)
+    one = tasks_of(project, refiner)
+    rows = refined(one, entry_sets(one.maps.artifact)[0], RESOURCES)
     next(rows)
     start = time.perf_counter()
     count = sum(1 for _ in rows)
     return count / (time.perf_counter() - start)
 
 
-def object_iou(project: Path, params: RefineParams) -> float:
+def object_iou(project: Path, refiner: Refiner) -> float:
     """IoU of k = 1 with the object, per cent, q >= 0.5."""
-    one = refiner(project, params)
+    one = tasks_of(project, refiner)
     entries = entry_sets(one.maps.artifact)[0]
     counts = RegionCounts(1)
-    for entry, rows in zip(entries, one.refined(entries, RESOURCES), strict=True):
+    for entry, rows in zip(entries, refined(one, entries, RESOURCES), strict=True):
         h, w = (int(side) for side in one.maps.maps.grid_hw[entry])
         name = one.index.names[int(one.maps.maps.image_ids[entry])]
         truth = one.index.dataset.ground_truth(name, "")
@@ -156,12 +159,12 @@ def main() -> None:
             source = resize_collection(options.photographs / name, home / name, options.images)
             timed = make(home / f"{name}-k4", source, weights, [4])
             scored = make(home / f"{name}-k1", source, weights, [1])
-            rates: dict[str, list[float]] = {label: [] for label in REFINERS}
+            rates: dict[str, list[float]] = {label: [] for label in COMPARED}
             for _ in range(options.runs):
-                for label, params in REFINERS.items():
-                    rates[label].append(per_second(timed, params))
+                for label, refiner in COMPARED.items():
+                    rates[label].append(per_second(timed, refiner))
             slowest = statistics.median(rates["pydensecrf"])
-            for label, params in REFINERS.items():
+            for label, refiner in COMPARED.items():
                 rate = statistics.median(rates[label])
                 rows.append(
                     {
@@ -170,7 +173,7 @@ def main() -> None:
                         "images/s": rate,
                         "ms/image": 1000 / rate,
                         "times pydensecrf": rate / slowest,
-                        "object IoU, k = 1": object_iou(scored, params),
+                        "object IoU, k = 1": object_iou(scored, refiner),
                         "all": rates[label],
                     }
                 )

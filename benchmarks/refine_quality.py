@@ -33,8 +33,11 @@ from stages.artifacts.concept_maps import ConceptMaps, entry_sets
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
-from stages.refine.params import RefineParams
-from stages.refine.stage import Refiner
+from stages.refine.layer import LayerTasks
+from stages.refine.refiners.densecrf import DenseCrf
+from stages.refine.refiners.guided import Guided
+from stages.refine.refiners.refiner import Refiner
+from stages.refine.work import refined
 from store import open_artifact
 
 # 448 pixels for the exercises: their figures are thin and their images small
@@ -43,11 +46,11 @@ SETS = {
     "msrc_cow": {"size": 224, "k": [1]},
     "exercise": {"size": 448, "k": [1, 3, 4]},
 }
-ROWS: dict[str, RefineParams | None] = {
+ROWS: dict[str, Refiner | None] = {
     "plain": None,
-    "guided, as prototyped": RefineParams(weight=10.0, colour_weight=0.0, working_side=0),
-    "guided": RefineParams(),
-    "pydensecrf": RefineParams(method="densecrf", iterations=5),
+    "guided, as prototyped": Guided(weight=10.0, colour_weight=0.0, working_side=0),
+    "guided": Guided(),
+    "pydensecrf": DenseCrf(iterations=5),
 }
 
 
@@ -85,14 +88,14 @@ class Collection:
         regions = sorted({part for truth in truths for part in truth.parts})
         return cls(index, maps, next(iter(heatmaps.sets)), regions)
 
-    def q(self, params: RefineParams | None) -> Iterator[NDArray[np.float32]]:
+    def q(self, refiner: Refiner | None) -> Iterator[NDArray[np.float32]]:
         """Maps of each image ``[columns, h, w]``: shares of their threshold, or probabilities."""
         entries = entry_sets(self.maps.artifact)[0]
-        if params is None:
+        if refiner is None:
             yield from (self.maps.shares(entry) for entry in entries)
             return
-        refiner = Refiner.of_all(params, self.index, self.maps, [0] * len(entries))
-        for entry, rows in zip(entries, refiner.refined(entries, RESOURCES), strict=True):
+        tasks = LayerTasks.of_all(refiner, self.index, self.maps, [0] * len(entries))
+        for entry, rows in zip(entries, refined(tasks, entries, RESOURCES), strict=True):
             h, w = (int(side) for side in self.maps.maps.grid_hw[entry])
             yield np.ascontiguousarray(rows.T.reshape(-1, h, w))
 
@@ -140,12 +143,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         made = {name: Collection.make(Path(folder) / name, options, name) for name in SETS}
-        for label, params in ROWS.items():
-            rules = ("percentile",) if params is None else ("half", "percentile")
+        for label, refiner in ROWS.items():
+            rules = ("percentile",) if refiner is None else ("half", "percentile")
             table: dict[tuple[str, str], dict[str, float]] = {}
             for name, collection in made.items():
                 names = [collection.index.names[int(i)] for i in collection.maps.maps.image_ids]
-                pairs = list(zip(names, collection.q(params), strict=True))
+                pairs = list(zip(names, collection.q(refiner), strict=True))
                 halves = {"tuned on": pairs[::2], "held out": pairs[1::2], "all": pairs}
                 for rule in rules:
                     for half, some in halves.items():

@@ -1,10 +1,16 @@
 """Running the pipeline through DVC."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from pipeline.children import run_child
+from pipeline.registry import STAGES
+from store import StoreError
+from store.kept import adopt
+from store.publication import working_on
 
 
 class DvcError(Exception):
@@ -35,15 +41,23 @@ def repro(project: Path, resources: Mapping[str, str], *, force: bool = False) -
     DvcError
         When a stage failed; it has said why itself.
     """
+    _keep_what_is_there(project)
     binaries = str(Path(sys.executable).parent)
     # dvc starts `dff` by name: it must be the one of this environment
     path = os.pathsep.join([binaries, os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
-    # what DVC says of its own steps is not a result
-    finished = subprocess.run(
-        command, cwd=project, env=os.environ | resources | {"PATH": path}, stdout=sys.stderr
-    )
-    if finished.returncode:
+    if run_child(command, os.environ | resources | {"PATH": path}, project).returncode:
         raise DvcError(
             "the run stopped (see the line above); the work so far is kept, `dff run` goes on"
         )
+
+
+def _keep_what_is_there(project: Path) -> None:
+    """Keep copies of artifacts that DVC brought here: it removes them before it runs a stage."""
+    for stage in STAGES:
+        out = project / stage.writes
+        # without a copy the stage computes all rows anew; should it be running, it says so itself
+        with suppress(OSError, StoreError):
+            if out.exists():
+                with working_on(out):
+                    adopt(out)

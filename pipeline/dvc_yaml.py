@@ -13,8 +13,10 @@ DVC = "dvc.yaml"
 PLOTS = Path(__file__).parent / "templates" / "dvc_plots.yaml"
 HEADING = """\
 # Made by `python -m pipeline.dvc_yaml` from the stages of pipeline/registry.py; a test compares.
-# `persist` leaves an earlier artifact in place until the stage renames the new one onto it, so a
-# failed or interrupted run loses nothing. What a stage needs besides is in params.yaml.
+# DVC removes an artifact before it runs the stage, which puts the earlier one back from its kept
+# copy (docs/store.md): a failed or interrupted run loses nothing. What a stage needs besides is in
+# params.yaml. index is always asked: it alone knows which files of a folder count, and it reads
+# again only those that have changed.
 stages:
 """
 
@@ -28,7 +30,9 @@ def dvc_yaml() -> str:
         lines += [f"  {stage.name}:", f"    cmd: dff {stage.name}", "    params:"]
         lines += [f"      - {stage.name}", "    deps:"]
         lines += [f"      - {path}" for path in (*deps, *stage.code)]
-        lines += ["    outs:", f"      - {stage.writes.as_posix()}:", "          persist: true"]
+        if stage.always:
+            lines += ["    always_changed: true"]
+        lines += ["    outs:", f"      - {stage.writes.as_posix()}"]
     return HEADING + "\n".join(lines) + "\n\n" + PLOTS.read_text(encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from store import write_atomically
 Sections = dict[str, dict[str, Any]]
 
 VGG19 = {"backbone": "vgg19", "weights": "DEFAULT", "layers": ("conv5_4",)}
-ICOSEG = {"dataset": "icoseg", "masks": "ground_truth"}
+ICOSEG = {"dataset": "icoseg"}
 
 # What a preset changes from the defaults; the defaults themselves are the demo.
 PRESETS: dict[str, Sections] = {
@@ -35,14 +35,18 @@ PRESETS: dict[str, Sections] = {
     },
     # the class-agnostic protocol of later work
     "voc2007-agnostic": {
-        "index": {"dataset": "voc", "together": True, "exclude": "none"},
+        "index": {"dataset": "voc", "voc": {"together": True, "exclude": "none"}},
         "extract": VGG19,
         "factorize": {"k": (1, 2, 3)},
         "report": {"paper": ("agnostic",)},
     },
     # Table 3: five images per class are looked at (`dff label --auto`), the others scored
     "pascal-parts-coarse": {
-        "index": {"dataset": "pascal_part", "merge": "coarse", "sets": ("cow", "horse")},
+        "index": {
+            "dataset": "pascal_part",
+            "pascal_part": {"merge": "coarse"},
+            "sets": ("cow", "horse"),
+        },
         "extract": VGG19,
         "factorize": {"k": (3,)},
         "report": {"paper": ("table3",)},
@@ -136,13 +140,20 @@ def write_params(
         weights = _seen_from(project, weights)
     if backbone:
         extract["backbone"] = backbone
+        if not (weights and layers):
+            weights, layers = _usual(backbone, weights, layers)
     if weights:
         extract["weights"] = weights
     if layers:
         extract["layers"] = tuple(layers)
-    if not force and _is_someones(path):
-        raise ParamsError(f"{path}: somebody changed it already; --force replaces it")
     text = render(sections, f"Written by `dff init {what}`.")
+    if not force and _is_someones(path):
+        if path.read_text(encoding="utf-8") == text:
+            return path
+        raise ParamsError(
+            f"{path}: is there already, and says other things than this would write; `dff run` "
+            "goes by it, --force replaces it"
+        )
     content = yaml.safe_load(text)
     for stage in STAGES:  # what is written must be what `dff run` accepts
         build(stage, content[stage.name])
@@ -154,6 +165,17 @@ def write_params(
     except OSError as error:
         raise ParamsError(f"{path}: cannot be written ({error.strerror})") from error
     return path
+
+
+def _usual(backbone: str, weights: str, layers: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Weights and layers that were given, or else what is usual for a network."""
+    from stages.algorithms.backbone import BackboneError, default_layer, family_of
+
+    try:
+        layers = layers or [default_layer(backbone)]
+        return weights or family_of(backbone).usual_weights, layers
+    except BackboneError as error:
+        raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
 
 
 def _check_network(extract: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import re
 import psutil
 
 from stages.algorithms.cores import cores
+from stages.frame.parallel import check_cluster
 from stages.frame.resources import Resources
 from store import Location
 
@@ -29,9 +30,13 @@ def make_resources(
     ------
     ResourceError
         For a device or a size that cannot be read; a stage that needs the device looks for it.
+    StageError
+        When no scheduler answers at the cluster's address.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ResourceError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
+    if cluster:
+        check_cluster(cluster)
     return Resources(
         device=device,
         workers=workers or cores(),

@@ -1,20 +1,23 @@
 """Running the pipeline without DVC, in a folder that holds params.yaml and nothing else."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.children import run_child
+from pipeline.params import read_params
 from pipeline.registry import STAGES
 from pipeline.status import stage_states
 from stages.frame.errors import StageError
+from stages.frame.execute import bring_back
+from stages.frame.resources import Resources
 
 
 def run_alone(project: Path, resources: Mapping[str, str], *, force: bool = False) -> None:
     """Run the stages whose artifacts are not fresh, each in a process of its own.
 
-    Unlike DVC, it does not notice that the code has changed.
+    Like DVC, it notices that the code has changed, where a kept copy tells what code there was.
 
     Parameters
     ----------
@@ -26,15 +29,18 @@ def run_alone(project: Path, resources: Mapping[str, str], *, force: bool = Fals
     StageError
         When a stage failed; it has said why itself.
     """
-    fresh = set() if force else {one.name for one in stage_states(project) if one.state == "fresh"}
-    for stage in STAGES:
-        if stage.name in fresh:
+    params = read_params(project)
+    looking = Resources(store=resources.get("DFF_STORE") or None)
+    # one by one: what a stage makes decides about those after it
+    for stage, now in zip(STAGES, stage_states(project), strict=True):
+        if now.state == "fresh" and not force:
             print(f"{stage.name}: fresh", file=sys.stderr)
             continue
-        command = [sys.executable, "-m", "pipeline.cli", stage.name, "--project", str(project)]
-        # where an artifact lies is not a result
-        done = subprocess.run(command, env=os.environ | resources, stdout=sys.stderr)
-        if done.returncode:
+        # here and now: a process of its own would take longer
+        if not force and bring_back(stage, params[stage.name], project, looking):
+            continue
+        command = [sys.executable, "-m", "pipeline", stage.name, "--project", str(project)]
+        if run_child(command, os.environ | resources).returncode:
             raise StageError(
                 "the run stopped (see the line above); the work so far is kept, `dff run` goes on"
             )

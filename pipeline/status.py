@@ -9,10 +9,13 @@ from typing import Any
 
 from pipeline.params import read_params
 from pipeline.registry import STAGES
+from stages.frame.code import code_digest
+from stages.frame.execute import made_otherwise
 from stages.frame.fingerprint import fingerprint
 from stages.frame.stage import Stage
 from store import ArtifactDamaged, SchemaMismatch, read_progress
 from store.artifact import read_attrs
+from store.kept import kept_copies
 from store.publication import staging_folder
 
 
@@ -27,17 +30,22 @@ class State:
 
 
 def stage_states(project: Path) -> Iterator[State]:
-    """The state of each stage, in order; a stage below one that is not fresh is stale."""
+    """The state of each stage, in order; a stage below one that is not fresh is stale.
+
+    Each is found out when it is asked for: a stage may be run before the next is. What code made an
+    artifact counts only where DVC does not look after that.
+    """
     params = read_params(project)
+    by_code = not (project / "dvc.yaml").exists()
     expected: dict[str, str] = {}
     for stage in STAGES:
         sources = stage.sources(params[stage.name], project) if stage.sources else ""
         inputs = {name: expected[name] for name in stage.reads}
         expected[stage.name] = fingerprint(stage, params[stage.name], inputs, sources)
-        yield _state(stage, project, expected[stage.name])
+        yield _state(stage, project, expected[stage.name], by_code)
 
 
-def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
+def _state(stage: Stage[Any], project: Path, wanted: str, by_code: bool) -> State:
     out = project / stage.writes
     size = readable_size(folder_bytes(out)) if out.exists() else ""
     progress = read_progress(out, wanted)
@@ -46,6 +54,8 @@ def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
     except (SchemaMismatch, ArtifactDamaged) as error:
         return State(stage.name, "stale", size, str(error))
     if attrs is not None and attrs["fingerprint"] == wanted:
+        if by_code and (why := made_otherwise(stage, project)):
+            return State(stage.name, "stale", size, why)
         elsewhere = f"; arrays at {attrs['store']}" if "store" in attrs else ""
         return State(stage.name, "fresh", size, f"{stage.writes}{elsewhere}")
     if progress is not None and "total" in progress:
@@ -53,9 +63,20 @@ def _state(stage: Stage[Any], project: Path, wanted: str) -> State:
         return State(stage.name, "partial", size, detail)
     if staging_folder(out, wanted).exists():
         return State(stage.name, "partial", size, "begun; nothing checkpointed yet")
+    kept = _kept(stage, out, wanted)
     if attrs is not None:
-        return State(stage.name, "stale", size, "made from other params, images or inputs")
-    return State(stage.name, "absent", size, "")
+        detail = "made from other params, images or inputs"
+        return State(stage.name, "stale", size, f"{detail}; {kept}" if kept else detail)
+    return State(stage.name, "absent", size, kept)
+
+
+def _kept(stage: Stage[Any], out: Path, wanted: str) -> str:
+    """What there is to go back to, while the published artifact is not what is wanted."""
+    copies = kept_copies(out)
+    code = code_digest(stage.run.__module__)
+    if any((c.made["fingerprint"], c.made.get("code")) == (wanted, code) for c in copies):
+        return "the wanted one is kept"
+    return f"earlier ones kept: {len(copies)}" if copies and not out.exists() else ""
 
 
 def folder_bytes(folder: Path) -> int:

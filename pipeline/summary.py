@@ -1,6 +1,5 @@
-"""What a finished run prints: where the report is, and the scores."""
+"""What a finished run prints: the scores, what the factors are called, where the report is."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,10 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
+from stages.artifacts.evaluation import KINDS, Evaluation
+from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.artifacts.tables import read_table
+from stages.naming.names import FactorNames, title
 from store import ArtifactMissing
-from store.artifact import read_attrs
 
 
 def print_summary(project: Path) -> None:
@@ -22,65 +22,90 @@ def print_summary(project: Path) -> None:
     ArtifactMissing
         When the pipeline has not run yet.
     """
-    evaluation = project / BY_NAME["evaluate"].writes
     page = project / BY_NAME["report"].writes / "index.html"
     if not page.exists():
         raise ArtifactMissing(f"{page}: not there yet; run `dff run`")
     console = Console(markup=False, highlight=False)
-    text = {"layer": str, "set": str, "maps": str}
-    quality = read_table(
-        evaluation / "quality.csv", dtype=text, keep_default_na=False, na_values=""
-    )
+    evaluation = Evaluation.open(project / BY_NAME["evaluate"].writes)
+    quality = evaluation.quality
     if quality["object_iou"].notna().any():
-        console.print(_table(quality))
+        console.print(_table(quality, evaluation))
     if quality["corloc"].notna().any():
-        console.print(_corloc(evaluation))
+        factors = Factors.open(project / BY_NAME["factorize"].writes)
+        console.print(_corloc(evaluation, factors.factorizations.shown_seed))
     if quality.empty:
-        metrics = json.loads((evaluation / "metrics.json").read_text())
+        images = evaluation.metrics["images"]
+        console.print(f"{images} images; no ground truth of masks or parts, so no scores")
+    for line in _names(evaluation):
+        console.print(line, soft_wrap=True)
+    failures = ImageIndex.open(project / BY_NAME["index"].writes, project).failures["kind"]
+    unused = {kind: int((failures == kind).sum()) for kind in ("image", "file", "annotation")}
+    unused["annotation"] += int((~evaluation.failures["scored"]).sum())
+    if any(unused.values()):
         console.print(
-            f"{metrics['images']} images; no ground truth of masks or parts, so no scores"
+            f"not used: {unused['image']} image files, {unused['file']} other files, "
+            f"{unused['annotation']} annotations; the report lists them"
         )
-    failures = ImageIndex.open(project / BY_NAME["index"].writes, project).failures
-    if len(failures):
-        console.print(f"{len(failures)} image files could not be used; the report lists them")
     console.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def _table(quality: pd.DataFrame) -> Table:
+def _table(quality: pd.DataFrame, evaluation: Evaluation) -> Table:
     table = Table(
-        "layer", "set", "k", "object IoU %", "refined", "best-part IoU %", "refined", box=None
+        "layer",
+        "set",
+        "k",
+        "object IoU %",
+        "refined",
+        "best-part IoU %",
+        "refined",
+        "of images",
+        box=None,
     )
     for (layer, name, k), group in quality.groupby(["layer", "set", "k"], sort=False):
         scores = group.set_index("maps")[["object_iou", "part_iou"]].astype(float)
         if scores.isna().all(axis=None):
             continue
+        if not evaluation.has_parts(str(name)):
+            scores["part_iou"] = float("nan")
         cells = [
-            f"{float(scores[score][kind]):.1f}"
+            "–" if pd.isna(value := scores[score][kind]) else f"{float(value):.1f}"
             for score in ("object_iou", "part_iou")
-            for kind in ("raw", "refined")
+            for kind in KINDS
         ]
-        table.add_row(str(layer), str(name), str(k), *cells)
+        table.add_row(str(layer), str(name), str(k), *cells, evaluation.share_scored(str(name)))
     return table
 
 
-def _corloc(evaluation: Path) -> Table:
-    """Per class and the mean over the classes, of the first seed; hits/total in brackets."""
-    exclude = (read_attrs(evaluation) or {}).get("exclude")
+def _names(evaluation: Evaluation) -> list[str]:
+    """A line per factorization with names, and what there is to say of them."""
+    names = FactorNames.from_record(evaluation.names)
+    lines = []
+    for image_set, by_k in names.sets.items():
+        for k, named in by_k.items():
+            told = [
+                f"{factor} {title(one) or '–'}{f' (cosine {cosine:.2f})' if 0 < cosine < 1 else ''}"
+                for factor, (one, cosine) in enumerate(zip(named.names, named.cosines, strict=True))
+            ]
+            lines.append(f"names of {image_set}, k = {k}: {', '.join(told)}")
+    return lines + [f"{evaluation.names['file']}: {line}" for line in names.notes]
+
+
+def _corloc(evaluation: Evaluation, seed: int) -> Table:
+    """Per class and the mean over the classes, of one seed; hits/total in brackets."""
     table = Table("layer", "k", "set", "CorLoc % (hits/total)", "refined", box=None)
-    if exclude:
-        table.title = f"boxes by shape; images left out: {exclude}"
-    chosen = read_table(evaluation / "foreground.parquet")
-    chosen = chosen[(chosen["rule"] == "shape") & chosen["corloc"].notna()]
-    chosen = chosen[chosen["seed"] == chosen["seed"].iloc[0]]
+    if evaluation.exclude:
+        table.title = f"boxes by shape; images left out: {evaluation.exclude}"
+    chosen = evaluation.by_shape(seed)
+    chosen = chosen[chosen["corloc"].notna()]
     for (layer, k), group in chosen.groupby(["layer", "k"], sort=False):
         for name, rows in group.groupby("set", sort=False):
             by_kind = rows.set_index("maps")
             cells = [
                 f"{row['corloc']:.2f} ({row['hits']}/{row['boxed']})"
-                for row in (by_kind.loc[kind] for kind in ("raw", "refined"))
+                for row in (by_kind.loc[kind] for kind in KINDS)
             ]
             table.add_row(str(layer), str(k), str(name), *cells)
         means = group.groupby("maps")["corloc"].mean()
-        cells = [f"{float(means[kind]):.2f}" for kind in ("raw", "refined")]
+        cells = [f"{float(means[kind]):.2f}" for kind in KINDS]
         table.add_row(str(layer), str(k), "mean", *cells)
     return table

@@ -1,45 +1,28 @@
-"""`dff transform`: photographs that were not in the set, seen with its concepts."""
+"""`dff transform`: which stages see photographs that were not in the set, one after the other."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from pipeline.params import read_params
 from pipeline.registry import BY_NAME
+from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.image_index import ImageIndex
-from stages.drawing.colours import css
-from stages.drawing.overlays import heat_picture
-from stages.drawing.templates import page_templates
+from stages.artifacts.factors import Factors
 from stages.frame.errors import StageError
 from stages.frame.execute import execute, gather_inputs
 from stages.frame.fingerprint import fingerprint
-from stages.frame.parallel import ordered_map
 from stages.frame.params import user_path
-from stages.frame.progress import track
+from stages.frame.progress import note
 from stages.frame.resources import Resources
-from stages.images.decode import decode_rgb
-from stages.images.resize import resize_rgb, target_shape
 from stages.index.params import IndexParams
-from stages.index.stage import INDEX
-from stages.report.concepts import Concepts, open_concepts
-from stages.report.opened import Opened
+from stages.naming.names import read_names
+from stages.transform.page import write_page
 from stages.transform.params import TransformParams
-from stages.transform.stage import columns_of, transform_stage
-from store import open_artifact, write_atomically
+from stages.transform.stage import TRANSFORM, check_columns, check_recipe, with_factors_of
 from store.artifact import read_attrs
 from store.publication import disk_errors
-
-TEMPLATES = Path(__file__).parent / "templates"
-PICTURES = "pictures"
-LONG_SIDE = 480  # pixels of the pictures
-QUALITY = 88
 
 
 def transform_folder(
@@ -56,17 +39,20 @@ def transform_folder(
         Nothing that can be used in `folder`, no such set, k or layer, a project that has not been
         run or whose params.yaml has changed since.
     """
-    report = BY_NAME["report"]
-    inputs = gather_inputs(report, project)
-    known = open_artifact(inputs["heatmaps"])
-    layer = layer or known.layers[0]
-    if layer not in known.layers:
-        raise StageError(f"--layer {layer}: not extracted, there are {', '.join(known.layers)}")
-    columns_of(ConceptMaps(known, layer), set, k)
+    known = gather_inputs(TRANSFORM, project)
+    maps = ConceptMaps.open(known["heatmaps"])
+    layer = layer or next(iter(maps))
+    if layer not in maps:
+        raise StageError(f"--layer {layer}: not extracted, there are {', '.join(maps)}")
+    check_columns(maps[layer], set, k)
     if not folder.is_dir():
         raise StageError(f"{folder}: no such folder of photographs")
     params = read_params(project)
     _check_chain(project, params)
+    path = user_path(params["evaluate"].labels, project)
+    names = read_names(path, Factors.open(known["factorize"]))
+    for line in names.notes:
+        note(f"{path.name}: {line}")
     if out.exists() and not out.is_dir():
         raise StageError(f"--out {out}: is a file; name a folder")
     if out.resolve().is_relative_to(folder.resolve()):
@@ -77,17 +63,15 @@ def transform_folder(
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     # damaged files are listed on the page; only when all are is there nothing to do
-    index = IndexParams(dataset="folder", root=str(folder.resolve()), max_failed=1.0)
-    execute(INDEX, index, out, resources)
-    extract = BY_NAME["extract"]
-    execute(extract, _extract_params(project, params["extract"], layer), out, resources)
-    _check_recipe(inputs["extract"], out / extract.writes, layer)
-    stage = transform_stage(inputs["factorize"], inputs["heatmaps"])
-    maps = execute(stage, TransformParams(set, k, layer), out, resources)
-    opened = Opened.open(inputs)
-    rank = list(opened.factors.sets).index(set)
-    concepts = open_concepts(opened, layer, rank, set)[k]
-    return _write_page(out, ConceptMaps(open_artifact(maps), layer), concepts, set, resources)
+    photographs = IndexParams(dataset="folder", root=str(folder.resolve()), max_failed=1.0)
+    execute(BY_NAME["index"], photographs, out, resources)
+    seen = execute(
+        BY_NAME["extract"], _extract_params(project, params["extract"], layer), out, resources
+    )
+    check_recipe(Activations.open(known["extract"]), Activations.open(seen), layer)
+    chosen = TransformParams(set, k, layer)
+    execute(with_factors_of(known), chosen, out, resources)
+    return write_page(chosen, known, names, out, resources)
 
 
 def _check_chain(project: Path, params: Mapping[str, Any]) -> None:
@@ -110,61 +94,3 @@ def _extract_params(project: Path, params: Any, layer: str) -> Any:
     if (path := user_path(weights, project)).is_file():
         weights = str(path.resolve())
     return dataclasses.replace(params, layers=(layer,), weights=weights)
-
-
-def _check_recipe(before: Path, now: Path, layer: str) -> None:
-    """Refuse activations that another network or other pixels would give."""
-    made, seen = (open_artifact(path) for path in (before, now))
-    recipes = dict(zip(made.layers, made.attrs["recipes"], strict=True))
-    if recipes[layer] != seen.attrs["recipes"][0]:
-        raise StageError(
-            f"{layer}: the weights, or something else that decides about activations, are not what "
-            "the factors were made with; `dff run` makes them anew"
-        )
-
-
-def _write_page(
-    out: Path, maps: ConceptMaps, concepts: Concepts, set: str, resources: Resources
-) -> Path:
-    index = ImageIndex.open(out / INDEX.writes, out, maps.artifact)
-    shutil.rmtree(out / PICTURES, ignore_errors=True)  # of photographs that are no longer there
-    (out / PICTURES).mkdir()
-    entries = range(len(maps.maps))
-    shown = []
-    with track("pictures", len(entries), "images") as advance:
-        paint = partial(_paint, out, index, maps, concepts)
-        for one in ordered_map(paint, entries, workers=resources.workers):
-            shown.append(one)
-            advance(1)
-    page = out / "index.html"
-    template = page_templates(TEMPLATES).get_template("transform.html.j2")
-    html = template.render(
-        set=set,
-        images=sorted(shown, key=lambda one: one["name"]),
-        colours=[css(colour) for colour in concepts.colours],
-        failures=index.failures.to_dict("records"),
-    )
-    write_atomically(page, html.encode())
-    return page
-
-
-def _paint(
-    out: Path, index: ImageIndex, maps: ConceptMaps, concepts: Concepts, entry: int
-) -> dict[str, object]:
-    """One photograph and its concepts, side by side in two files with numbers for names."""
-    image_id = int(maps.maps.image_ids[entry])
-    height, width = target_shape(*index.size(image_id), "long_side", LONG_SIDE)
-    photo = resize_rgb(decode_rgb(index.read(image_id)), (height, width))
-    strength = concepts.strength(maps.shares(entry, (height, width)))
-    files = [f"{PICTURES}/{image_id:06d}-{kind}.jpg" for kind in ("photo", "heat")]
-    Image.fromarray(photo).save(out / files[0], quality=QUALITY)
-    heat_picture(photo, strength, concepts.colours).save(out / files[1], quality=QUALITY)
-    means = np.asarray(maps.shares(entry).mean(axis=(1, 2)), dtype=np.float64)
-    return {
-        "name": index.names[image_id],
-        "photo": files[0],
-        "heat": files[1],
-        "width": width,
-        "height": height,
-        "means": [100 * float(mean) for mean in means],
-    }

@@ -18,7 +18,7 @@ import torch
 from sklearn.decomposition import NMF
 from torch.nn.functional import interpolate
 
-from stages.algorithms.demo_network import (
+from stages.algorithms.backbone.families.demo.network import (
     DEMO_CFG,
     DEMO_LAYER,
     DEMO_MEAN,

@@ -55,7 +55,7 @@ def choose(opened: Opened, name: str, wanted: list[str], count: int) -> list[int
     entries = [int(entry) for entry in opened.factors.sets[name]]
     if not wanted:
         return [entries[i] for i in spread(len(entries), count)]
-    ids = opened.factors.ragged(opened.factors.layers[0]).image_ids
+    ids = opened.factors.image_ids
     names = [opened.factors.images[int(ids[entry])] for entry in entries]
     chosen = []
     for one in wanted:
@@ -127,11 +127,11 @@ def main() -> None:
     if name not in opened.factors.sets:
         raise SystemExit(f"no image set {name!r}; there are {', '.join(opened.factors.sets)}")
     layer = options.layer or opened.factors.layers[0]
-    concepts = open_concepts(opened, layer, list(opened.factors.sets).index(name), name)
+    concepts = open_concepts(opened, layer, name)
     rows = [concepts[k] for k in options.k or concepts if k in concepts]
     if not rows:
         raise SystemExit(f"no such k; there are {', '.join(map(str, concepts))}")
-    ids = opened.factors.ragged(layer).image_ids
+    ids = opened.factors.image_ids
     columns = [
         column(opened.index, int(ids[entry]), entry, rows, options.height, options.masks)
         for entry in choose(opened, name, options.images, options.count)

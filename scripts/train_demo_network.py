@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 from torchvision.models.vgg import VGG
 
-from stages.algorithms.demo_network import (
+from stages.algorithms.backbone.families.demo.network import (
     DEMO_CFG,
     DEMO_MEAN,
     DEMO_STD,

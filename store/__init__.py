@@ -13,10 +13,11 @@ from store.location import Location
 from store.publication import Staging, read_progress, replacing, staging, write_atomically
 from store.ragged import Ragged, offsets_of, whole_entries
 from store.set_rows import SetRows
-from store.small import write_array
+from store.small import ArrayWriter, write_array
 from store.writer import RaggedWriter
 
 __all__ = [
+    "ArrayWriter",
     "Artifact",
     "ArtifactDamaged",
     "ArtifactMissing",

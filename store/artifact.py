@@ -1,7 +1,7 @@
 """Array artifacts: one Zarr v3 group each, with who made it and for which images."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, Store
 from store.location import PARTIAL, Location
 from store.publication import Staging, write_atomically
 from store.ragged import Array, Form, Ragged
-from store.reading import MEND, read_whole
+from store.reading import MEND, read_blocks, read_whole
 from store.set_rows import SetRows
 from store.small import write_array
 
@@ -82,6 +82,10 @@ class Artifact:
     def layer_array(self, layer: str, name: str) -> Array:
         """A small array of one layer, whole."""
         return self.array(f"{self._key(layer)}/{name}")
+
+    def layer_blocks(self, layer: str, name: str) -> Iterator[Array]:
+        """An array of one layer, some rows after the other."""
+        return read_blocks(self.group, f"{self._key(layer)}/{name}")
 
     def ragged(self, layer: str, name: str = "maps") -> Ragged:
         """The ragged array `name` of `layer`."""

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,14 +28,20 @@ STAGING = ".staging"
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 # How a system or a file system says that it cannot exchange.
 CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
+# How a file system says that it has no locks.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 PUBLISHING = "publishing"  # the inode of what is being published
 
 
 def fsync_path(path: Path) -> None:
-    """Force one file or folder to the disk."""
+    """Force one file or folder to the disk; folders only where the file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # network file systems (CIFS) have no such thing for folders
+        if error.errno not in CANNOT or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
@@ -92,8 +99,8 @@ class Staging:
     def restart(self) -> None:
         """Forget what an earlier run left here."""
         self.progress.clear()
-        _remove(self.scratch)  # first: no record may outlive the work it tells of
-        _remove(self.path)
+        remove(self.scratch)  # first: no record may outlive the work it tells of
+        remove(self.path)
         self.path.mkdir()
         self.scratch.mkdir()
 
@@ -145,27 +152,41 @@ def staging(out: Path, fingerprint: str) -> Iterator[Staging]:
     StoreError
         When the folder cannot be written or the disk is full; the work so far is kept.
     """
-    folder = staging_folder(out, fingerprint)
+    with working_on(out), staged(out, fingerprint) as work:
+        yield work
+
+
+@contextmanager
+def working_on(out: Path) -> Iterator[None]:
+    """Be the only process that makes artifact `out`; errors as `staging`."""
+    folder = out.parent / STAGING / out.name
     with disk_errors(out):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(folder.parent / "lock", out):
-            work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
-            _recover(folder.parent, out)
-            if _was_published(work) or not work.path.exists():
-                # What lies there is the old one, exchanged for it; or nothing. A record of progress
-                # without the work itself would have rows count as written that are not there.
-                _remove(work.path)
-                _remove(work.scratch)
-            elif read_progress(out, fingerprint) is None:
-                # Nothing is on record of what lies there: it was begun, or is an old one that was
-                # being swept. Checkpoints in scratch are a stage's own and hold without it.
-                _remove(work.path)
-            work.path.mkdir(parents=True, exist_ok=True)
-            work.scratch.mkdir(exist_ok=True)
-            work.progress.update(read_progress(out, fingerprint) or {})
-            yield work
-            _publish(work)
-            _sweep(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_one(folder / "lock", out):
+            _recover(folder, out)
+            yield
+
+
+@contextmanager
+def staged(out: Path, fingerprint: str) -> Iterator[Staging]:
+    """What `staging` does, for one who is `working_on` it already."""
+    folder = staging_folder(out, fingerprint)
+    work = Staging(folder / "artifact", folder / "scratch", fingerprint, out)
+    if _was_published(work) or not work.path.exists():
+        # What lies there is the old one, exchanged for it; or nothing. A record of progress
+        # without the work itself would have rows count as written that are not there.
+        remove(work.path)
+        remove(work.scratch)
+    elif read_progress(out, fingerprint) is None:
+        # Nothing is on record of what lies there: it was begun, or is an old one that was
+        # being swept. Checkpoints in scratch are a stage's own and hold without it.
+        remove(work.path)
+    work.path.mkdir(parents=True, exist_ok=True)
+    work.scratch.mkdir(exist_ok=True)
+    work.progress.update(read_progress(out, fingerprint) or {})
+    yield work
+    publish(work)
+    _sweep(folder.parent)
 
 
 @contextmanager
@@ -184,13 +205,21 @@ def only_one(lock: Path, what: Path) -> Iterator[None]:
         raise StagingLocked(
             f"{what}: another process is working on it; wait for it or stop it"
         ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{lock}: this file system has no locks: let no other process work on {what.name}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     try:
         yield
     finally:
         held.release()
 
 
-def _publish(work: Staging) -> None:
+def publish(work: Staging) -> None:
     """Put the finished folder in the place of the artifact, which may exist."""
     finished, out = work.path, work.out
     for folder, _, files in os.walk(finished):
@@ -205,7 +234,7 @@ def _publish(work: Staging) -> None:
     write_atomically(work.scratch / PUBLISHING, str(finished.stat().st_ino).encode())
     if not _exchange(finished, out):
         retired = finished.parent / "retired"
-        _remove(retired)
+        remove(retired)
         out.rename(retired)
         finished.rename(out)
     fsync_path(out.parent)
@@ -254,11 +283,12 @@ def _sweep(folder: Path) -> None:
     """Drop all work folders of an artifact that has just been published."""
     for leftover in folder.iterdir():
         if leftover.is_dir():
-            _remove(leftover / "artifact")  # first: it may be an old one, and the rest says so
-            _remove(leftover)
+            remove(leftover / "artifact")  # first: it may be an old one, and the rest says so
+            remove(leftover)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file, link or folder that may be there."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -275,7 +305,8 @@ def disk_errors(out: Path) -> Iterator[None]:
             raise
         raise StoreError(
             f"{out}: cannot be written ({error.strerror}); earlier artifacts are untouched and the "
-            "work so far is kept: free some space or mend the permissions, then run it again"
+            "work so far is kept: free some space (`dff gc`) or mend the permissions, then run it "
+            "again"
         ) from error
 
 

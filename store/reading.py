@@ -1,5 +1,7 @@
 """Reading small arrays so that damage is an error: flipped bits and lost files, as one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ from store.location import Location
 
 Array = NDArray[Any]
 
-MEND = "delete the artifact and run the stage again, or restore it with `dvc checkout`"
+MEND = "run its stage again with `--no-reuse`, or restore it with `dvc checkout`"
 
 
 def member(group: zarr.Group, name: str) -> "zarr.Array[Any]":
@@ -28,10 +30,28 @@ def member(group: zarr.Group, name: str) -> "zarr.Array[Any]":
 def read_whole(group: zarr.Group, name: str) -> Array:
     """A small array of a group, whole; a codec's complaint becomes one line."""
     array = member(group, name)
-    try:
+    with _readable(array):
         _refuse_missing(array)
+        return np.asarray(array[...])
+
+
+def read_blocks(group: zarr.Group, name: str) -> Iterator[Array]:
+    """An array of a group, its chunks of rows one after the other; errors as `read_whole`."""
+    array = member(group, name)
+    with _readable(array):
+        _refuse_missing(array)
+    for start in range(0, array.shape[0], array.chunks[0]):
+        with _readable(array):
+            block = np.asarray(array[start : start + array.chunks[0]])
+        yield block
+
+
+@contextmanager
+def _readable(array: "zarr.Array[Any]") -> Iterator[None]:
+    """Errors while an array is read, as one line."""
+    try:
         with Location.of_node(array).answering():
-            return np.asarray(array[...])
+            yield
     except OSError as error:
         raise StoreError(
             f"{where(array)}: cannot be read ({error.strerror or error}); mend that and run it "

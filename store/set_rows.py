@@ -1,19 +1,16 @@
 """The rows of one image set: a tall matrix that is read block by block."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from store.ragged import Ragged
 
 Array = NDArray[Any]
 Spans = list[tuple[int, int]]
@@ -24,6 +21,40 @@ BLOCK_BYTES = 32 * 2**20
 SPARSE_BELOW = 1 / 3
 
 
+class RowsOfEntries(Protocol):
+    """What is asked of the array that the rows come from; see `store.ragged.Ragged`."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Entry i owns the rows ``offsets[i]:offsets[i + 1]``."""
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """Which image each entry is."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Image names by image id; may be empty."""
+
+    @property
+    def channels(self) -> int:
+        """Columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values as they are read."""
+
+    @property
+    def density(self) -> float:
+        """Share of the values that are not zero."""
+
+    def read_dense(self, spans: Spans) -> Array:
+        """Rows of several spans, one after the other."""
+
+    def read_sparse(self, spans: Spans) -> scipy.sparse.csr_array:
+        """The same as one sparse matrix."""
+
+
 @dataclass(frozen=True)
 class SetRows:
     """All rows of some entries of a `Ragged`: the matrix A of one image set, never whole in memory.
@@ -32,7 +63,8 @@ class SetRows:
 
     Parameters
     ----------
-    ragged : Ragged
+    ragged : RowsOfEntries
+        A `Ragged`.
     entries : int64 array [n]
         Positions in `ragged`, in the order the rows are wanted. Ascending ones are read fastest.
     block_rows : int, optional
@@ -43,7 +75,7 @@ class SetRows:
         Blocks that are read ahead at once, each by a thread of its own.
     """
 
-    ragged: "Ragged"
+    ragged: RowsOfEntries
     entries: NDArray[np.int64]
     block_rows: int | None = None
     form: Literal["dense", "sparse"] = "dense"

@@ -1,4 +1,4 @@
-"""Small arrays of an artifact, stored whole in Zarr's own codecs."""
+"""Small arrays of an artifact, stored in Zarr's own codecs: whole, or row by row as they come."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
+
+# Rows of a chunk of an array that is written as it comes.
+CHUNK_ROWS = 1 << 16
 
 
 def write_array(
@@ -23,3 +26,58 @@ def write_array(
         overwrite=True,
         config={"write_empty_chunks": True},
     )
+
+
+class ArrayWriter:
+    """Write an array of unknown length front to back, a chunk of rows at a time.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        An array of that name in it is replaced.
+    row_shape : tuple of int
+        Shape of one row; ``()`` for an array of one dimension.
+    dtype : numpy dtype
+        Rows of another type must have been converted.
+    """
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        name: str,
+        row_shape: tuple[int, ...],
+        dtype: Any,
+        dimensions: Sequence[str] | None = None,
+    ) -> None:
+        self._array = group.create_array(
+            name,
+            shape=(0, *row_shape),
+            chunks=(CHUNK_ROWS, *row_shape),
+            dtype=dtype,
+            compressors=[ZstdCodec(level=3), Crc32cCodec()],
+            dimension_names=dimensions,
+            overwrite=True,
+            config={"write_empty_chunks": True},
+        )
+        self._waiting: list[NDArray[Any]] = []
+        self._rows = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows behind those so far."""
+        self._waiting.append(rows)
+        self._rows += len(rows)
+        if self._rows >= CHUNK_ROWS:
+            self._store(self._rows - self._rows % CHUNK_ROWS)
+
+    def close(self) -> None:
+        """Store what is left."""
+        if self._rows:
+            self._store(self._rows)
+
+    def _store(self, count: int) -> None:
+        """Store the first rows that wait; all but the last time these are whole chunks."""
+        rows = np.concatenate(self._waiting)
+        start = self._array.shape[0]
+        self._array.resize((start + count, *rows.shape[1:]))
+        self._array[start:] = rows[:count]
+        self._waiting, self._rows = [rows[count:]], self._rows - count

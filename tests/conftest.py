@@ -1,5 +1,6 @@
 """Shared by all tests: small collections of photographs, and projects around them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from typer.testing import Result
 import interpreted  # noqa: F401  first: Triton's own functions are made when it is imported
 from pipeline.init import write_params
 from tools import draw, edit, run_dff
+
+# A stage that a test runs twice must run twice; the tests of kept copies set it themselves.
+os.environ["DFF_KEEP"] = "0"
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import stages.extract.needs
 import stages.extract.stage
 import stages.extract.stream
 from benchmarks.common import draw_photographs
@@ -220,7 +221,8 @@ def bound(forward: float, decode: float, encode: float) -> float:
 def main() -> None:
     if REHEARSAL:  # the way of a GPU, on this CPU
         torch.set_num_threads(1)
-        stages.extract.stage._in_large_batches = lambda device: True
+        for module in (stages.extract.needs, stages.extract.stage):
+            module.in_large_batches = lambda device: True
     # As with `dff`: processes must not import all that this module does.
     main_module = sys.modules["__main__"]
     main_module.__spec__, main_module.__file__ = None, None

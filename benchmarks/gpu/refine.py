@@ -43,8 +43,9 @@ from stages.maps.write import MapPlan, Whole, write_maps
 from stages.refine import device as refine_batches
 from stages.refine import lanes as cuda_lanes
 from stages.refine.device import DeviceRefiner
-from stages.refine.params import RefineParams
-from stages.refine.stage import Refiner
+from stages.refine.layer import LayerTasks
+from stages.refine.refiners.guided import Guided
+from stages.refine.work import refined
 from store import create_artifact, open_artifact, staging
 from store.artifact import layer_key
 from store.chunk import encode
@@ -146,17 +147,17 @@ def make_project(folder: Path) -> Path:
     return project
 
 
-def open_refiner(project: Path, params: RefineParams = RefineParams()) -> Refiner:  # noqa: B008
-    """The refiner of a project's maps."""
+def open_tasks(project: Path) -> LayerTasks:
+    """A project's maps, to be refined."""
     heatmaps = open_artifact(project / "artifacts/heatmaps.zarr")
     index = ImageIndex.open(project / "artifacts/index", project, heatmaps)
     maps = ConceptMaps(heatmaps, LAYER)
-    return Refiner.of_all(params, index, maps, [0] * len(maps.maps))
+    return LayerTasks.of_all(Guided(), index, maps, [0] * len(maps.maps))
 
 
-def batches_per_second(refiner: Refiner, step: str, batches: int) -> float:
+def batches_per_second(tasks: LayerTasks, step: str, batches: int) -> float:
     """Images/s of batches that lie in host memory: copy, refine, copy back, lanes in turn."""
-    device = DeviceRefiner(refiner, DEVICE, RESOURCES)
+    device = DeviceRefiner(tasks, DEVICE, RESOURCES)
     shape = HEIGHT, WIDTH
     count = device.limit_of(shape)
     device._counts[shape] = 100 * count  # often enough to be recorded
@@ -179,9 +180,9 @@ def batches_per_second(refiner: Refiner, step: str, batches: int) -> float:
     return count * batches / statistics.median(seconds(lambda: run(batches), runs=3))
 
 
-def device_parts(refiner: Refiner) -> dict[str, float]:
+def device_parts(tasks: LayerTasks) -> dict[str, float]:
     """Milliseconds an image: copies and arithmetic of one batch, each on its own."""
-    device = DeviceRefiner(refiner, DEVICE, RESOURCES)
+    device = DeviceRefiner(tasks, DEVICE, RESOURCES)
     shape = HEIGHT, WIDTH
     count = device.limit_of(shape)
     readers = device._make_readers(count)
@@ -214,15 +215,15 @@ def device_parts(refiner: Refiner) -> dict[str, float]:
     return found
 
 
-def host_parts(refiner: Refiner) -> dict[str, float]:
+def host_parts(tasks: LayerTasks) -> dict[str, float]:
     """Milliseconds an image of one thread: what the CPU does."""
     some = list(range(4))
-    offsets = refiner.maps.maps.offsets
+    offsets = tasks.maps.maps.offsets
     spans = [(int(offsets[i]), int(offsets[i + 1])) for i in some]
-    whole = list(DeviceRefiner(refiner, DEVICE, RESOURCES).whole(some))
+    whole = list(DeviceRefiner(tasks, DEVICE, RESOURCES).whole(some))
     cases: dict[str, Callable[[], Any]] = {
-        "read and decode a photograph": lambda: [refiner.image(entry) for entry in some],
-        "read heat maps": lambda: refiner.maps.maps.read_dense(spans),
+        "read and decode a photograph": lambda: [tasks.image(entry) for entry in some],
+        "read heat maps": lambda: tasks.maps.maps.read_dense(spans),
         "boxes": lambda: [mask_boxes(one.bits, one.levels, (HEIGHT, WIDTH)) for one in whole],
         "compress maps": lambda: [encode(one.levels) for one in whole],
         "compress masks": lambda: [encode(one.bits) for one in whole],
@@ -230,12 +231,12 @@ def host_parts(refiner: Refiner) -> dict[str, float]:
     return {name: 250 * statistics.median(seconds(case, runs=5)) for name, case in cases.items()}
 
 
-def agreement(refiner: Refiner) -> dict[str, float]:
+def agreement(tasks: LayerTasks) -> dict[str, float]:
     """Largest difference of q, and by how much the masks' IoU with the CPU's is below 100."""
     entries = list(range(COMPARED))
-    device = DeviceRefiner(refiner, DEVICE, RESOURCES)
+    device = DeviceRefiner(tasks, DEVICE, RESOURCES)
     exact, whole = list(device.rows(entries)), list(device.whole(entries))
-    here = list(refiner.refined(entries, Resources("cpu", WORKERS, 8 * 2**30)))
+    here = list(refined(tasks, entries, Resources("cpu", WORKERS, 8 * 2**30)))
     cpu, gpu = np.stack(here), np.stack(exact)
     levels = np.stack([one.levels for one in whole]).astype(int)
     masks, theirs = binarise(cpu, 0.5), binarise(gpu, 0.5)
@@ -255,14 +256,16 @@ import json, resource, sys, time
 from contextlib import nullcontext
 from pathlib import Path
 import stages.refine.stage as refine
-from stages import refine_batches
-from stages.frame.stage import Resources, execute
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.refine import device as refine_batches
 from store.writer import RaggedWriter
 
 project, device, workers, processes_from, batch = sys.argv[1:]
 refine_batches.PROCESSES_FROM, refine_batches.BATCH = int(processes_from), int(batch)
 times, storing, store = [], [], RaggedWriter._store
-refine.track = lambda *_: nullcontext(lambda count: times.append(time.perf_counter()))
+advance = lambda images: times.extend([time.perf_counter()] * int(images))
+refine.track_images = lambda *_: nullcontext(advance)
 def timed(*arguments):
     start = time.perf_counter()
     store(*arguments)
@@ -303,32 +306,32 @@ def counted(items: Any) -> float:
     return sum(1 for _ in items) / (time.perf_counter() - start)
 
 
-def parts(refiner: Refiner, project: Path) -> Iterator[tuple[Callable[[], dict[str, float]], str]]:
+def parts(tasks: LayerTasks, project: Path) -> Iterator[tuple[Callable[[], dict[str, float]], str]]:
     """What is measured, in order: figures by name, and their unit."""
     batches = size(60, 1)
-    entries = range(len(refiner.maps.maps))
-    yield lambda: agreement(refiner), ""
-    yield lambda: host_parts(refiner), "ms an image"
-    yield lambda: device_parts(refiner), "ms an image"
+    entries = range(len(tasks.maps.maps))
+    yield lambda: agreement(tasks), ""
+    yield lambda: host_parts(tasks), "ms an image"
+    yield lambda: device_parts(tasks), "ms an image"
     for step in ("rounded", "exact"):
         name = f"library, {step} q"
-        yield partial(lambda n, s: {n: batches_per_second(refiner, s, batches)}, name, step), RATE
+        yield partial(lambda n, s: {n: batches_per_second(tasks, s, batches)}, name, step), RATE
     if not REHEARSAL:
-        yield lambda: {"library, nothing recorded": unrecorded(refiner, batches // 3)}, RATE
-    device = DeviceRefiner(refiner, DEVICE, RESOURCES)
+        yield lambda: {"library, nothing recorded": unrecorded(tasks, batches // 3)}, RATE
+    device = DeviceRefiner(tasks, DEVICE, RESOURCES)
     yield lambda: {"from files, levels and masks": counted(device.whole(entries))}, RATE
     some = entries[: len(entries) // 2]
-    yield lambda: {"from files, exact q": counted(refiner.refined(some, RESOURCES))}, RATE
+    yield lambda: {"from files, exact q": counted(refined(tasks, some, RESOURCES))}, RATE
     yield lambda: stage_rates(project, processes=False), ""
     if not REHEARSAL:
         yield lambda: stage_rates(project, processes=True), ""
 
 
-def unrecorded(refiner: Refiner, batches: int) -> float:
+def unrecorded(tasks: LayerTasks, batches: int) -> float:
     """As `batches_per_second`, without CUDA graphs."""
     cuda_lanes.GRAPHS = False
     try:
-        return batches_per_second(refiner, "rounded", batches)
+        return batches_per_second(tasks, "rounded", batches)
     finally:
         cuda_lanes.GRAPHS = True
 
@@ -342,7 +345,7 @@ def main() -> None:
         start = time.perf_counter()
         project = make_project(Path(folder))
         print(f"project of {IMAGES} images: {time.perf_counter() - start:.1f} s", flush=True)
-        for part, unit in parts(open_refiner(project), project):
+        for part, unit in parts(open_tasks(project), project):
             try:
                 found = part()
             except Exception:

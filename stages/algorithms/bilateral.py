@@ -15,6 +15,12 @@ from skimage.color import rgb2lab
 from torch import Tensor
 
 from stages.algorithms.guided_filter import resized
+from stages.algorithms.refinement_defaults import (
+    COLOUR_CELLS,
+    COLOUR_REACH,
+    COLOUR_SIGMA,
+    COLOUR_WEIGHT,
+)
 
 # Weights below exp(-FAINTEST) of a pixel's strongest are raised to it: smaller ones would be
 # subnormal numbers, on which arithmetic is fifty times slower, and change nothing.
@@ -38,10 +44,10 @@ class ColourTerm:
         Long side of the thumbnail, >= 1. The cost grows with its square.
     """
 
-    weight: float = 10.0
-    colour: float = 3.5
-    reach: float = 0.15
-    cells: int = 32
+    weight: float = COLOUR_WEIGHT
+    colour: float = COLOUR_SIGMA
+    reach: float = COLOUR_REACH
+    cells: int = COLOUR_CELLS
 
     def __post_init__(self) -> None:
         if not (self.weight >= 0 and self.colour > 0 and self.reach > 0 and self.cells >= 1):

@@ -9,21 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
-# Probabilities are kept this far from 0 and 1: the guided mean field's clamp, so that the two
-# refiners see the same unaries. Not imported from there: that would load torch in every worker.
-PROBABILITY_FLOOR = 1e-4
+from stages.algorithms.refinement_defaults import (
+    BILATERAL_COMPAT,
+    BILATERAL_SRGB,
+    BILATERAL_SXY,
+    CRF_ITERATIONS,
+    GAUSSIAN_COMPAT,
+    GAUSSIAN_SXY,
+    PROBABILITY_FLOOR,
+)
 
 
 def dense_crf(
     image: NDArray[np.uint8],
     probability: NDArray[np.floating],
     *,
-    iterations: int = 5,
-    gaussian_sxy: float = 3,
-    gaussian_compat: float = 3,
-    bilateral_sxy: float = 30,
-    bilateral_srgb: float = 13,
-    bilateral_compat: float = 10,
+    iterations: int = CRF_ITERATIONS,
+    gaussian_sxy: float = GAUSSIAN_SXY,
+    gaussian_compat: float = GAUSSIAN_COMPAT,
+    bilateral_sxy: float = BILATERAL_SXY,
+    bilateral_srgb: float = BILATERAL_SRGB,
+    bilateral_compat: float = BILATERAL_COMPAT,
 ) -> NDArray[np.float32]:
     """Refine factor probabilities with a fully connected CRF, each factor against background.
 

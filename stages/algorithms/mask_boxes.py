@@ -6,12 +6,12 @@ on disk at once, many times faster and without the interpreter lock, so that thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stages.algorithms.compiled import compiled
 
 
 def mask_boxes(
@@ -54,15 +54,7 @@ def mask_boxes(
     return boxes, (sums / found[:, 5]).astype(np.float32)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compiled on first use and kept on disk, where there is a place that can be written to."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # no such place
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def _root(parent: Any, label: Any) -> Any:
     """The smallest label of a label's component; paths are halved on the way."""
     while parent[label] != label:
@@ -71,7 +63,7 @@ def _root(parent: Any, label: Any) -> Any:
     return label
 
 
-@_compiled
+@compiled
 def _joined(parent: Any, one: Any, other: Any) -> Any:
     """Make two labels one component; returns its smallest."""
     one, other = _root(parent, one), _root(parent, other)
@@ -80,7 +72,7 @@ def _joined(parent: Any, one: Any, other: Any) -> Any:
     return low
 
 
-@_compiled
+@compiled
 def _labelled(inside: Any, values: Any, w: Any, parent: Any, boxes: Any, sums: Any):  # type: ignore[no-untyped-def]
     """One pass over a mask, run by run: provisional labels 1.. in row-major order of their first
     pixels, what they have in common in `parent`, and each one's box, area and sum. Returns their
@@ -123,7 +115,7 @@ def _labelled(inside: Any, values: Any, w: Any, parent: Any, boxes: Any, sums: A
     return count
 
 
-@_compiled
+@compiled
 def _found(bits: Any, levels: Any, h: Any, w: Any):  # type: ignore[no-untyped-def]
     """All components, in the order of their first pixels: int64 [n, 6] (column, sides, area), and
     sums of levels, float64 [n]."""

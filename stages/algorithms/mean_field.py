@@ -15,14 +15,18 @@ from torch import Tensor
 
 from stages.algorithms.bilateral import Bilateral, ColourTerm
 from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
+from stages.algorithms.refinement_defaults import (
+    EPS,
+    ITERATIONS,
+    PROBABILITY_FLOOR,
+    RADIUS,
+    WEIGHT,
+    WORKING_SIDE,
+)
 
-# Radius of the guided filter, as a share of the long side, and of the window through which votes
-# by colour are brought to full resolution, in pixels of the working resolution.
-RADIUS = 1 / 14
+# Radius of the window through which votes by colour are brought to full resolution, in pixels of
+# the working resolution.
 VOTES_RADIUS = 2
-
-# Probabilities are kept this far from 0 and 1, so that no unary is infinite and beyond appeal.
-PROBABILITY_FLOOR = 1e-4
 
 
 def unary(heat: Tensor, threshold: Tensor) -> Tensor:
@@ -64,17 +68,22 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     return h.div_(h + scale).mul_(present)
 
 
+def window_radius(size: tuple[int, int], share: float = RADIUS) -> int:
+    """Radius of the guided filter in pixels, from its share of the long side of ``(h, w)``."""
+    return max(1, round(share * max(size)))
+
+
 @torch.no_grad()
 def mean_field(
     guide: Tensor,
     probability: Tensor,
     radius: int | None = None,
-    eps: float = 1e-4,
-    weight: float = 5.0,
-    iterations: int = 10,
+    eps: float = EPS,
+    weight: float = WEIGHT,
+    iterations: int = ITERATIONS,
     joint: bool = False,
     colour: ColourTerm | None = ColourTerm(),  # noqa: B008 (frozen)
-    working_side: int = 64,
+    working_side: int = WORKING_SIDE,
     few_kernels: bool | None = None,
 ) -> Tensor:
     """Refine factor probabilities so that their edges follow those of the image.
@@ -98,7 +107,7 @@ def mean_field(
     probability : Tensor [b, n, h, w], floating point
         Clamped to [1e-4, 1 - 1e-4].
     radius : int, optional
-        Radius of the guided filter in pixels of the guide; by default a 14th of the long side.
+        Radius of the guided filter in pixels of the guide; by default `window_radius`.
     eps : float
         Regularisation of the guided filter, > 0.
     weight : float
@@ -129,7 +138,7 @@ def mean_field(
     _check(guide, probability, iterations, working_side)
     size = int(guide.shape[-2]), int(guide.shape[-1])
     if radius is None:
-        radius = max(1, round(max(size) * RADIUS))
+        radius = window_radius(size)
     side = working_side or max(size)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels

@@ -54,14 +54,16 @@ class RegionCounts:
         if self.factors < 0:
             raise ValueError(f"factors must be >= 0, got {self.factors}")
 
-    def add(self, masks: Mask, regions: Mapping[str, Mask]) -> None:
-        """Count one image.
+    def add(self, masks: Mask, regions: Mapping[str, Mask], ignore: Mask | None = None) -> None:
+        """Count one image; one of which no pixel counts is none.
 
         Parameters
         ----------
         masks : bool [factors, h, w]
         regions : mapping of name to bool [h, w]
             They may overlap; a region this image does not show may be left out.
+        ignore : bool [h, w], optional
+            Pixels that count nowhere.
 
         Raises
         ------
@@ -73,9 +75,14 @@ class RegionCounts:
                 f"expected bool masks [{self.factors}, h, w], got {masks.dtype} {masks.shape}"
             )
         planes = [_packed(masks[start : start + 8]) for start in range(0, len(masks), 8)]
-        self._add(planes, masks.shape[1:], regions)
+        self._add(planes, masks.shape[1:], regions, ignore)
 
-    def add_packed(self, packed: NDArray[np.uint8], regions: Mapping[str, Mask]) -> None:
+    def add_packed(
+        self,
+        packed: NDArray[np.uint8],
+        regions: Mapping[str, Mask],
+        ignore: Mask | None = None,
+    ) -> None:
         """Count one image whose masks are bits, uint8 ``[h, w, bytes]`` as from `pack_masks`.
 
         Raises
@@ -89,17 +96,29 @@ class RegionCounts:
                 f"{packed.dtype} {packed.shape}"
             )
         planes = [np.ascontiguousarray(packed[..., i]).ravel() for i in range(packed.shape[2])]
-        self._add(planes, packed.shape[:2], regions)
+        self._add(planes, packed.shape[:2], regions, ignore)
 
     def _add(
-        self, planes: list[NDArray[np.uint8]], size: tuple[int, ...], regions: Mapping[str, Mask]
+        self,
+        planes: list[NDArray[np.uint8]],
+        size: tuple[int, ...],
+        regions: Mapping[str, Mask],
+        ignore: Mask | None,
     ) -> None:
-        for name, mask in regions.items():
+        ignored = {} if ignore is None else {"ignore": ignore}
+        for name, mask in [*regions.items(), *ignored.items()]:
             if mask.shape != size or mask.dtype != np.bool_:
                 raise ValueError(
                     f"region {name!r} must be bool {size} like the masks, got {mask.dtype} "
                     f"{mask.shape}"
                 )
+        if ignore is not None:
+            kept = ~ignore.ravel()
+            size = (int(np.count_nonzero(kept)),)
+            if not size[0]:
+                return
+            planes = [plane[kept] for plane in planes]
+            regions = {name: mask.ravel()[kept] for name, mask in regions.items()}
         codes, combinations = _combinations(regions, size)
         totals = np.bincount(codes, minlength=len(combinations))
         inside = _inside(planes, self.factors, codes, len(combinations))

@@ -8,39 +8,78 @@ Both artifacts have one shape. Per layer:
 - ``masks``: a ragged array of the same rows, uint8: the masks as bits, column c in bit ``c % 8`` of
   byte ``c // 8``. A mask is where the exact map, before it became a whole number, reaches its
   threshold; a threshold of 0 (a concept that is absent from most of the set) gives an empty mask.
-- ``thresholds``: float64 ``[sets, columns]``, shares.
-- ``boxes``: the masks' connected components, see `ConceptMaps.boxes`.
+- small arrays, declared in `ConceptMaps`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, NotRequired, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
-import psutil
+import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import resize_masks, unpack_masks
-from stages.frame.errors import StageError
-from stages.frame.resources import Resources
-from store import Artifact, Ragged
+from stages.artifacts.declared import LayerArray
+from stages.artifacts.factorizations import Factorizations
+from stages.artifacts.layered import contents_of
+from store import ArrayWriter, Artifact, Ragged, Staging, create_artifact, open_artifact
+from store.artifact import layer_key
 
-# A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
-SHARD_BYTES = 16 * 2**20
-# What one value needs while it is written: float32, its whole number, the mask as bytes, and the
-# float64 and int32 of one column while components are found.
-FINISH_BYTES = 4 + 2 + 1 + 4
 SIDES = ("top", "left", "bottom", "right")
+BOX_COLUMNS = ["entry", "column", "rank", *SIDES, "area"]
+
+
+# Percentile of a factor's coefficients over its set that gets full colour in pictures.
+FULL_COLOUR = 98.0
+
+
+class MapFacts(TypedDict):
+    """What was decided when the maps were made: attributes of the artifact."""
+
+    # heatmaps and transform
+    long_side: NotRequired[int]
+    percentile: NotRequired[float]
+    # refine
+    method: NotRequired[str]
+    binarise: NotRequired[str]
+    params: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class ConceptMaps:
-    """The maps of one layer, open for reading."""
+    """The maps of one layer, open for reading.
+
+    Of the heat maps there are, besides what all have:
+
+    - ``scale``: the coefficient that is 1 in the maps, the set's largest;
+    - ``full``: the share of it that gets full colour in pictures, the percentile `FULL_COLOUR` of
+      the set's coefficients;
+    - ``means``: each entry's mean coefficient, as a share of the scale.
+    """
 
     artifact: Artifact
     layer: str
+
+    # where masks begin, in shares
+    thresholds = LayerArray(np.float64, "sets", "columns")
+    scale = LayerArray(np.float64, "sets", "columns")
+    full = LayerArray(np.float64, "sets", "columns")
+    means = LayerArray(np.float64, "entries", "columns")
+
+    @classmethod
+    def open(cls, path: Path) -> "dict[str, ConceptMaps]":
+        """The maps of a published artifact, by layer; errors as `store.open_artifact`."""
+        artifact = open_artifact(path)
+        return {layer: cls(artifact, layer) for layer in artifact.layers}
+
+    @property
+    def facts(self) -> MapFacts:
+        """What was decided when they were made."""
+        return cast(MapFacts, self.artifact.attrs)
 
     @cached_property
     def maps(self) -> Ragged:
@@ -52,19 +91,24 @@ class ConceptMaps:
         """The masks as bits, entries as in `maps`."""
         return self.artifact.ragged(self.layer, "masks")
 
-    @cached_property
-    def thresholds(self) -> NDArray[np.float64]:
-        """``[sets, columns]``, shares."""
-        return self.artifact.layer_array(self.layer, "thresholds")
+    @property
+    def sets(self) -> dict[str, NDArray[np.int64]]:
+        """Each image set's entries."""
+        return self.artifact.sets
 
     @cached_property
+    def factorizations(self) -> Factorizations:
+        """Whose factors the columns are."""
+        return Factorizations.of(self.artifact)
+
+    @property
     def columns(self) -> list[tuple[int, int, int]]:
         """(k, seed, factor) of each column."""
-        return [tuple(column) for column in self.artifact.attrs["columns"]]
+        return self.factorizations.columns
 
-    def columns_of(self, k: int, seed: int) -> list[int]:
-        """Columns of one factorization, strongest factor first."""
-        return [i for i, column in enumerate(self.columns) if column[:2] == (k, seed)]
+    def columns_of(self, k: int, seed: int | None = None) -> list[int]:
+        """See `Factorizations.columns_of`."""
+        return self.factorizations.columns_of(k, seed)
 
     def shares(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """One entry's maps in [0, 1], float32 ``[columns, h, w]``, at their own or another size."""
@@ -86,9 +130,92 @@ class ConceptMaps:
         largest; ``top, left, bottom, right`` in 0-based pixels of the map, half-open; ``area`` in
         pixels of the map; ``score``, the map's mean share over the component.
         """
-        found = self.artifact.layer_array(self.layer, "boxes")
-        table = pd.DataFrame(found, columns=["entry", "column", "rank", *SIDES, "area"])
-        return table.assign(score=self.artifact.layer_array(self.layer, "box_scores"))
+        none = _box_table(np.empty((0, len(BOX_COLUMNS)), np.int64), np.empty(0, np.float32))
+        return pd.concat([none, *self.box_blocks()], ignore_index=True)
+
+    def box_blocks(self) -> Iterator[pd.DataFrame]:
+        """`boxes`, some ten thousand after the other: of many columns all would be gigabytes."""
+        arrays = (self.artifact.layer_blocks(self.layer, name) for name in ("boxes", "box_scores"))
+        for found, scores in zip(*arrays, strict=True):
+            yield _box_table(found, scores)
+
+
+def _box_table(found: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:
+    return pd.DataFrame(found, columns=BOX_COLUMNS).assign(score=scores)
+
+
+class Boxes(NamedTuple):
+    """Boxes of some masks as they are stored: the columns of `ConceptMaps.boxes`.
+
+    Attributes
+    ----------
+    found : int64 [n, 8]
+        `BOX_COLUMNS`.
+    scores : float32 [n]
+    """
+
+    found: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class BoxWriter:
+    """Writes `ConceptMaps.boxes` as they come, entry after entry."""
+
+    def __init__(self, group: zarr.Group) -> None:
+        self._found = ArrayWriter(
+            group, "boxes", (len(BOX_COLUMNS),), np.int64, ("components", "of_each")
+        )
+        self._scores = ArrayWriter(group, "box_scores", (), np.float32, ("components",))
+
+    def append(self, boxes: Boxes) -> None:
+        """Add those of the next entries."""
+        self._found.append(boxes.found)
+        self._scores.append(boxes.scores)
+
+    def close(self) -> None:
+        """Store what is left."""
+        self._found.close()
+        self._scores.close()
+
+
+class MapsOf(TypedDict):
+    """What maps are of."""
+
+    layers: Sequence[str]
+    images: Sequence[str]
+    contents: str | None
+    sets: Mapping[str, Sequence[int] | NDArray[np.int64]]
+    factorizations: Factorizations
+
+
+def inherited(artifact: Artifact) -> MapsOf:
+    """What maps take over from the factors or maps they are made from."""
+    return {
+        "layers": artifact.layers,
+        "images": artifact.images,
+        "contents": contents_of(artifact),
+        "sets": artifact.sets,
+        "factorizations": Factorizations.of(artifact),
+    }
+
+
+def create_maps(
+    work: Staging, stage: str, of: MapsOf, **facts: Unpack[MapFacts]
+) -> dict[str, zarr.Group]:
+    """Begin an artifact of maps, or go on with it; each layer's group."""
+    group = create_artifact(
+        work.path,
+        owner=work,
+        stage=stage,
+        fingerprint=work.fingerprint,
+        layers=of["layers"],
+        images=of["images"],
+        contents=of["contents"],
+        sets=of["sets"],
+        **of["factorizations"].attrs,
+        **facts,
+    )
+    return {layer: group.require_group(layer_key(layer)) for layer in of["layers"]}
 
 
 def resized_columns(
@@ -104,73 +231,6 @@ def resized_columns(
     return upsample(rows, (h, w), size or (h, w)).numpy()
 
 
-def workers_within(
-    resources: Resources,
-    sizes: Sequence[tuple[int, int]],
-    columns: int,
-    value_bytes: int,
-    image_bytes: int = 0,
-) -> int:
-    """How many maps may be in work at once, so that they stay within the memory budget.
-
-    Parameters
-    ----------
-    value_bytes : int
-        What one value of one map needs at the worst moment, temporaries included, besides what
-        writing takes.
-    image_bytes : int
-        What one image needs besides.
-
-    Raises
-    ------
-    StageError
-        When not even one fits; the line gives both numbers.
-    """
-    values = max((h * w for h, w in sizes), default=1) * columns
-    # `ordered_map` has up to two results per worker under way, and those that wait to be written
-    # are two more; the writer holds a shard twice.
-    maps_bytes = values * (value_bytes + 2 * FINISH_BYTES)
-    each = maps_bytes + image_bytes
-    fixed = _resident() + 2 * SHARD_BYTES
-    fitting = (resources.memory - fixed) // each
-    if fitting < 1:
-        remedy = (
-            "lower heatmaps.long_side, ask for fewer k and seeds"
-            if maps_bytes >= image_bytes
-            else "make the largest photographs smaller, lower refine.working_side"
-        )
-        raise StageError(
-            f"the largest image needs about {_mib(fixed + each)} MiB ({_mib(fixed)} for libraries "
-            f"and shards, {_mib(maps_bytes)} for its maps, {_mib(image_bytes)} for its pixels and "
-            f"what is computed from them), the budget is {_mib(resources.memory)} MiB: {remedy}, "
-            "or raise --memory"
-        )
-    return min(resources.workers, int(fitting))
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.0f}"
-
-
-def _resident() -> int:
-    """Bytes of this process before its work, with all libraries loaded."""
-    import torch  # noqa: F401 (most of them)
-
-    return int(psutil.Process().memory_info().rss)
-
-
 def entry_sets(artifact: Artifact) -> list[list[int]]:
     """Each set's entries, in the order of the sets."""
     return [entries.tolist() for entries in artifact.sets.values()]
-
-
-def inherited_attrs(artifact: Artifact) -> dict[str, Any]:
-    """What an artifact of maps takes over from the one it is made from."""
-    return {
-        "layers": artifact.layers,
-        "images": artifact.images,
-        "contents": artifact.attrs.get("contents"),
-        "sets": artifact.sets,
-        "problems": artifact.attrs["problems"],
-        "columns": artifact.attrs["columns"],
-    }

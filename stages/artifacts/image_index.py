@@ -1,7 +1,8 @@
 """Reading the index artifact: which images there are, in which sets, and their bytes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.artifacts.tables import read_table
-from stages.datasets import Dataset, open_dataset
+from stages.datasets import READERS, Dataset
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
+from stages.images.decode import ImageError, decode_resized, decode_rgb
 from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
@@ -30,16 +32,22 @@ class ImageIndex:
         Indexed by image id: name, height, width, bytes, sha256, annotation_sha256.
     sets : dict of set name to list of image ids
     failures : DataFrame
-        name and reason of each file that could not be used.
+        name, reason and kind of all that was left out: an ``image`` that cannot be used, a
+        ``file`` that is none, an ``annotation`` of no image.
     dataset : Dataset
         Where the image files and their annotations are.
+    reader : str
+        What `index.dataset` was: the reader's name.
+    options : object
+        With which it was opened; of the reader's dataclass of options.
     """
 
     images: pd.DataFrame
     sets: dict[str, list[int]]
     failures: pd.DataFrame
     dataset: Dataset
-    attrs: dict[str, Any]
+    reader: str
+    options: Any
 
     @classmethod
     def open(cls, path: Path, project: Path, made: Artifact | None = None) -> "ImageIndex":
@@ -61,6 +69,10 @@ class ImageIndex:
             raise ArtifactMissing(f"{path}: not there yet; run `dff index`")
         members = read_table(path / "sets.parquet")
         base = path if attrs["inside"] else project
+        try:
+            options = READERS[attrs["dataset"]].options(**attrs["options"])
+        except (KeyError, TypeError) as error:  # a reader that is gone, or with other options now
+            raise StageError(f"{path}: was made by another version; run `dff index`") from error
         index = cls(
             images=read_table(path / "images.parquet"),
             sets={
@@ -68,8 +80,9 @@ class ImageIndex:
                 for name in attrs["sets"]
             },
             failures=read_table(path / "failures.parquet"),
-            dataset=open_dataset(attrs["reader"], user_path(attrs["root"], base), attrs["options"]),
-            attrs=attrs,
+            dataset=READERS[attrs["dataset"]].open(user_path(attrs["root"], base), options),
+            reader=attrs["dataset"],
+            options=options,
         )
         if made is not None and made.attrs.get("contents") != index.contents:
             raise StageError(
@@ -77,6 +90,26 @@ class ImageIndex:
                 "`dff run` makes all that is needed in order"
             )
         return index
+
+    @property
+    def unreadable(self) -> pd.DataFrame:
+        """The failures that are images."""
+        return self.failures[self.failures["kind"] == "image"]
+
+    @property
+    def split(self) -> str:
+        """Which list of images was read; empty for collections without such lists."""
+        return str(getattr(self.options, "split", ""))
+
+    @property
+    def together(self) -> bool:
+        """Whether the images of all classes are one set."""
+        return bool(getattr(self.options, "together", False))
+
+    @property
+    def exclude(self) -> str:
+        """The rule by which images were left out of their sets; empty where there is none."""
+        return "" if self.together else str(getattr(self.options, "exclude", ""))
 
     @cached_property
     def names(self) -> list[str]:
@@ -124,6 +157,32 @@ class ImageIndex:
         if hashlib.sha256(content).digest() != self.hashes[image_id].tobytes():
             raise StageError(f"{path}: has changed since the index was made; `dff run` sees to it")
         return content
+
+    def rgb(self, image_id: int) -> NDArray[np.uint8]:
+        """An image as a person sees it, uint8 ``[h, w, 3]``.
+
+        Raises
+        ------
+        StageError
+            As `read`, or when the image no longer decodes.
+        """
+        with self._decodes(image_id):
+            return decode_rgb(self.read(image_id))
+
+    def rgb_at(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """An image resized to (height, width), uint8 ``[height, width, 3]``; errors as `rgb`."""
+        with self._decodes(image_id):
+            return decode_resized(self.read(image_id), shape)
+
+    @contextmanager
+    def _decodes(self, image_id: int) -> Iterator[None]:
+        try:
+            yield
+        except ImageError as error:
+            raise StageError(
+                f"{self.names[image_id]}: {error}; it decoded when the index was made: is "
+                "this another version of Pillow? `dff run` checks them anew"
+            ) from error
 
     def members(self) -> tuple[list[int], dict[str, list[int]]]:
         """Every (set, image) pair in order: the image ids, and each set's positions among them."""

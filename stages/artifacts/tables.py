@@ -21,6 +21,6 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
         return reader(path, **options)
     except (OSError, ValueError) as error:  # pyarrow's and pandas' own errors are ValueErrors
         raise ArtifactDamaged(
-            f"{path}: cannot be read ({error}); delete the artifact and run its stage again, "
+            f"{path}: cannot be read ({error}); run its stage again with `--no-reuse`, "
             "or restore it with `dvc checkout`"
         ) from error

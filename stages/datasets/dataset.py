@@ -1,9 +1,16 @@
-"""The protocol that every dataset reader follows."""
+"""The door for collections: what a reader of one kind of them must say.
 
-from collections.abc import Iterator, Mapping
+A new reader is a module here with a frozen dataclass of options (its fields made by
+`stages.frame.params.param`), a class that follows `Dataset`, and a `Reader` of the two that is
+registered in `READERS`. Then `index.dataset` takes its name, and params.yaml has its options in a
+section of that name. `tests/datasets/test_conformance.py` tries what the protocol promises, on a
+small collection that the reader's author adds there.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +32,25 @@ class FoundImage:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file of a collection, or an image's annotation, that is not used.
+
+    Attributes
+    ----------
+    name : str
+        Path below the collection's root.
+    reason : str
+    kind : str
+        A ``file`` is no photograph; an ``annotation`` belongs to no image, or nobody knows to
+        which.
+    """
+
+    name: str
+    reason: str
+    kind: Literal["file", "annotation"] = "file"
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """What is annotated on one image.
 
@@ -36,11 +62,17 @@ class GroundTruth:
         Annotated regions; they may overlap.
     boxes : tuple of (top, left, bottom, right)
         Of the set's objects; 0-based pixels, half-open.
+    ignore : bool array [h, w] or None
+        Pixels of which nobody knows what they are of (void); they count nowhere.
+    notes : tuple of str
+        What of the annotation is doubtful, or was left out of it.
     """
 
     whole: Mask | None = None
     parts: Mapping[str, Mask] = field(default_factory=dict)
     boxes: tuple[Box, ...] = ()
+    ignore: Mask | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -55,18 +87,17 @@ class Dataset(Protocol):
     def root(self) -> Path:
         """The folder that image names are relative to."""
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What besides the root opens the same collection again: ``Reader(root, **options)``."""
-
     def images(self) -> Iterator[FoundImage]:
-        """All image files, sorted by name.
+        """All image files, sorted by name; the folders are looked through anew.
 
         Raises
         ------
         DatasetError
             When the root is missing or holds no images.
         """
+
+    def left_out(self) -> list[LeftOut]:
+        """Everything in the folders that is not used, and annotations that cannot be assigned."""
 
     def image_path(self, name: str) -> Path:
         """The file of an image."""
@@ -80,5 +111,26 @@ class Dataset(Protocol):
         Raises
         ------
         DatasetError
-            When an annotation file is damaged.
+            When an annotation file is damaged, or cannot be of this image.
         """
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one kind of collection is opened.
+
+    Attributes
+    ----------
+    options : type
+        A frozen dataclass, validated in ``__post_init__``; may have no fields.
+    open : callable
+        ``open(root, options)`` gives the collection in a folder.
+    draw : callable, optional
+        ``draw(root, options)`` makes the collection in a new folder first, which is then part of
+        the index artifact: for collections that are in no folder of the user's. The same options
+        give the same files, also over what an interrupted call left.
+    """
+
+    options: type
+    open: Callable[[Path, Any], Dataset]
+    draw: Callable[[Path, Any], None] | None = None

@@ -4,105 +4,201 @@ Images: ``<root>/images/[<set>/]*`` or, without an ``images`` folder, ``<root>/[
 deeper belongs to the set of its first folder, and images in no folder form a set named after the
 root. An image ``<set>/<stem>.jpg`` may have
 
-- ``<root>/masks/<set>/<stem>.png``: non-zero pixels are the object;
+- ``<root>/masks/<set>/<stem>.png``: the object is where it is neither black nor transparent;
 - parts in ``<root>/parts/<set>/``: a folder ``<stem>/`` with one ``<part>.png`` each; or one
   indexed ``<stem>.png`` with the names of its values in ``parts.json`` (beside it or in
-  ``<root>/parts``); or polygons and rectangles in ``<stem>.json``, as labelme writes them.
+  ``<root>/parts``); or shapes in ``<stem>.json``, as labelme writes them.
+
+For PNG stands any format that keeps pixels' values; `stages.datasets.assignment` says which names
+mean one image. Annotations are of the image as a person sees it, unless only its size as stored
+fits.
 """
 
 import json
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from skimage.draw import polygon2mask
 
-from stages.datasets.dataset import DatasetError, FoundImage, GroundTruth, Mask
-from stages.images.decode import ImageError, read_header
-
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif".split()  # noqa: SIM905
+from stages.datasets.annotation_images import (
+    NO_VOID,
+    image_frame,
+    read_indexed,
+    read_mask,
 )
+from stages.datasets.assignment import Assigned, Names, assign, nfc, without_suffix
+from stages.datasets.dataset import DatasetError, FoundImage, GroundTruth, LeftOut, Mask, Reader
+from stages.datasets.listing import counted, entries, is_systems, list_images
+from stages.datasets.polygons import read_polygons
+from stages.frame.params import param
+from stages.images.formats import IMAGE_SUFFIXES
+from stages.images.orientation import Frame
+
+IMAGES = "images"
 LEGEND = "parts.json"
 GROUND = ("background", "_background_")  # of labelme, too: no parts of an object
-FAR = 1e6  # pixels; beyond it a coordinate is damage
 _Kind = Literal["mask", "part", "indexed", "legend", "polygons"]
 
 
 @dataclass(frozen=True)
-class FolderDataset:
-    """Reader of a plain folder; see the module's docstring for the layout.
+class FolderOptions:
+    """Where the annotations of a plain folder are."""
 
-    Parameters
+    masks: str = param("masks", "folder below root with object masks, if there are any")
+    parts: str = param("parts", "folder below root with part masks or polygons, if there are any")
+    whole: str = param("", "name of the part that is the whole object, if one is")
+    void: int = param(NO_VOID, "value of pixels that count nowhere, such as 255; -1 for none")
+
+
+@dataclass(frozen=True)
+class IcosegOptions(FolderOptions):
+    """Where the annotations of iCoseg are: the masks in ``ground_truth/<group>/``."""
+
+    masks: str = param("ground_truth", "folder below root with object masks")
+
+
+@dataclass
+class _Contents:
+    """What the folders of a collection hold.
+
+    Attributes
     ----------
-    root : Path
-    masks, parts : str
-        Names of the annotation folders below the root.
-    whole : str
-        A part of this name is the whole object rather than a part.
+    images : list of str
+        Names, sorted.
+    annotations : dict of image name to (kind, file)
+    left_out : list of LeftOut
     """
 
+    images: list[str]
+    annotations: dict[str, list[tuple[_Kind, Path]]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FolderDataset:
+    """A plain folder; see the module's docstring for the layout."""
+
     root: Path
-    masks: str = "masks"
-    parts: str = "parts"
-    whole: str = ""
+    options: FolderOptions = FolderOptions()
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """See `Dataset.options`."""
-        return {"masks": self.masks, "parts": self.parts, "whole": self.whole}
-
-    @property
+    @cached_property
     def _image_root(self) -> Path:
-        images = self.root / "images"
+        images = self._below(IMAGES)
         return images if images.is_dir() else self.root
+
+    def _below(self, folder: str) -> Path:
+        """A folder below the root, whatever its letters' case; it need not be there."""
+        path = self.root
+        for part in PurePosixPath(folder).parts:
+            if not (path / part).exists() and path.is_dir():
+                wanted = nfc(part).casefold()
+                alike = [e.name for e in entries(path) if nfc(e.name).casefold() == wanted]
+                part = alike[0] if len(alike) == 1 else part
+            path /= part
+        if not path.is_relative_to(self.root):
+            raise DatasetError(f"{folder}: annotations must lie below {self.root}")
+        return path
 
     def images(self) -> Iterator[FoundImage]:
         """See `Dataset.images`."""
+        for known in ("_contents", "_image_root"):
+            self.__dict__.pop(known, None)
         if not self.root.is_dir():
             raise DatasetError(
                 f"{self.root}: no such folder; set index.root in params.yaml to your photographs"
             )
-        names, others = [], 0
-        for path in self._walk():
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                names.append(path.relative_to(self.root).as_posix())
-            else:
-                others += 1
-        if not names:
-            held = f"it holds {others} other files" if others else "it is empty"
+        contents = self._contents
+        if not contents.images:
+            files = [one for one in contents.left_out if one.kind == "file"]
+            held = (
+                f"it holds {len(files)} other files: {counted(files)}" if files else "it is empty"
+            )
             raise DatasetError(f"{self._image_root}: no images found; {held}")
-        for name in sorted(names):
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise DatasetError(f"{self.root}: rename {name!a}, it is not UTF-8") from error
+        for name in contents.images:
             yield FoundImage(name, (self._set_of(name),))
 
-    def _walk(self) -> Iterator[Path]:
-        """Files below the image root; links are followed, but into no folder twice."""
-        seen: set[str] = set()
-        skipped = {self.root / name for name in (self.masks, self.parts) if name}
-        for folder, folders, files in os.walk(
-            self._image_root, onerror=_refuse_unlisted, followlinks=True
-        ):
-            real = os.path.realpath(folder)
-            if real in seen or Path(folder) in skipped:
-                folders.clear()
+    def left_out(self) -> list[LeftOut]:
+        """See `Dataset.left_out`."""
+        return self._contents.left_out
+
+    @cached_property
+    def _contents(self) -> _Contents:
+        folders = [name for name in (self.options.masks, self.options.parts) if name]
+        apart = {self._below(name) for name in folders}
+        listing = list_images(self.root, self._image_root, apart)
+        contents = _Contents(listing.images, left_out=listing.left_out)
+        if self._image_root != self.root:
+            contents.left_out += self._beside(apart)
+        names = Names({name: str(self._relative(name)) for name in listing.images})
+        self._find_masks(contents, names, apart)
+        self._find_parts(contents, names, apart)
+        return contents
+
+    def _beside(self, apart: set[Path]) -> Iterator[LeftOut]:
+        """What lies beside the folder of images, and may have been meant to be used."""
+        for entry in entries(self.root):
+            path = self.root / entry.name
+            if path in {*apart, self._image_root} or entry.name.startswith("."):
                 continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(folder, name) for name in files if not name.startswith("."))
+            folder = path.is_dir() and not is_systems(entry.name)
+            if folder or path.suffix.lower() in IMAGE_SUFFIXES:
+                here = self._image_root.name
+                yield LeftOut(entry.name, f"beside the folder {here}/, which alone is looked into")
+
+    def _find_masks(self, contents: _Contents, names: Names, apart: set[Path]) -> None:
+        masks = self._below(self.options.masks) if self.options.masks else None
+        if masks is None or not masks.is_dir():
+            return
+        listing = list_images(masks, masks, apart)
+        folder = masks.relative_to(self.root).as_posix()
+        found = assign(folder, listing.images, lambda path: names.of(without_suffix(path)))
+        found.one_each()
+        self._use(contents, found, "mask")
+        self._leave_out(contents, folder, listing.left_out)
+
+    def _find_parts(self, contents: _Contents, names: Names, apart: set[Path]) -> None:
+        parts = self._below(self.options.parts) if self.options.parts else None
+        if parts is None or not parts.is_dir():
+            return
+        listing = list_images(parts, parts, apart)
+        folder = parts.relative_to(self.root).as_posix()
+        drawn = [one for one in listing.left_out if one.name.lower().endswith(".json")]
+        shapes = [one.name for one in drawn if PurePosixPath(one.name).name.lower() != LEGEND]
+        whole = [path for path in listing.images if names.of(without_suffix(path))]
+        single = [path for path in listing.images if path not in set(whole)]
+        assigned = {
+            "part": assign(folder, single, lambda path: names.of(str(PurePosixPath(path).parent))),
+            "indexed": assign(folder, whole, lambda path: names.of(without_suffix(path))),
+            "polygons": assign(folder, shapes, lambda path: names.of(without_suffix(path))),
+        }
+        for kind, found in assigned.items():
+            found.one_each(nfc_stem if kind == "part" else lambda path: "")
+            self._use(contents, found, kind)  # type: ignore[arg-type]
+        self._leave_out(contents, folder, [one for one in listing.left_out if one not in drawn])
+
+    def _use(self, contents: _Contents, found: Assigned, kind: _Kind) -> None:
+        for image, paths in found.of_image.items():
+            mine = contents.annotations.setdefault(image, [])
+            for path in sorted(paths):
+                mine.append((kind, self.root / found.folder / path))
+                legend = self._legend_of(mine[-1][1])
+                if kind == "indexed" and legend.is_file():
+                    mine.append(("legend", legend))
+        contents.left_out += found.left_out
+
+    def _leave_out(self, contents: _Contents, folder: str, files: list[LeftOut]) -> None:
+        """Files among the annotations that are none."""
+        contents.left_out += [
+            LeftOut(f"{folder}/{one.name}", one.reason, "annotation") for one in files
+        ]
 
     def _relative(self, name: str) -> PurePosixPath:
         """An image's path below the image root: where its annotations lie in their folders."""
         path = PurePosixPath(name)
-        return path.relative_to("images") if self._image_root != self.root else path
+        return path.relative_to(self._image_root.relative_to(self.root).as_posix())
 
     def _set_of(self, name: str) -> str:
         parts = self._relative(name).parts
@@ -114,182 +210,99 @@ class FolderDataset:
 
     def annotation_files(self, name: str) -> list[Path]:
         """See `Dataset.annotation_files`."""
-        return [path for _, path in self._annotations(name)]
-
-    def _annotations(self, name: str) -> Iterator[tuple[_Kind, Path]]:
-        """The annotation files of an image, and what each of them is."""
-        stem = self._relative(name).with_suffix("")
-        if self.masks:
-            mask = self.root / self.masks / f"{stem}.png"
-            if mask.is_file():
-                yield "mask", mask
-        if not self.parts:
-            return
-        folder, indexed, polygons = (
-            self.root / self.parts / f"{stem}{suffix}" for suffix in ("", ".png", ".json")
-        )
-        if folder.is_dir():
-            for path in sorted(folder.glob("*.png")):
-                if not path.name.startswith("."):
-                    yield "part", path
-        if indexed.is_file():
-            yield "indexed", indexed
-            legend = self._legend_of(indexed)
-            if legend.is_file():
-                yield "legend", legend
-        if polygons.is_file() and polygons.name != LEGEND:
-            yield "polygons", polygons
+        return [path for _, path in self._contents.annotations.get(name, [])]
 
     def _legend_of(self, indexed: Path) -> Path:
         beside = indexed.parent / LEGEND
-        return beside if beside.is_file() else self.root / self.parts / LEGEND
+        return beside if beside.is_file() else self._below(self.options.parts) / LEGEND
 
     def ground_truth(self, name: str, image_set: str) -> GroundTruth:
         """See `Dataset.ground_truth`; masks must have the image's size."""
-        annotations = list(self._annotations(name))
+        annotations = self._contents.annotations.get(name, [])
         if not annotations:
             return GroundTruth()
-        size = image_size(self.image_path(name))
-        whole: Mask | None = None
-        parts: dict[str, Mask] = {}
+        read = _Read(image_frame(self.image_path(name)), self.options.void)
         for kind, path in annotations:
             if kind == "mask":
-                whole = _read_mask(path, size)
+                read.whole = read.mask(path)
             elif kind == "part":
-                parts[path.stem] = _read_mask(path, size)
+                read.add({nfc(path.stem): read.mask(path)})
             elif kind == "indexed":
-                parts |= _read_legend(path, self._legend_of(path), size)
+                read.add(read.legend(path, self._legend_of(path)))
             elif kind == "polygons":
-                parts |= _read_polygons(path, size)
-        if self.whole and self.whole in parts:
-            named = parts.pop(self.whole)
+                parts, notes = read_polygons(path, read.frame)
+                read.add(parts)
+                read.notes += notes
+        return read.truth(self.options.whole)
+
+
+def nfc_stem(path: str) -> str:
+    """The name of a part, by its file's."""
+    return nfc(PurePosixPath(path).stem)
+
+
+@dataclass
+class _Read:
+    """What has been read of an image's annotations so far."""
+
+    frame: Frame
+    void: int
+    whole: Mask | None = None
+    parts: dict[str, Mask] = field(default_factory=dict)
+    ignore: Mask | None = None
+    notes: tuple[str, ...] = ()
+
+    def mask(self, path: Path) -> Mask:
+        """Read a mask; what is void in it is void."""
+        mask, ignore = read_mask(path, self.frame, self.void)
+        if ignore is not None:
+            self.ignore = ignore if self.ignore is None else self.ignore | ignore
+        return mask
+
+    def add(self, parts: dict[str, Mask]) -> None:
+        """Add parts; of two annotations that have one of a name, the later counts."""
+        self.parts |= parts
+
+    def legend(self, path: Path, legend: Path) -> dict[str, Mask]:
+        """Parts of an indexed image by the names that ``parts.json`` gives its values.
+
+        Values of one name are united. 0 is the background, whatever it is called.
+        """
+        values = read_indexed(path, self.frame)
+        try:
+            content = json.loads(legend.read_bytes())
+            names = [(int(value), nfc(str(name))) for value, name in content.items()]
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise DatasetError(
+                f'{legend}: must name the values of {path.name}, like {{"1": "head"}} ({error})'
+            ) from error
+        parts: dict[str, Mask] = {}
+        for value, name in names:
+            mask = values == value
+            if value not in (0, self.void) and mask.any():
+                parts[name] = parts[name] | mask if name in parts else mask
+        if self.void != NO_VOID and (ignore := values == self.void).any():
+            self.ignore = ignore if self.ignore is None else self.ignore | ignore
+        self._note_unnamed(path, values, {value for value, _ in names})
+        return parts
+
+    def _note_unnamed(self, path: Path, values: Any, named: set[int]) -> None:
+        unnamed = sorted(set(np.unique(values).tolist()) - named - {0, self.void})
+        if unnamed:
+            shown = ", ".join(str(value) for value in unnamed[:5])
+            self.notes += (f"{path}: {LEGEND} does not name the values {shown}",)
+
+    def truth(self, whole_part: str) -> GroundTruth:
+        """All of it; without a mask the object is what the parts are of."""
+        whole, parts = self.whole, self.parts
+        if whole_part and whole_part in parts:
+            named = parts.pop(whole_part)
             whole = named if whole is None else whole
         if whole is None:
             shown = [mask for part, mask in parts.items() if part not in GROUND]
-            whole = np.logical_or.reduce([np.zeros(size, bool), *shown])
-        return GroundTruth(whole, parts)
+            whole = np.logical_or.reduce([np.zeros(self.frame.seen, bool), *shown])
+        return GroundTruth(whole, parts, ignore=self.ignore, notes=self.notes)
 
 
-def _refuse_unlisted(error: OSError) -> None:
-    raise DatasetError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, which its annotations must have too.
-
-    Raises
-    ------
-    DatasetError
-        When the image cannot be read.
-    """
-    try:
-        return read_header(path)
-    except (OSError, ImageError) as error:
-        raise DatasetError(f"{path}: its size cannot be read ({error})") from error
-
-
-def _read_stored(path: Path, size: tuple[int, int]) -> NDArray[Any]:
-    """An annotation image's stored values: ``[h, w]``, or ``[h, w, 3]`` when it is in colour."""
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            single = image.mode in {"1", "L", "P", "I", "F"} or image.mode.startswith("I;16")
-            values = np.asarray(image if single else image.convert("RGB"))
-    except Exception as error:  # damaged files make Pillow raise nearly anything
-        raise DatasetError(f"{path}: not a readable annotation image ({error})") from error
-    _refuse_size(path, values.shape[:2], size)
-    return values
-
-
-def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
-    if found != size:
-        raise DatasetError(
-            f"{path}: annotates {found[1]}x{found[0]} pixels, the image has {size[1]}x{size[0]}"
-        )
-
-
-def _read_mask(path: Path, size: tuple[int, int]) -> Mask:
-    """Where an annotation image is not black."""
-    mask: Mask = _read_stored(path, size) != 0
-    if mask.ndim == 3:
-        mask = np.logical_or.reduce(mask, axis=2)
-    return mask
-
-
-def read_indexed(path: Path, size: tuple[int, int]) -> NDArray[Any]:
-    """The values of an indexed or grey PNG, ``[h, w]``, with the size that its image has.
-
-    Raises
-    ------
-    DatasetError
-        When the file is damaged, in colour, or of another size.
-    """
-    values = _read_stored(path, size)
-    if values.ndim == 3:
-        raise DatasetError(f"{path}: stores colours, not one value per pixel")
-    return values
-
-
-def _read_legend(path: Path, legend: Path, size: tuple[int, int]) -> dict[str, Mask]:
-    """Parts of an indexed image by the names that ``parts.json`` gives its values.
-
-    Values of one name are united. 0 is the background, whatever it is called.
-    """
-    values = read_indexed(path, size)
-    try:
-        content = json.loads(legend.read_bytes())
-        names = [(int(value), str(name)) for value, name in content.items()]
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise DatasetError(
-            f'{legend}: must name the values of {path.name}, like {{"1": "head"}} ({error})'
-        ) from error
-    parts: dict[str, Mask] = {}
-    for value, name in names:
-        mask = values == value
-        if value != 0 and mask.any():
-            parts[name] = parts[name] | mask if name in parts else mask
-    return parts
-
-
-def _read_polygons(path: Path, size: tuple[int, int]) -> dict[str, Mask]:
-    """Parts as polygons: labelme's ``shapes`` or plain ``polygons`` of ``points_xy``.
-
-    Polygons of one label are united.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        if "shapes" in content:
-            found = int(content["imageHeight"]), int(content["imageWidth"])
-            outlines = [(str(one["label"]), _outline(one)) for one in content["shapes"]]
-        else:
-            found = int(content["size_wh"][1]), int(content["size_wh"][0])
-            shapes = [one | {"points": one["points_xy"]} for one in content["polygons"]]
-            outlines = [(str(one["label"]), _outline(one)) for one in shapes]
-    except Exception as error:  # any JSON at all may be in there
-        raise DatasetError(f"{path}: not readable polygons ({error!r})") from error
-    _refuse_size(path, found, size)
-    parts: dict[str, Mask] = {}
-    for label, outline in outlines:
-        drawn: Mask = polygon2mask(size, outline[:, ::-1])
-        parts[label] = parts[label] | drawn if label in parts else drawn
-    return parts
-
-
-def _outline(shape: dict[str, Any]) -> NDArray[np.float64]:
-    """A shape's corners as (x, y), ``[n, 2]``; labelme gives two opposite ones of a rectangle."""
-    kind = shape.get("shape_type") or "polygon"
-    points = np.asarray(shape["points"], dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < FAR).all():
-        raise ValueError("points must be pairs of pixel coordinates")
-    if kind == "rectangle":
-        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    elif kind != "polygon":
-        raise ValueError(f"a {kind} is neither polygon nor rectangle")
-    if len(points) < 3:
-        raise ValueError("a polygon needs three points")
-    return points
-
-
-def icoseg(root: Path, **options: Any) -> FolderDataset:
-    """iCoseg: the plain folder's layout, with the masks in ``ground_truth/<group>/``."""
-    return FolderDataset(root, **{"masks": "ground_truth"} | options)
+FOLDER = Reader(FolderOptions, FolderDataset)
+ICOSEG = Reader(IcosegOptions, FolderDataset)

@@ -66,3 +66,9 @@ def follow_concepts(factors: Mapping[int, NDArray[np.floating]]) -> dict[int, li
         slots[k] = [chosen[j] if j in chosen else next(free) for j in range(k)]
         before, known = rows, slots[k]
     return slots
+
+
+def concept_colours(factors: Mapping[int, NDArray[np.floating]]) -> dict[int, list[Colour]]:
+    """The colour of each factor, by k; see `follow_concepts`."""
+    slots = follow_concepts(factors)
+    return {k: [colour(slot) for slot in of_k] for k, of_k in slots.items()}

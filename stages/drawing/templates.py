@@ -1,12 +1,8 @@
 """Templates of pages."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-if TYPE_CHECKING:
-    pass
 
 
 def page_templates(folder: Path) -> Environment:

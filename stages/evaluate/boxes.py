@@ -1,7 +1,7 @@
 """Boxes: the table of all, and the largest ones as VOC's and COCO's tools read them."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import SIDES, ConceptMaps
+from stages.artifacts.evaluation import BY_SHAPE, Evaluation
 from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box
-from store import Artifact, write_atomically
+from stages.evaluate.counting import Key
+from store import write_atomically
 from store.artifact import layer_key
 
+FACTOR = ["layer", "set", "k", "seed", "maps", "factor"]  # columns that say which factor
 VOC_READERS = ("voc", "pascal_part")
 Annotated = tuple[str, int, Box]  # image set, image id, one box of the ground truth
 
 
-def boxes_on_images(maps: ConceptMaps, index: ImageIndex) -> pd.DataFrame:
-    """`ConceptMaps.boxes` with sides and areas in pixels of the images instead of the maps."""
-    boxes = maps.boxes
-    sizes = index.sizes[maps.maps.image_ids[boxes["entry"]]]
-    scale = sizes / maps.maps.grid_hw[boxes["entry"]]  # [boxes, (down, across)]
-    sides = boxes[list(SIDES)] * scale[:, [0, 1, 0, 1]]
-    return boxes.assign(**sides, area=boxes["area"] * scale.prod(axis=1))
+def boxes_on_images(maps: ConceptMaps, index: ImageIndex) -> Iterator[pd.DataFrame]:
+    """`ConceptMaps.box_blocks` with sides and areas in pixels of the images instead of the maps.
+
+    The column ``share`` has the share of the image that a component takes.
+    """
+    for boxes in maps.box_blocks():
+        sizes = index.sizes[maps.maps.image_ids[boxes["entry"]]]
+        grids = maps.maps.grid_hw[boxes["entry"]]
+        scale = sizes / grids  # [boxes, (down, across)]
+        sides = boxes[list(SIDES)] * scale[:, [0, 1, 0, 1]]
+        share = boxes["area"] / grids.prod(axis=1)
+        yield boxes.assign(**sides, area=boxes["area"] * scale.prod(axis=1), share=share)
 
 
 def main_boxes(maps: ConceptMaps, index: ImageIndex) -> NDArray[np.float64]:
@@ -37,34 +45,73 @@ def main_boxes(maps: ConceptMaps, index: ImageIndex) -> NDArray[np.float64]:
         NaN for an empty mask.
     """
     found = np.full((len(maps.maps), len(maps.columns), 4), np.nan)
-    boxes = boxes_on_images(maps, index)
-    largest = boxes[boxes["rank"] == 0]
-    found[largest["entry"], largest["column"]] = largest[list(SIDES)]
+    for boxes in boxes_on_images(maps, index):
+        largest = boxes[boxes["rank"] == 0]
+        found[largest["entry"], largest["column"]] = largest[list(SIDES)]
     return found
 
 
-def box_table(opened: dict[str, Artifact], index: ImageIndex) -> pd.DataFrame:
-    """The boxes of all masks, in pixels of their images."""
-    tables = []
-    for kind, artifact in opened.items():
-        set_of = {entry: name for name, entries in artifact.sets.items() for entry in entries}
-        for layer in artifact.layers:
-            maps = ConceptMaps(artifact, layer)
-            boxes = boxes_on_images(maps, index)
-            ids = maps.maps.image_ids[boxes["entry"]]
-            columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
-            where = {"layer": layer, "set": boxes["entry"].map(set_of)}
-            where["image"] = np.array(index.names, dtype=object)[ids]
-            where |= {name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))}
-            measured = boxes[["rank", *SIDES, "area", "score"]]
-            tables.append(pd.concat([pd.DataFrame(where | {"maps": kind}), measured], axis=1))
-    return pd.concat(tables, ignore_index=True)
+def write_boxes(
+    folder: Path,
+    opened: Mapping[Key, ConceptMaps],
+    index: ImageIndex,
+    least_area: float,
+    foreground: pd.DataFrame,
+) -> pd.DataFrame:
+    """Store the boxes of all masks, in pixels of their images, a block at a time.
+
+    Parameters
+    ----------
+    least_area : float
+        Components of a smaller share of the image are left out, but never a mask's largest.
+    foreground : DataFrame
+        As `Evaluation.foreground`.
+
+    Returns
+    -------
+    DataFrame
+        The largest boxes of the factors that shape takes for the object.
+    """
+    chosen = foreground.loc[foreground["rule"] == BY_SHAPE, FACTOR]
+    main = [pd.DataFrame(columns=list(Evaluation.boxes.columns))]
+    with Evaluation.boxes.growing(folder) as add:
+        for (layer, kind), maps in opened.items():
+            set_of = np.empty(len(maps.maps), dtype=object)
+            for name, entries in maps.sets.items():
+                set_of[entries] = name
+            for boxes in boxes_on_images(maps, index):
+                kept = boxes[(boxes["rank"] == 0) | (boxes["share"] >= least_area)]
+                table = _named(kept, layer, kind, maps, set_of, index)
+                add(table)
+                largest = table[table["rank"] == 0].merge(chosen, on=FACTOR)
+                if len(largest):
+                    main.append(largest)
+    return pd.concat(main[1:] or main, ignore_index=True)
+
+
+def _named(
+    boxes: pd.DataFrame,
+    layer: str,
+    kind: str,
+    maps: ConceptMaps,
+    set_of: NDArray[np.object_],
+    index: ImageIndex,
+) -> pd.DataFrame:
+    """Boxes with the names of what they are of."""
+    columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
+    names = np.array(index.names, dtype=object)
+    return boxes.assign(
+        layer=layer,
+        set=set_of[boxes["entry"]],
+        image=names[maps.maps.image_ids[boxes["entry"]]],
+        maps=kind,
+        **{name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))},
+    )
 
 
 def write_detections(
     folder: Path,
-    boxes: pd.DataFrame,
-    foreground: pd.DataFrame,
+    largest: pd.DataFrame,
     index: ImageIndex,
     annotated: Sequence[Annotated],
     left_out: Collection[tuple[str, str]],
@@ -73,12 +120,9 @@ def write_detections(
 
     Per layer, k, seed and kind of maps a COCO result file, and for collections in VOC's layout one
     VOC result file per class; ``images.json`` is the COCO data set that the results refer to.
-    `left_out` has (image set, image) of those that do not count.
+    `largest` has these boxes, `left_out` (image set, image) of those that do not count.
     Names of sets go into file names only where they are names of VOC's own files.
     """
-    chosen = foreground[foreground["rule"] == "shape"]
-    keys = ["layer", "set", "k", "seed", "maps", "factor"]
-    largest = boxes[boxes["rank"] == 0].merge(chosen[keys], on=keys)
     members = zip(largest["set"], largest["image"], strict=True)
     largest = largest[[member not in left_out for member in members]]
     if largest.empty:
@@ -90,10 +134,9 @@ def write_detections(
     for (layer, k, seed, kind), group in largest.groupby(["layer", "k", "seed", "maps"]):
         name = f"{layer_key(str(layer)).removeprefix('layers/')}-k{k}-seed{seed}-{kind}"
         _write_json(folder / f"{name}.coco.json", _coco_results(group, ids, categories))
-        if index.attrs["reader"] in VOC_READERS:
-            split = index.attrs["options"]["split"]
+        if index.reader in VOC_READERS:
             for of_class, found in group.groupby("set"):
-                path = folder / name / f"comp3_det_{split}_{of_class}.txt"
+                path = folder / name / f"comp3_det_{index.split}_{of_class}.txt"
                 path.parent.mkdir(exist_ok=True)
                 lines = "".join(_voc_line(row) for row in found.to_dict("records"))
                 write_atomically(path, lines.encode())

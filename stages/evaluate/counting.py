@@ -12,15 +12,12 @@ from stages.algorithms.foreground import FigureCounts
 from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.evaluate.truth import BACKGROUND, SetTruth, object_of, parts_of
+from stages.artifacts.evaluation import BACKGROUND
+from stages.evaluate.truth import SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
-# What one pixel of one column takes at once: the mask in three sizes or forms.
-MASK_BYTES = 3
-# And every pixel besides: its regions, a number for their combination, temporaries.
-PIXEL_BYTES = 40
 
 Key = tuple[str, str]  # layer, kind of maps
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
@@ -101,18 +98,20 @@ class Counting:
     entries: Sequence[tuple[int, int]]
     merged: Merged = field(default_factory=dict)
 
+    def scored(self, sums: SetSums) -> dict[str, int]:
+        """How many images there are, and how many of them have an object, parts and boxes."""
+        counted = next(iter(sums.maps.values()))
+        return {
+            "images": len(self.entries),
+            "object": counted.objects.images,
+            "parts": counted.parts.images,
+            "boxes": sums.boxed,
+        }
+
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        pieces = ordered_map(self._one, self.entries, workers=self._workers(resources))
+        pieces = ordered_map(self._one, self.entries, workers=resources.workers)
         return reduce(add, pieces)
-
-    def _workers(self, resources: Resources) -> int:
-        """As many images at once as fit the budget, at least one."""
-        sizes = self.truth.index.sizes[[image_id for _, image_id in self.entries]]
-        pixels = int(sizes.prod(axis=1).max())
-        columns = max(len(maps.columns) for maps in self.maps.values())
-        each = 2 * pixels * (MASK_BYTES * columns + PIXEL_BYTES)
-        return max(1, min(resources.workers, resources.memory // 2 // each))
 
     def _one(self, item: tuple[int, int]) -> SetSums:
         entry, image_id = item
@@ -130,7 +129,7 @@ class Counting:
                 masks_and_groups = _with_groups(sized, columns, groups)
                 for counts, regions in ((of_object, wholes), (of_parts, parts)):
                     if regions:
-                        counts.add_packed(masks_and_groups, regions)
+                        counts.add_packed(masks_and_groups, regions, truth.ignore)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
             hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
             figure = FigureCounts.of(masks)

@@ -1,6 +1,6 @@
 """From the sums of an image set to the rows of the score tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,18 +10,11 @@ from numpy.typing import NDArray
 
 from stages.algorithms.metrics import RegionCounts
 from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.evaluation import BACKGROUND, OBJECT, Evaluation
 from stages.evaluate.counting import Counting, Key, MapSums, SetSums
-from stages.evaluate.labels import Labels, Names
-from stages.evaluate.truth import BACKGROUND, OBJECT
-
-WHERE = ["layer", "set", "k", "seed"]
-SCORE_COLUMNS = [
-    *WHERE, "factor", "maps", "object_iou", "object_precision", "object_accuracy", "best_part",
-    "best_part_iou", "parts", "parts_iou", "hits", "boxed", "corloc", "border_contact",
-    "compactness",
-]  # fmt: skip
-COVERAGE_COLUMNS = [*WHERE, "factor", "maps", "part", "coverage", "iou"]
-LABEL_COLUMNS = [*WHERE, "maps", "label", "factors", "iou", "images"]
+from stages.frame.params import suggestion
+from stages.naming.labels import Names
+from stages.naming.names import FactorNames
 
 Row = dict[str, Any]
 
@@ -37,9 +30,9 @@ class Tables:
     def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """The tables as they are published."""
         return (
-            pd.DataFrame(self.scores, columns=SCORE_COLUMNS),
-            pd.DataFrame(self.coverage, columns=COVERAGE_COLUMNS),
-            pd.DataFrame(self.labels, columns=LABEL_COLUMNS),
+            Evaluation.scores.frame(self.scores),
+            Evaluation.coverage.frame(self.coverage),
+            Evaluation.labels.frame(self.labels),
         )
 
 
@@ -53,11 +46,11 @@ def _groups(names: Sequence[Names]) -> dict[Names, list[int]]:
 
 
 def _labelled(
-    labels: Labels, image_set: str, layer: str, maps: ConceptMaps
+    labels: FactorNames, image_set: str, layer: str, maps: ConceptMaps
 ) -> list[tuple[int, int, Names, list[int]]]:
     """(k, seed, label, its factors' columns) of all labels of a set at a layer."""
     found = []
-    for k, seed in dict.fromkeys(column[:2] for column in maps.columns):
+    for k, seed in maps.factorizations.problems:
         names = labels.of(layer, image_set, k, seed)
         columns = maps.columns_of(k, seed)
         for label, factors in _groups(names or ()).items():
@@ -66,7 +59,7 @@ def _labelled(
 
 
 def merged_columns(
-    labels: Labels, image_set: str, maps: Mapping[Key, ConceptMaps]
+    labels: FactorNames, image_set: str, maps: Mapping[Key, ConceptMaps]
 ) -> dict[str, list[list[int]]]:
     """By layer, the columns of each label: the masks of factors of one name count together."""
     merged = {}
@@ -76,17 +69,24 @@ def merged_columns(
 
 
 def score_set(
-    tables: Tables, coverage: float, labels: Labels, counting: Counting, sums: SetSums
-) -> None:
-    """Add the rows of one set; none where nothing is annotated that could be read."""
+    tables: Tables, coverage: float, labels: FactorNames, counting: Counting, sums: SetSums
+) -> list[str]:
+    """Add the rows of one set; none where nothing is annotated that could be read.
+
+    Returns
+    -------
+    list of str
+        What to say of names that are annotated on none of its images.
+    """
     name = counting.truth.name
+    strange: list[str] = []
     for (layer, kind), maps in counting.maps.items():
         found = sums.maps[layer, kind]
         counts = found.finest
         if not counts.images and not sums.boxed:
             continue
         if counts.images:
-            labels.check_parts(name, counts.names, counting.truth.names_on_seen)
+            strange += _not_annotated(labels, name, counts.names | counting.truth.names_on_seen)
         where = {"layer": layer, "set": name, "maps": kind}
         rows, cells = _factor_rows(coverage, labels, where, maps, found, sums.boxed)
         tables.scores += rows
@@ -101,6 +101,21 @@ def score_set(
                 | {"factors": "/".join(str(at.index(column)) for column in columns)}
                 | {"iou": _iou(counts, label, place)}
             )
+    return list(dict.fromkeys(strange))
+
+
+def _not_annotated(labels: FactorNames, image_set: str, annotated: Collection[str]) -> list[str]:
+    by_k = labels.sets.get(image_set, {}).values()
+    given = {name for named in by_k for names in named.names for name in names}
+    strange = []
+    for name in sorted(given - set(annotated)):
+        near = suggestion(name, sorted(annotated), otherwise="")
+        strange.append(f"{name!r}{f' ({near})' if near else ''}")
+    if not strange:
+        return []
+    return [
+        f"{image_set}: annotated on none of its images, so without an IoU: {', '.join(strange)}"
+    ]
 
 
 def _iou(counts: RegionCounts, names: Names, factor: int) -> float:
@@ -147,7 +162,7 @@ class _Parts:
 
 
 def _factor_rows(
-    coverage: float, labels: Labels, where: Row, maps: ConceptMaps, sums: MapSums, boxed: int
+    coverage: float, labels: FactorNames, where: Row, maps: ConceptMaps, sums: MapSums, boxed: int
 ) -> tuple[list[Row], list[Row]]:
     counts = sums.finest
     parts = _Parts.of(counts, coverage)
@@ -160,8 +175,10 @@ def _factor_rows(
     contact, compact = sums.figure.border_contact(), sums.figure.compactness()
     scores, cells = [], []
     for column, (k, seed, factor) in enumerate(maps.columns):
-        names = labels.of(where["layer"], where["set"], k, seed)
-        mine = parts.of_column(column) if names is None else names[factor]
+        names = labels.of(where["layer"], where["set"], k, seed) or ()
+        # words that are no annotations say nothing of parts
+        told = any(not counts.names.isdisjoint(one) for one in names)
+        mine = names[factor] if told else parts.of_column(column)
         best, best_iou = parts.best(column)
         here = where | {"k": k, "seed": seed, "factor": factor}
         scores.append(

@@ -8,26 +8,38 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
 - ``coverage.parquet``: factor x region; ``labels.parquet``: IoU of labelled parts, the factors of
   one name united;
 - ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone;
-- ``boxes.parquet``: every connected component of every mask, in pixels of its image, 0-based and
-  half-open, with its score; ``detections/``: the largest ones in VOC's and COCO's formats;
+- ``boxes.parquet``: the connected components of every mask, but for specks (`least_area`), in
+  pixels of its image, 0-based and half-open, with its score; ``detections/``: the largest ones in
+  VOC's and COCO's formats;
+- ``concepts.parquet``: one row per image and factor of every set, annotated or not: the name it
+  has in the labels, mean and largest share, areas of the raw and refined mask as shares of the
+  image, and, in pixels of the image, centroid and largest component's box of the refined one;
+- ``failures.parquet``: annotations that cannot be used, and doubtful ones that are scored;
 - ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv``, ``figure4.csv`` and
   ``choice.csv`` (for `dvc plots`), ``links.csv`` (`choice_tables`), ``artifact.json``.
+
+The tables' columns are declared in `stages.artifacts.evaluation`.
 
 IoU is dataset-wide (eq. 9), in per cent, at the size of the ground truth.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.evaluation import RAW, REFINED, Evaluation, finish_evaluation, write_metrics
+from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.evaluate.boxes import Annotated, box_table, main_boxes, write_detections
+from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
 from stages.evaluate.choice_tables import choice_table, link_table
+from stages.evaluate.concepts import write_concepts
 from stages.evaluate.counting import Counting, Key
-from stages.evaluate.labels import Labels, read_labels
+from stages.evaluate.failures import write_failures
+from stages.evaluate.needs import evaluate_needs, foretell
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.scores import Tables, merged_columns, score_set
 from stages.evaluate.tables import (
@@ -39,14 +51,16 @@ from stages.evaluate.tables import (
 )
 from stages.evaluate.truth import SetTruth
 from stages.frame.fingerprint import file_digest
+from stages.frame.memory import resources_within
 from stages.frame.params import user_path
-from stages.frame.progress import track
+from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import Artifact, Staging, open_artifact, write_atomically
-from store.artifact import write_record
+from stages.naming.labels import read_labels
+from stages.naming.names import FactorNames, read_names
+from store import Staging
 
-KINDS = {"raw": "heatmaps", "refined": "refine"}
+STAGE_OF = {RAW: "heatmaps", REFINED: "refine"}
 
 
 def sources(params: EvaluateParams, project: Path) -> str:
@@ -57,93 +71,87 @@ def sources(params: EvaluateParams, project: Path) -> str:
 
 def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
-    factors = open_artifact(inputs["factorize"])
-    index = ImageIndex.open(inputs["index"], inputs.project, factors)
-    opened = {kind: open_artifact(inputs[stage]) for kind, stage in KINDS.items()}
-    labels = read_labels(user_path(params.labels, inputs.project)).check(factors)
+    factors = Factors.open(inputs["factorize"])
+    index = ImageIndex.open(inputs["index"], inputs.project, factors.artifact)
+    by_kind = {kind: ConceptMaps.open(inputs[stage]) for kind, stage in STAGE_OF.items()}
+    opened: dict[Key, ConceptMaps] = {
+        (layer, kind): by_kind[kind][layer] for layer in factors.layers for kind in STAGE_OF
+    }
+    labels = read_names(user_path(params.labels, inputs.project), factors)
+    notes = list(labels.notes)
+    grids = opened[factors.layers[0], RAW].maps.grid_hw.astype(np.int64)
+    columns, layers = len(factors.factorizations.columns), len(factors.layers)
+    needs = evaluate_needs(index.sizes, grids, columns, layers)
+    within = resources_within("evaluate", needs, resources)
     tables = Tables()
     damaged: dict[str, str] = {}
+    doubtful: dict[str, list[str]] = {}
+    scored: dict[str, dict[str, int]] = {}
     annotated: list[Annotated] = []
     with track("evaluate", len(factors.sets), "sets") as advance:
         for counting in countings(factors, index, opened, labels):
             truth = counting.truth
             if truth.annotated:
-                sums = counting.run(resources)
-                score_set(tables, params.coverage, labels, counting, sums)
+                sums = counting.run(within)
+                notes += score_set(tables, params.coverage, labels, counting, sums)
+                scored[truth.name] = counting.scored(sums)
                 damaged |= truth.damaged
+                for name, reasons in truth.doubtful.items():
+                    doubtful[name] = list(dict.fromkeys([*doubtful.get(name, []), *reasons]))
                 for image_id, found in sorted(truth.boxes.items()):
                     annotated += [(truth.name, image_id, box) for box in found]
             advance(1)
-    foreground = _write_tables(work, tables, factors, index)
-    boxes = box_table(opened, index)
-    boxes.to_parquet(work.path / "boxes.parquet")
+    foreground = _write_tables(work.path, tables, factors, index)
+    largest = write_boxes(work.path, opened, index, params.least_area, foreground)
     # boxes on images that do not count would be false alarms to other tools
     left_out = {(name, image) for name, images in labels.seen.items() for image in images}
     left_out |= {(name, image) for name in factors.sets for image in damaged}
-    write_detections(work.path / "detections", boxes, foreground, index, annotated, left_out)
-    options = index.attrs["options"]
-    write_record(
-        work.path,
-        stage="evaluate",
-        fingerprint=work.fingerprint,
-        # threads find them in any order, and the artifact is the same in every run
-        damaged_annotations=dict(sorted(damaged.items())),
-        exclude="" if options.get("together") else options.get("exclude", ""),
-    )
+    write_detections(work.path / "detections", largest, index, annotated, left_out)
+    write_concepts(work.path, opened, index, labels, within)
+    write_failures(work.path, damaged, doubtful)
+    for line in notes:
+        note(f"{params.labels}: {line}")
+    names = replace(labels, notes=tuple(notes))
+    finish_evaluation(work, damaged, index.exclude, scored, names.record | {"file": params.labels})
 
 
 def countings(
-    factors: Artifact, index: ImageIndex, opened: dict[str, Artifact], labels: Labels
+    factors: Factors, index: ImageIndex, maps: Mapping[Key, ConceptMaps], labels: FactorNames
 ) -> Iterator[Counting]:
     """What is to be counted, set by set."""
-    maps: dict[Key, ConceptMaps] = {
-        (layer, kind): ConceptMaps(artifact, layer)
-        for layer in factors.layers
-        for kind, artifact in opened.items()
-    }
-    image_ids = next(iter(maps.values())).maps.image_ids
     boxes = {key: main_boxes(one, index) for key, one in maps.items()}
     for name, entries in factors.sets.items():
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()))
-        where = [(int(entry), int(image_ids[entry])) for entry in entries]
+        where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         merged = merged_columns(labels, name, maps)
         yield Counting(truth, maps, boxes, where, merged)
 
 
 def _write_tables(
-    work: Staging, tables: Tables, factors: Artifact, index: ImageIndex
+    folder: Path, tables: Tables, factors: Factors, index: ImageIndex
 ) -> pd.DataFrame:
     """All tables but that of boxes; returns the one of the factors taken for the object."""
     scores, coverage, labelled = tables.frames()
     foreground = foreground_table(scores)
-    frames = {
-        "scores": scores,
-        "coverage": coverage,
-        "labels": labelled,
-        "foreground": foreground,
-    }
-    for name, frame in frames.items():
-        frame.to_parquet(work.path / f"{name}.parquet")
     losses = loss_table(factors)
     quality = quality_table(scores, foreground)
     choice = choice_table(factors, losses)
-    plots = {
-        "loss": losses,
-        "quality": quality,
-        "figure4": figure4_table(scores),
-        "choice": choice,
-        "links": link_table(factors),
-    }
-    for name, frame in plots.items():
-        frame.to_csv(work.path / f"{name}.csv", index=False)
-    metrics = metrics_of(quality, losses, choice, index)
-    write_atomically(work.path / "metrics.json", json.dumps(metrics, indent=1).encode())
+    Evaluation.scores.write(folder, scores)
+    Evaluation.coverage.write(folder, coverage)
+    Evaluation.labels.write(folder, labelled)
+    Evaluation.foreground.write(folder, foreground)
+    Evaluation.loss.write(folder, losses)
+    Evaluation.quality.write(folder, quality)
+    Evaluation.figure4.write(folder, figure4_table(scores))
+    Evaluation.choice.write(folder, choice)
+    Evaluation.links.write(folder, link_table(factors))
+    write_metrics(folder, metrics_of(scores, quality, losses, choice, index))
     return foreground
 
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=4,
+    version=8,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),
@@ -156,4 +164,5 @@ EVALUATE: Stage[EvaluateParams] = Stage(
     summary="Compare the maps with the ground truth, where there is any.",
     files=("labels",),
     sources=sources,
+    foretell=foretell,
 )

@@ -7,30 +7,29 @@ import numpy as np
 import pandas as pd
 
 from stages.algorithms.foreground import most_compact
+from stages.artifacts.evaluation import BY_SHAPE, BY_TRUTH, OBJECT, REFINED, Evaluation
+from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.evaluate.scores import WHERE
-from store import Artifact
 
+WHERE = ["layer", "set", "k", "seed", "maps"]
 # measures of the factor taken for the object
 OBJECT_MEASURES = ["object_iou", "object_precision", "object_accuracy", "corloc"]
 OF_FACTOR = ["factor", *OBJECT_MEASURES, "hits", "boxed"]
-FOREGROUND_COLUMNS = [*WHERE, "maps", "rule", *OF_FACTOR]
 QUALITY_KEYS = ["layer", "set", "k", "maps"]
 
 
-def loss_table(factors: Artifact) -> pd.DataFrame:
+def loss_table(factors: Factors) -> pd.DataFrame:
     """Relative error ``||A - HW|| / ||A||`` after each update of every factorization."""
     rows = []
     for layer in factors.layers:
-        loss = factors.layer_array(layer, "loss")  # [sets, problems, updates]
-        norm = factors.layer_array(layer, "norm")
+        loss, norm = factors.at(layer).loss, factors.at(layer).norm
         for rank, name in enumerate(factors.sets):
-            for problem, (k, seed) in enumerate(factors.attrs["problems"]):
+            for problem, (k, seed) in enumerate(factors.factorizations.problems):
                 history = loss[rank, problem]
                 for update, value in enumerate(history[~np.isnan(history)], start=1):
                     error = np.sqrt(value / norm[rank]) if norm[rank] > 0 else 0.0
                     rows.append((layer, name, k, seed, update, float(error)))
-    return pd.DataFrame(rows, columns=["layer", "set", "k", "seed", "update", "relative_error"])
+    return Evaluation.loss.frame(rows)
 
 
 def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -41,15 +40,15 @@ def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
     speak for (`stages.algorithms.foreground`).
     """
     rows = []
-    for keys, group in scores.groupby([*WHERE, "maps"], sort=False):
+    for keys, group in scores.groupby(WHERE, sort=False):
         measure = "object_iou" if group["object_iou"].notna().any() else "corloc"
         best = int(group[measure].fillna(-1).to_numpy().argmax())
         shaped = most_compact(group["compactness"].to_numpy(), group["border_contact"].to_numpy())
-        for rule, at in (("truth", best), ("shape", shaped)):
+        for rule, at in ((BY_TRUTH, best), (BY_SHAPE, shaped)):
             row = group.iloc[at]
-            where = dict(zip([*WHERE, "maps"], keys, strict=True))
+            where = dict(zip(WHERE, keys, strict=True))
             rows.append(where | {"rule": rule} | row[OF_FACTOR].to_dict())
-    return pd.DataFrame(rows, columns=FOREGROUND_COLUMNS)
+    return Evaluation.foreground.frame(rows)
 
 
 def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFram
     keys = [*QUALITY_KEYS, "seed"]
     per_seed = scores.groupby(keys)[["best_part_iou"]].mean()
     per_seed = per_seed.rename(columns={"best_part_iou": "part_iou"})
-    for rule, prefix in (("truth", ""), ("shape", "shape_")):
+    for rule, prefix in ((BY_TRUTH, ""), (BY_SHAPE, "shape_")):
         chosen = foreground[foreground["rule"] == rule].set_index(keys)[OBJECT_MEASURES]
         per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
     over_seeds = per_seed.groupby(level=QUALITY_KEYS)
@@ -98,28 +97,37 @@ def figure4_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def metrics_of(
-    quality: pd.DataFrame, losses: pd.DataFrame, choice: pd.DataFrame, index: ImageIndex
+    scores: pd.DataFrame,
+    quality: pd.DataFrame,
+    losses: pd.DataFrame,
+    choice: pd.DataFrame,
+    index: ImageIndex,
 ) -> dict[str, Any]:
-    """Nested numbers for `dvc metrics show`: by layer, set and k, and the means over the sets."""
+    """Nested numbers for `dvc metrics show`: a few by layer, set and k, and means over the sets.
+
+    ``explained`` is the share of the activations' energy, per cent. IoU and CorLoc are of refined
+    masks but in the means over the sets, which have both; part_iou is of sets with parts alone.
+    """
     metrics: dict[str, Any] = {
         "images": len(index.images),
-        "unreadable_images": len(index.failures),
+        "unreadable_images": len(index.unreadable),
     }
     final = losses.groupby(["layer", "set", "k", "seed"], as_index=False).last()
     for (layer, name, k), group in final.groupby(["layer", "set", "k"]):
         node = metrics.setdefault(str(layer), {}).setdefault(str(name), {})
-        node[f"k{k}"] = {"relative_error": round(float(group["relative_error"].mean()), 5)}
+        explained = 100 * (1 - group["relative_error"] ** 2).mean()
+        node[f"k{k}"] = {"explained": round(float(explained), 2)}
     for row in choice.to_dict("records"):
         node = metrics[row["layer"]][row["set"]]
-        for name in ("stability", "silhouette"):
-            if not np.isnan(row[name]):
-                node[f"k{row['k']}"][name] = round(float(row[name]), 3)
+        if not np.isnan(row["stability"]):
+            node[f"k{row['k']}"]["stability"] = round(float(row["stability"]), 3)
         if row["suggested"]:
             node["suggested_k"] = int(row["k"])
-    names = ["object_iou", "object_precision", "part_iou", "corloc"]
-    for row in quality.to_dict("records"):
-        node = metrics[row["layer"]][row["set"]][f"k{row['k']}"]
-        node[row["maps"]] = _rounded(row, names)
+    names = ["object_iou", "part_iou", "corloc"]
+    with_parts = set(scores.loc[~scores["best_part"].isin([OBJECT, ""]), "set"])
+    quality = quality.assign(part_iou=quality["part_iou"].where(quality["set"].isin(with_parts)))
+    for row in quality[quality["maps"] == REFINED].to_dict("records"):
+        metrics[row["layer"]][row["set"]][f"k{row['k']}"] |= _rounded(row, names)
     for (layer, k, kind), group in quality.groupby(["layer", "k", "maps"]):
         mean = metrics[str(layer)].setdefault("mean over sets", {}).setdefault(f"k{k}", {})
         mean[str(kind)] = _rounded(group[names].mean().to_dict(), names)

@@ -6,11 +6,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.evaluation import BACKGROUND, OBJECT
 from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box, DatasetError, GroundTruth
 
-OBJECT = "object"
-BACKGROUND = "background"
 Regions = dict[str, NDArray[np.bool_]]
 
 
@@ -23,14 +22,17 @@ class SetTruth:
     seen : collection of image names
         Images that do not count, since their annotation was used to label factors.
     damaged : dict of image name to reason
+    doubtful : dict of image name to reasons
+        Of annotations that count all the same.
     boxes : dict of image id to boxes
-        Both are filled while reading.
+        These three are filled while reading.
     """
 
     index: ImageIndex
     name: str
     seen: frozenset[str] = frozenset()
     damaged: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, list[str]] = field(default_factory=dict)
     boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,11 +63,28 @@ class SetTruth:
         try:
             truth = self.index.dataset.ground_truth(name, self.name)
         except DatasetError as error:
-            # relative, so that the artifact does not depend on where the collection lies
-            self.damaged[name] = str(error).replace(f"{self.index.dataset.root}/", "")
+            self.damaged[name] = self._relative(str(error))
             return GroundTruth()
+        if doubts := [*map(self._relative, truth.notes), *self._implausible(truth)]:
+            self.doubtful[name] = doubts
         self.boxes[image_id] = truth.boxes
         return truth
+
+    def _relative(self, reason: str) -> str:
+        """A reason without the place of the collection, on which no artifact depends."""
+        return reason.replace(f"{self.index.dataset.root}/", "")
+
+    def _implausible(self, truth: GroundTruth) -> list[str]:
+        if truth.whole is None:
+            return []
+        known = truth.whole.size if truth.ignore is None else int((~truth.ignore).sum())
+        covered = int(np.count_nonzero(truth.whole))
+        if not known:
+            return ["all of its pixels are void"]
+        if covered in (0, known):
+            what = "nothing" if covered == 0 else "the whole image"
+            return [f"the annotated object ({self.name}) covers {what}"]
+        return []
 
 
 def object_of(truth: GroundTruth) -> Regions:

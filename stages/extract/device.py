@@ -21,10 +21,10 @@ import torch
 
 from stages.algorithms.backbone.precision import FLOAT16_END
 from stages.extract.memory import is_out_of_memory, no_fit
+from stages.extract.outputs import BeyondFloat16, Outputs
 from stages.extract.passes import Passes
 from stages.extract.plan import SLOTS, Job
 from stages.extract.slots import Slot, Streams, shaped
-from stages.extract.stream import BeyondFloat16, Outputs
 from stages.images.readers import Readers
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.image_index import ImageIndex
-from stages.frame.errors import StageError
-from stages.images.decode import ImageError, decode_resized
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Photographs:
             images=index.images[["name", "sha256"]],
             sets={},
             failures=index.failures.iloc[:0],
-            attrs={},
         )
         return cls(light, image_ids)
 
@@ -48,20 +45,8 @@ class Photographs:
         Raises
         ------
         StageError
-            When an image is gone or has changed since the index was made.
+            As `ImageIndex.rgb`.
         """
         height, width = pixels.shape[1:3]
         for into, position in zip(pixels, positions, strict=True):
-            image_id = self.image_ids[position]
-            try:
-                into[:] = decode_resized(self.index.read(image_id), (height, width))
-            except ImageError as error:
-                raise no_longer_decodes(self.index.names[image_id], error) from error
-
-
-def no_longer_decodes(name: str, error: ImageError) -> StageError:
-    """The one line for an image that its index knows as sound."""
-    return StageError(
-        f"{name}: {error}; it decoded when the index was made: is "
-        "this another version of Pillow? `dff run` checks them anew"
-    )
+            into[:] = self.index.rgb_at(self.image_ids[position], (height, width))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.image_index import ImageIndex
-from stages.frame.errors import StageError
+from stages.frame.memory import Needs, resources_within
+from stages.frame.resources import Resources
 from stages.images.resize import Resize, target_shape
 from store.layout import CHUNK_BYTES, SHARD_BYTES
 
@@ -174,7 +175,7 @@ class Lanes:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Footprint:
     """What a run will hold in memory, in bytes.
 
     Attributes
@@ -204,9 +205,9 @@ class Needs:
     image: int
 
     @property
-    def fixed(self) -> int:
-        """Whatever runs: among it the outputs being written, and those next in line."""
-        return self.resident + self.shards + 2 * self.outputs
+    def waiting(self) -> int:
+        """Outputs being written, and those next in line."""
+        return 2 * self.outputs
 
     @property
     def lane(self) -> int:
@@ -214,7 +215,18 @@ class Needs:
         decoding = self.inputs + self.image * DECODE_BYTES
         return max(decoding, 2 * self.inputs, self.inputs + self.forward) + self.outputs
 
-    def lanes_within(self, budget: int, workers: int) -> Lanes:
+    @property
+    def needs(self) -> Needs:
+        """The same for the projection of memory; a worker is a lane."""
+        fixed = {
+            "libraries and weights": self.resident,
+            "shards": self.shards,
+            "batches on their way": self.waiting,
+        }
+        remedy = "lower extract.batch or extract.size, tap fewer layers"
+        return Needs(fixed, {"a batch": self.lane}, remedy=remedy)
+
+    def lanes_within(self, resources: Resources) -> Lanes:
         """As many lanes as workers and budget allow; each gets its share of the threads.
 
         Raises
@@ -222,23 +234,15 @@ class Needs:
         StageError
             When the budget does not even allow one; the line gives both numbers.
         """
-        fitting = min(workers, (budget - self.fixed) // max(1, self.lane))
-        if fitting < 1:
-            raise StageError(
-                f"extract needs about {(self.fixed + self.lane) / 2**20:.0f} MiB "
-                f"({self.resident / 2**20:.0f} MiB of them for libraries and weights, "
-                f"{self.lane / 2**20:.0f} MiB for a batch), the budget is "
-                f"{budget / 2**20:.0f} MiB: lower extract.batch or extract.size, tap fewer "
-                "layers, or raise --memory"
-            )
-        return Lanes(int(fitting), max(1, workers // int(fitting)), self.slice)
+        fitting = resources_within("extract", self.needs, resources).workers
+        return Lanes(fitting, max(1, resources.workers // fitting), self.slice)
 
 
 @dataclass(frozen=True)
-class GpuNeeds(Needs):
+class GpuFootprint(Footprint):
     """What a run on a GPU will hold in this machine's memory.
 
-    As `Needs`, but a slice is a whole batch, `inputs` are bytes of uint8, and both pixels and
+    As `Footprint`, but a slice is a whole batch, `inputs` are bytes of uint8, and both pixels and
     outputs have `SLOTS` buffers; a lane decodes one image at a time.
 
     Attributes
@@ -250,22 +254,20 @@ class GpuNeeds(Needs):
     process: int
 
     @property
-    def fixed(self) -> int:
-        """Whatever runs: the buffers, and a second shard of each layer while one is stored."""
-        buffers = _pinned(self.inputs) + _pinned(self.outputs)
-        return self.resident + 2 * self.shards + SLOTS * buffers
+    def waiting(self) -> int:
+        """The buffers, and a second shard of each layer while one is stored."""
+        return self.shards + SLOTS * (_pinned(self.inputs) + _pinned(self.outputs))
 
     @property
     def lane(self) -> int:
         """One image being decoded, or a chunk being encoded."""
         return self.image * DECODE_BYTES + max(self.inputs // self.slice, 8 * CHUNK_BYTES)
 
-    def lanes_within(self, budget: int, workers: int) -> Lanes:
-        """As `Needs.lanes_within`; with as many processes, which decode once they have started."""
-        lanes = super().lanes_within(budget, workers)
+    def lanes_within(self, resources: Resources) -> Lanes:
+        """As `Footprint.lanes_within`; with as many processes, which decode once they run."""
+        lanes = super().lanes_within(resources)
         each = self.process + self.image * DECODE_BYTES + self.inputs // self.slice
-        left = budget - self.fixed - lanes.count * self.lane
-        processes = min(lanes.count, left // each)
+        processes = min(lanes.count, (resources.memory - self.needs.peak(lanes.count)) // each)
         # threads are as fast as half as many processes: measured on sixteen cores
         enough = processes > 1 and 2 * processes >= lanes.count
         return replace(lanes, processes=int(processes)) if enough else lanes

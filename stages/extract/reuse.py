@@ -7,21 +7,25 @@ precision and type on disk.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.frame.fingerprint import digest, file_digest
-from store import Artifact, Ragged, Staging, StoreError, open_artifact, whole_entries
+from stages.artifacts.activations import Activations
+from stages.frame.code import code_digest
+from stages.frame.fingerprint import digest
+from store import Ragged, Staging, StoreError, whole_entries
+from store.kept import kept_copies
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
     from stages.extract.params import ExtractParams
 
-HASHES = "image_sha256"
 BLOCK_BYTES = 4 * 2**20
+# Modules whose code, and that which they import, decides about activations.
+DECISIVE = ("stages.algorithms.backbone", "stages.images.decode", "stages.images.resize")
 
 
 class EarlierDamaged(Exception):
@@ -30,7 +34,7 @@ class EarlierDamaged(Exception):
 
 @dataclass(frozen=True)
 class Earlier:
-    """One earlier artifact that fits, published or in the making.
+    """One earlier artifact that fits: published, kept or in the making.
 
     Attributes
     ----------
@@ -125,15 +129,12 @@ def recipes_of(
 
 
 def _code_digest() -> str:
-    """SHA-256 over the source files that decide what an image's activations are."""
-    stages = Path(__file__).parents[1]
-    backbone = sorted((stages / "algorithms" / "backbone").glob("*.py"))
-    files = [stages / "images.py", stages / "algorithms" / "demo_network.py", *backbone]
-    return digest([[path.name, file_digest(path)] for path in files])
+    """SHA-256 over the code that decides what an image's activations are."""
+    return digest([code_digest(module) for module in DECISIVE])
 
 
 def find_earlier(work: Staging, recipes: Mapping[str, Mapping[str, Any]]) -> list[Earlier]:
-    """Earlier artifacts with the same layers: the published one, and unfinished ones.
+    """Earlier artifacts with the same layers: the published one, unfinished and kept ones.
 
     Parameters
     ----------
@@ -142,9 +143,10 @@ def find_earlier(work: Staging, recipes: Mapping[str, Mapping[str, Any]]) -> lis
         with the same recipe is the same.
     """
     found = []
-    for path, progress in work.earlier():
+    kept = ((copy.artifact, None) for copy in kept_copies(work.out))
+    for path, progress in chain(work.earlier(), kept):
         try:
-            usable = _usable(open_artifact(path), progress, recipes)
+            usable = _usable(Activations.open(path), progress, recipes)
         except StoreError:
             continue  # absent, of an older layout, or damaged: nothing to reuse
         if usable and usable.entries:
@@ -153,20 +155,20 @@ def find_earlier(work: Staging, recipes: Mapping[str, Mapping[str, Any]]) -> lis
 
 
 def _usable(
-    artifact: Artifact,
+    activations: Activations,
     progress: Mapping[str, Any] | None,
     recipes: Mapping[str, Mapping[str, Any]],
 ) -> Earlier | None:
-    theirs = list(zip(artifact.layers, artifact.attrs.get("recipes", ()), strict=False))
+    theirs = activations.recipes.items()
     names = [next((t for t, made in theirs if made == wanted), None) for wanted in recipes.values()]
     if not all(names):
         return None
-    layers = {layer: artifact.ragged(str(t)) for layer, t in zip(recipes, names, strict=True)}
+    layers = {layer: activations.at(str(t)) for layer, t in zip(recipes, names, strict=True)}
     complete = min(
         _complete(ragged, progress, str(t))
         for ragged, t in zip(layers.values(), names, strict=True)
     )
-    hashes = artifact.array(HASHES)
+    hashes = activations.hashes
     ids = next(iter(layers.values())).image_ids[:complete]
     return Earlier(layers, {hashes[i].tobytes(): entry for entry, i in enumerate(ids)})
 

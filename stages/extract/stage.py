@@ -2,7 +2,9 @@
 
 Writes ``activations.zarr``: per layer a ragged array ``maps`` (rows = grid cells, columns =
 channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run finds rows again.
-With ``--store`` the arrays go to another folder or URL, and the artifact only says where.
+``backbone: own`` takes arrays that somebody brought along instead of a network
+(`stages.extract.own`). With ``--store`` the arrays go to another folder or URL, and the artifact
+only says where.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +18,20 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from stages.algorithms.shipped import shipped_weights
+from stages.artifacts.activations import HASHES, create_activations
 from stages.artifacts.image_index import ImageIndex
-from stages.extract.needs import cpu_needs, gpu_needs
+from stages.artifacts.outline import Outline
+from stages.extract.needs import channels_of, footprint, foretell, grids_of, in_large_batches
+from stages.extract.outputs import BeyondFloat16
+from stages.extract.own import OWN, extract_own, foretell_own
 from stages.extract.params import ExtractParams
-from stages.extract.plan import Needs, Order, disk_order, plan_jobs, shard_bytes
-from stages.extract.reuse import HASHES, EarlierDamaged, Known, find_earlier, recipes_of
-from stages.extract.stream import BeyondFloat16, Stream
+from stages.extract.plan import Order, disk_order, plan_jobs, shard_bytes
+from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of
+from stages.extract.stream import Stream
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
+from stages.frame.memory import Needs
 from stages.frame.params import user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
@@ -33,7 +41,6 @@ from store import (
     Location,
     RaggedWriter,
     Staging,
-    create_artifact,
     finish_artifact,
     open_artifact,
     plan_layout,
@@ -72,6 +79,9 @@ def _run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resour
 def _extract(
     params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources, place: Location
 ) -> None:
+    if params.backbone == OWN:
+        extract_own(params, inputs, work, resources, place)
+        return
     from stages.algorithms.backbone import load_backbone
 
     index = ImageIndex.open(inputs["index"], inputs.project)
@@ -81,19 +91,12 @@ def _extract(
     backbone = load_backbone(
         params.backbone, params.layers, weights, device, precision=params.precision
     )
-    on_gpu = _in_large_batches(device)
-    if on_gpu:
-        needs: Needs = gpu_needs(params, index, order, resources.memory)
-    else:
-        needs = cpu_needs(params, index, order)
-    lanes = needs.lanes_within(resources.memory, resources.workers)
+    on_gpu = in_large_batches(device)
+    lanes = footprint(params, index.sizes, order.shapes, resources).lanes_within(resources)
     recipes = recipes_of(params, RECIPE, backbone)
-    group = create_artifact(
+    group = create_activations(
         place,
-        owner=work,
-        in_place=place.path != work.path,
-        stage="extract",
-        fingerprint=work.fingerprint,
+        work,
         layers=params.layers,
         images=index.names,
         contents=index.contents,
@@ -110,7 +113,7 @@ def _extract(
     write_array(group, HASHES, index.hashes)
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]
-    grids = _grids(params, order)
+    grids = grids_of(params, order.shapes)
     half = params.dtype == "float16"
     batch = lanes.slice if on_gpu else params.batch
     while True:
@@ -132,11 +135,6 @@ def _extract(
     finish_artifact(group)
 
 
-def _in_large_batches(device: str) -> bool:
-    """Whether batches go one after the other through a device, threads decoding for it."""
-    return device != "cpu"
-
-
 @contextmanager
 def _threads(count: int) -> Iterator[Background | None]:
     """Threads that decode and encode, and one that stores; none for a count of 0."""
@@ -151,21 +149,6 @@ def _threads(count: int) -> Iterator[Background | None]:
         storing.shutdown()
 
 
-def _grids(params: ExtractParams, order: Order) -> dict[str, NDArray[np.int64]]:
-    """By layer, the grids (h, w) of the images in their order ``[n, 2]``."""
-    from stages.algorithms.backbone import grid_shape
-
-    shapes = {
-        (layer, shape): grid_shape(params.backbone, layer, *shape)
-        for layer in params.layers
-        for shape in set(order.shapes)
-    }
-    return {
-        layer: np.array([shapes[layer, shape] for shape in order.shapes]).reshape(-1, 2)
-        for layer in params.layers
-    }
-
-
 def _writers(
     params: ExtractParams,
     order: Order,
@@ -175,10 +158,9 @@ def _writers(
     background: Background | None,
 ) -> dict[str, RaggedWriter]:
     """A writer per layer that goes on where the progress record says."""
-    from stages.algorithms.backbone import channels
-
     stored: dict[str, Any] = dict(work.progress.get("stored", {}))
     writers: dict[str, RaggedWriter] = {}
+    widths = dict(channels_of(params))
 
     def record(layer: str, state: Mapping[str, Any]) -> None:
         stored[layer] = state
@@ -186,7 +168,7 @@ def _writers(
         work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
 
     for layer, grid_hw in grids.items():
-        width = channels(params.backbone, layer)
+        width = widths[layer]
         writers[layer] = RaggedWriter(
             group.require_group(f"{layer_key(layer)}/maps"),
             grid_hw,
@@ -251,9 +233,8 @@ def _leave_pointer(work: Staging, place: Location) -> None:
 
 def sources(params: ExtractParams, project: Path) -> str:
     """Digest of the weights file, where the weights are one: another file is another network."""
-    path = Path(_weights(params.weights, project))
-    if params.weights == "bundled":
-        path = Path(__file__).parents[1] / "algorithms" / "demo_network.pth"
+    shipped = shipped_weights(params.backbone, params.weights)
+    path = shipped or Path(_weights(params.weights, project))
     return file_digest(path) if path.is_file() else ""
 
 
@@ -262,6 +243,14 @@ def _weights(weights: str, project: Path) -> str:
     path = user_path(weights, project)
     is_file = weights.endswith((".pth", ".pt", ".safetensors")) or (weights and path.is_file())
     return str(path) if is_file else weights
+
+
+def _foretell(
+    params: ExtractParams, outline: Outline, inputs: Inputs, resources: Resources
+) -> tuple[Outline, Needs]:
+    if params.backbone == OWN:
+        return foretell_own(params, outline, inputs)
+    return foretell(params, outline, inputs, resources)
 
 
 EXTRACT: Stage[ExtractParams] = Stage(
@@ -273,4 +262,5 @@ EXTRACT: Stage[ExtractParams] = Stage(
     run=run,
     summary="Run the images through the network and store the activations of the tapped layers.",
     sources=sources,
+    foretell=_foretell,
 )

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.image_index import ImageIndex
-from stages.extract.photographs import Photographs, no_longer_decodes
+from stages.extract.outputs import Outputs
+from stages.extract.photographs import Photographs
 from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
-from stages.images.decode import ImageError, decode_rgb
 from stages.images.readers import Readers
-from stages.images.resize import normalise, resize_rgb
+from stages.images.resize import normalise
 from store import RaggedWriter
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
 # Fewer images are decoded by threads: the cores that processes take to start, about three seconds,
 # would have done two or three thousand images meanwhile.
 PROCESSES_FROM = 4000
-# Per layer arrays [n, h, w, channels] or [n, h * w, channels], together the images of a batch.
-Outputs = Mapping[str, Sequence[NDArray[Any]]]
-
-
-class BeyondFloat16(Exception):
-    """A value is too large for float16: a GPU's rows must come back as float32."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +143,7 @@ class Stream:
 
     def _decode(self, position: int, shape: tuple[int, int]) -> NDArray[np.float32]:
         """One image, normalised, float32 ``[h, w, 3]``."""
-        image_id = self.order.image_ids[position]
-        try:
-            rgb = resize_rgb(decode_rgb(self.index.read(image_id)), shape)
-        except ImageError as error:
-            raise no_longer_decodes(self.index.names[image_id], error) from error
+        rgb = self.index.rgb_at(self.order.image_ids[position], shape)
         return normalise(rgb, self.backbone.mean, self.backbone.std)
 
     def _write(self, job: Job, computed: Outputs) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from stages.artifacts.factorizations import Factorizations
 from stages.frame.params import check_choices, param
 
 
@@ -34,11 +35,6 @@ class FactorizeParams:
             raise ValueError(f"stability_runs: {self.stability_runs} must be 0, or at least 2")
 
     @property
-    def problems(self) -> list[tuple[int, int]]:
-        """Every (k, seed), in the order of the results."""
-        return [(k, seed) for k in self.k for seed in self.seeds]
-
-    @property
-    def columns(self) -> list[tuple[int, int, int]]:
-        """Every (k, seed, factor), in the order of the coefficients' columns."""
-        return [(k, seed, factor) for k, seed in self.problems for factor in range(k)]
+    def factorizations(self) -> Factorizations:
+        """Every k with every seed, in the order of the results."""
+        return Factorizations.every(self.k, self.seeds)

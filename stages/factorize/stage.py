@@ -1,17 +1,6 @@
 """factorize: activations -> factors W and coefficients H, per image set, k and seed.
 
-Writes ``factors.zarr``. Per layer, all factorizations of a set lie side by side as columns, in the
-order of the attribute ``columns`` (a list of [k, seed, factor]):
-
-- ``maps``: ragged coefficients float32, one entry per (set, image), ``[h, w, columns]``;
-- ``factors`` float32 ``[sets, columns, channels]``; ``energy`` float64 ``[sets, columns]``;
-- ``loss`` float64 ``[sets, problems, updates]``, padded with NaN; ``norm`` float64 ``[sets]``
-  (``||A||_F^2``); ``passes``, ``converged``, ``reseeded`` int64 ``[sets, problems]``,
-  where a problem is one (k, seed) of the attribute ``problems``;
-- ``stability`` float64 ``[sets, ks, 2]``: cosine and silhouette of each k of the attribute ``ks``
-  (see `stages.algorithms.nmf.choice`), NaN where it was not asked for;
-- ``parent`` int64 and ``parent_cosine`` float64 ``[sets, columns]``: the column of the next smaller
-  k that a factor's coefficients are most like, -1 for none.
+Writes ``factors.zarr``, see `stages.artifacts.factors`.
 """
 
 from collections.abc import Iterator
@@ -23,24 +12,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from stages.artifacts.activations import Activations
+from stages.artifacts.factors import LayerFactors, create_factors
+from stages.factorize.needs import foretell, set_needs
 from stages.factorize.params import FactorizeParams
 from stages.frame.errors import StageError
+from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import (
-    Artifact,
-    RaggedWriter,
-    SetRows,
-    Staging,
-    create_artifact,
-    open_artifact,
-    plan_layout,
-    replacing,
-    write_array,
-)
-from store.artifact import layer_key
-from store.layout import SHARD_BYTES
+from store import RaggedWriter, SetRows, Staging, plan_layout, replacing
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
@@ -53,37 +34,23 @@ if TYPE_CHECKING:
 
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
-    activations = open_artifact(inputs["extract"])
+    activations = Activations.open(inputs["extract"])
     sets = activations.sets
     positions, entries = _members(sets)
-    group = create_artifact(
-        work.path,
-        owner=work,
-        stage="factorize",
-        fingerprint=work.fingerprint,
-        layers=activations.layers,
-        images=activations.images,
-        contents=activations.attrs.get("contents"),
-        sets=positions,
-        problems=params.problems,
-        columns=params.columns,
-        ks=params.k,
-        solver=params.solver,
-    )
+    groups = create_factors(work, activations, positions, params.factorizations, params.solver)
     total = len(activations.layers) * len(sets)
     job = _Job(params, work, resources)
     with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
         done = 0
         for number, layer in enumerate(activations.layers):
-            layer_group = group.require_group(layer_key(layer))
             results = []
-            for one in _factorize_layer(job, activations, layer, entries, layer_group, number):
+            for one in _factorize_layer(job, activations, layer, entries, groups[layer], number):
                 results.append(one)
                 done += 1
                 if done > int(work.progress.get("done", 0)):
                     work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
-            _write_results(layer_group, params, results)
+            _write_results(groups[layer], params, results)
 
 
 @dataclass(frozen=True)
@@ -120,20 +87,20 @@ def _members(
 
 def _factorize_layer(
     job: _Job,
-    activations: Artifact,
+    activations: Activations,
     layer: str,
     entries: NDArray[np.int64],
     group: zarr.Group,
     number: int,
 ) -> "Iterator[_SetResult]":
     """All factorizations of each set in turn, the coefficients going to disk."""
-    ragged = activations.ragged(layer)
+    ragged = activations.at(layer)
     if max(job.params.k) > ragged.channels:
         raise StageError(
             f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
-    grids, columns = ragged.grid_hw[entries], len(job.params.columns)
+    grids, columns = ragged.grid_hw[entries], len(job.params.factorizations.columns)
     writer = RaggedWriter(
         group.require_group("maps"),
         grids,
@@ -184,7 +151,7 @@ def _factorize_set(
         while not sweep.done:
             sweep.step()
             _save_state(checkpoint, sweep.state())
-        links = Links(params.columns)
+        links = Links(params.factorizations.columns)
 
         def write(row: int, block: NDArray[np.float32]) -> None:
             links.add(block)
@@ -202,37 +169,23 @@ def _within_budget(
 
     A GPU that can keep them has them from disk, once.
     """
-    from stages.algorithms.nmf.budget import READERS, bytes_needed, device_holds
+    from stages.algorithms.nmf.budget import READERS, device_holds
     from stages.algorithms.rows import ResidentRows
 
-    budget = resources.memory
-    needed = bytes_needed(
-        rows.shape,
-        rows.density if rows.form == "sparse" else 1.0,
-        params.k,
-        params.seeds,
-        solver=params.solver,
-        block_rows=rows.rows_per_block,
-        threads=resources.workers,
-    )
-    # the writer of the coefficients holds an encoded shard
-    needed += min(SHARD_BYTES, 4 * rows_of_layer * len(params.columns))
-    if needed > budget:
-        raise StageError(
-            f"{rows.shape[0]} rows with {len(params.columns)} factors need about "
-            f"{needed / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} MiB: raise --memory, or "
-            "ask for fewer k and seeds"
-        )
+    density = rows.density if rows.form == "sparse" else 1.0
+    needs = set_needs(params, rows.shape, density, rows.rows_per_block, rows_of_layer, resources)
+    resources_within("factorize", needs, resources)
+    spare = resources.memory - needs.least
     if device != "cpu":
         block = max(1, rows.nbytes * rows.rows_per_block // max(1, rows.shape[0]))
-        readers = max(1, min(READERS, resources.workers, (budget - needed) // block))
+        readers = max(1, min(READERS, resources.workers, spare // block))
         rows = rows.reading(int(readers))
         if device_holds(rows.shape, rows.density, device):
             return rows
-    if rows.nbytes > budget - needed:
+    if rows.nbytes > spare:
         return rows
     # an estimate from the whole layer's share of non-zeros: this set may have more
-    return ResidentRows.within(rows, budget - needed) or rows
+    return ResidentRows.within(rows, spare) or rows
 
 
 def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:
@@ -248,28 +201,26 @@ def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_SetResult]) -> None:
+    of = LayerFactors
     per_set = [result.factorizations for result in results]
     updates = max(len(one.loss) for mine in per_set for one in mine)
     padded = [
         [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in mine]
         for mine in per_set
     ]
-    write_array(group, "loss", np.array(padded))
-    write_array(
-        group, "factors", np.array([np.concatenate([f.factors for f in s]) for s in per_set])
-    )
-    write_array(group, "energy", np.array([np.concatenate([f.energy for f in s]) for s in per_set]))
-    write_array(group, "norm", np.array([s[0].norm for s in per_set]))
-    for name in ("passes", "converged", "reseeded"):
-        counts = [[int(getattr(one, name)) for one in mine] for mine in per_set]
-        write_array(group, name, np.array(counts, dtype=np.int64))
+    of.loss.write(group, padded)
+    of.W.write(group, [np.concatenate([one.factors for one in mine]) for mine in per_set])
+    of.energy.write(group, [np.concatenate([one.energy for one in mine]) for mine in per_set])
+    of.norm.write(group, [mine[0].norm for mine in per_set])
+    for array in (of.passes, of.converged, of.reseeded):
+        array.write(group, [[int(getattr(one, array.name)) for one in mine] for mine in per_set])
     stable = np.full((len(results), len(params.k), 2), np.nan)
     for row, result in zip(stable, results, strict=True):
         for entry, one in zip(row, result.stability, strict=False):
             entry[:] = one.cosine, one.silhouette
-    write_array(group, "stability", stable)
-    write_array(group, "parent", np.array([result.parent for result in results]))
-    write_array(group, "parent_cosine", np.array([result.parent_cosine for result in results]))
+    of.stability.write(group, stable)
+    of.parent.write(group, [result.parent for result in results])
+    of.parent_cosine.write(group, [result.parent_cosine for result in results])
 
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
@@ -280,4 +231,5 @@ FACTORIZE: Stage[FactorizeParams] = Stage(
     writes=Path("artifacts/factors.zarr"),
     run=run,
     summary="Factorize the activations of each image set, for every k and seed.",
+    foretell=foretell,
 )

@@ -1,5 +1,6 @@
 """Bounded, ordered maps over local threads, local processes or a dask cluster."""
 
+import asyncio
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -9,10 +10,14 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from stages.frame.errors import StageError
+from stages.frame.progress import note
+from stages.frame.resources import Resources
+from stages.frame.stage import P, Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["threads", "processes"]
+PATIENCE = 6  # seconds that a scheduler may take to answer
 
 
 def ordered_map(
@@ -72,7 +77,7 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
         from distributed import Client
 
         try:
-            client = Client(cluster, timeout=10)
+            client = Client(cluster, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:  # a time-out is an OSError
             raise StageError(
                 f"--cluster {cluster}: no dask scheduler answers there ({error})"
@@ -92,6 +97,40 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
         # Cancelling one by one and then shutting down hangs a pool of processes now and then
         # (python/cpython#94440, mended in Python 3.11.3).
         local.shutdown(cancel_futures=True)
+
+
+def check_cluster(cluster: str) -> None:
+    """Ask the dask scheduler at an address who it is.
+
+    Raises
+    ------
+    StageError
+        When none answers in time.
+    """
+    from distributed import Security, rpc
+
+    async def kind() -> str:
+        options = Security().get_connection_args("client")
+        async with rpc(cluster, timeout=PATIENCE, connection_args=options) as there:
+            return str((await there.identity())["type"])
+
+    try:
+        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
+        reason = "" if found == "Scheduler" else f"this is a {found.lower()}"
+    except Exception as error:  # another program may answer anything
+        late = isinstance(error, TimeoutError) and not str(error)
+        reason = f"nothing within {PATIENCE} s" if late else str(error) or type(error).__name__
+    if reason:
+        raise StageError(
+            f"--cluster {cluster}: no dask scheduler answers there ({reason}); start one with "
+            "`dask scheduler`, or run without --cluster"
+        )
+
+
+def note_unused(stage: Stage[P], params: P, resources: Resources) -> None:
+    """Say of a cluster that was given to a stage which works without one that it is not used."""
+    if resources.cluster and not (stage.clustered and stage.clustered(params)):
+        note(f"{stage.name}: works on this machine alone; --cluster is for refine with densecrf")
 
 
 @contextmanager

@@ -18,17 +18,17 @@ chosen, in a section with its name::
 
 Only the options of what was chosen are params: nothing else can change a result, or a fingerprint.
 
-Of this project it imports nothing, so that readers and algorithms may have options, too.
+Of this project it imports `stages.algorithms.names` alone, so that readers and algorithms may have
+options, too.
 """
 
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-NAMED = 20  # known names that a suggestion lists at most
+from stages.algorithms.names import suggestion as suggestion
 
 
 def param(default: Any, help: str) -> Any:
@@ -103,11 +103,3 @@ def user_path(path: str, project: Path) -> Path:
     """A path as params have it: ``~/`` is the home folder, others are relative to params.yaml."""
     at_home = path == "~" or path.startswith("~/")
     return project / (Path(path).expanduser() if at_home else path)
-
-
-def suggestion(value: str, known: Sequence[str]) -> str:
-    """What to say of a name that is not among the known ones: the nearest of them, or what is."""
-    close = difflib.get_close_matches(value, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are {', '.join(known[:NAMED])}{', ...' if len(known) > NAMED else ''}"

@@ -7,9 +7,10 @@ command line's help, `dff init` and `dff status` need only the params.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stages.frame.code import code_paths
+from stages.frame.memory import Needs
 from stages.frame.resources import Resources
 from store import Staging
 
@@ -49,8 +50,16 @@ class Stage(Generic[P]):
         One line for the command's help.
     files : tuple of str
         Params that name files or folders to be read besides artifacts.
+    always : bool
+        DVC asks the stage every time, which itself knows whether what it reads has changed.
     sources : callable, optional
         Digest of what is read besides artifacts: ``sources(params, project)``.
+    clustered : callable, optional
+        Whether work with these params can be spread over a dask cluster; by default it cannot.
+    foretell : callable, optional
+        ``foretell(params, outline, inputs, resources)``, whether or not there are artifacts: what
+        the outline (`stages.artifacts.outline`) will be with this one, and what a run needs. Inputs
+        are the artifacts that are there and fresh, the stage's own among them.
     """
 
     name: str
@@ -61,7 +70,10 @@ class Stage(Generic[P]):
     run: Callable[[P, Inputs, Staging, Resources], None]
     summary: str
     files: tuple[str, ...] = ()
+    always: bool = False
     sources: Callable[[P, Path], str] | None = None
+    clustered: Callable[[P], bool] | None = None
+    foretell: Callable[[P, Any, Inputs, Resources], tuple[Any, Needs]] | None = None
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -5,22 +5,36 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from stages.images.formats import HEIF
+from stages.images.metadata import png_chunks, without_metadata
+from stages.images.orientation import Frame, upright
+
+if HEIF:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+T = TypeVar("T")
 MAX_PIXELS = 500_000_000
 # Pillow's own limit would warn about large panoramas; `_opened` refuses above this one.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 # Photographs and drawings; not EPS and the like, for which Pillow would run another program.
 _FORMATS = frozenset(
-    "AVIF BMP DIB GIF JPEG JPEG2000 MPO PCX PNG PPM TGA TIFF WEBP".split()  # noqa: SIM905
+    "AVIF BMP DIB GIF HEIF JPEG JPEG2000 MPO PCX PNG PPM TGA TIFF WEBP".split()  # noqa: SIM905
 )
+# Those that can keep every pixel's value, as an annotation must.
+_LOSSLESS = frozenset("BMP DIB GIF PCX PNG PPM TGA TIFF WEBP".split())  # noqa: SIM905
+# Bytes per pixel that decoders take besides Pillow's image: the whole image at once.
+_DECODERS_OWN = {"AVIF": 12, "HEIF": 12, "JPEG2000": 16, "TIFF": 4, "WEBP": 12}
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,8 +58,46 @@ def read_header(data: bytes | Path) -> tuple[int, int]:
     ImageError
         No image, or more than `MAX_PIXELS` pixels.
     """
-    with _opened(data) as (image, stream):
-        return _oriented_size(image, stream)
+    return read_frame(data).seen
+
+
+def read_frame(data: bytes | Path) -> Frame:
+    """The size of an image as stored, and how it is to be turned; raises as `read_header`."""
+    return _opened(data, _frame)
+
+
+def read_stored(data: bytes | Path, *, colours: bool = False) -> tuple[NDArray[Any], int]:
+    """An annotation image's stored values, turned as its own orientation says.
+
+    Parameters
+    ----------
+    colours
+        Of an indexed image in which black is not 0 the colours are given, not the numbers.
+
+    Returns
+    -------
+    ndarray [h, w] or [h, w, channels]
+        Values of grey and indexed images as they are, of others red, green and blue. Where there
+        is transparency, opacity is a last channel more: there are 2, 3 or 4.
+    int
+        The orientation: 1 where the file has none.
+
+    Raises
+    ------
+    ImageError
+        As `decode_rgb`, or for a format that changes pixels' values.
+    """
+
+    def values(image: Image.Image, stream: BinaryIO) -> tuple[NDArray[Any], int]:
+        _refuse_lossy(image, stream)
+        orientation = _orientation(image, stream)
+        image.load()
+        if colours and image.mode == "P" and _black_is_not_0(image):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        # Pillow has turned a TIFF already
+        return upright(_stored(image), 1 if image.format == "TIFF" else orientation), orientation
+
+    return _opened(data, values)
 
 
 def verify(data: bytes) -> tuple[int, int]:
@@ -59,11 +111,35 @@ def verify(data: bytes) -> tuple[int, int]:
     ImageError
         As `decode_rgb`.
     """
-    with _opened(data) as (image, stream):
-        size = _oriented_size(image, stream)
+
+    def check(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
+        size = _frame(image, stream).seen
         image.draft(None, (1, 1))
         image.load()
-    return size
+        return size
+
+    return _opened(data, check)
+
+
+def verify_bytes(data: bytes | Path) -> int:
+    """Bytes that `verify` takes besides the file's own, told by the header alone.
+
+    Raises
+    ------
+    ImageError
+        As `read_header`.
+    """
+
+    def needed(image: Image.Image, stream: BinaryIO) -> int:
+        pixels = image.width * image.height
+        image.draft(None, (1, 1))  # makes a JPEG smaller; others stay as they are
+        own = _DECODERS_OWN.get(image.format or "", 0)
+        if image.info.get("progressive"):  # 16 bits for each value of the whole image
+            own = 2 * len(image.getbands())
+        stored = 1 if image.mode in ("1", "L", "P") else 4
+        return pixels * own + image.width * image.height * stored
+
+    return _opened(data, needed)
 
 
 def decode_rgb(data: bytes) -> NDArray[np.uint8]:
@@ -89,8 +165,8 @@ def decode_rgb(data: bytes) -> NDArray[np.uint8]:
     ImageError
         Not an image, truncated, damaged, or more than `MAX_PIXELS` pixels.
     """
-    with _opened(data) as (image, stream):
-        return np.array(_upright(image, stream), dtype=np.uint8)  # PIL's own buffer is read-only
+    # PIL's own buffer is read-only
+    return _opened(data, lambda image, stream: np.array(_upright(image, stream), dtype=np.uint8))
 
 
 def decode_resized(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -105,16 +181,21 @@ def decode_resized(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
         As `decode_rgb`.
     """
     height, width = shape
-    with _opened(data) as (image, stream):
+
+    def resized(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint8]:
         rgb = _upright(image, stream)
         if rgb.size != (width, height):
             rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
         return np.array(rgb, dtype=np.uint8)
 
+    return _opened(data, resized)
 
-@contextlib.contextmanager
-def _opened(data: bytes | Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
-    """An image with its header read, and its file; whatever goes wrong is an `ImageError`."""
+
+def _opened(data: bytes | Path, use: Callable[[Image.Image, BinaryIO], T]) -> T:
+    """Use an image whose header is read, and its file; whatever goes wrong is an `ImageError`.
+
+    What fails is tried once more without the file's metadata.
+    """
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_QuietPillow())
@@ -124,12 +205,16 @@ def _opened(data: bytes | Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
             if not stream.read(1):
                 raise ImageError("0 bytes")
             stream.seek(0)
-            Image.init()
-            formats = [name for name in Image.ID if name in _FORMATS]  # those this build has
-            image = stack.enter_context(Image.open(stream, formats=formats))
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width}x{image.height}, more than {MAX_PIXELS} pixels")
-            yield image, stream
+            try:
+                return _used(stream, use)
+            except (ImageError, MemoryError, Image.DecompressionBombError):
+                raise
+            except Exception:
+                if (bare := without_metadata(stream)) is None:
+                    raise
+                with contextlib.suppress(Exception):
+                    return _used(bare[0], use, bare[1])
+                raise
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -138,6 +223,33 @@ def _opened(data: bytes | Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from error
     except Exception as error:  # decoders of damaged files raise anything
         raise ImageError(_reason(error)) from error
+
+
+def _used(
+    stream: BinaryIO, use: Callable[[Image.Image, BinaryIO], T], exif: bytes | None = None
+) -> T:
+    Image.init()
+    formats = [name for name in Image.ID if name in _FORMATS]  # those this build has
+    with Image.open(stream, formats=formats) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(f"{image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+        if exif:
+            image.info["exif"] = exif
+        return use(image, stream)
+
+
+def _refuse_lossy(image: Image.Image, stream: BinaryIO) -> None:
+    """Refuse an annotation whose pixels are not those that were drawn."""
+    kind = image.format or ""
+    if kind == "TIFF" and "jpeg" in str(image.info.get("compression", "")):
+        kind = "TIFF with JPEG compression"
+    if kind == "WEBP":
+        before = stream.tell()
+        stream.seek(0)
+        kind = "WEBP" if b"VP8L" in stream.read(4096) else "lossy WEBP"
+        stream.seek(before)
+    if kind not in _LOSSLESS:
+        raise ImageError(f"{kind} changes pixels' values: save it as PNG")
 
 
 def _upright(image: Image.Image, stream: BinaryIO) -> Image.Image:
@@ -184,13 +296,12 @@ class _QuietPillow:
                 self._filters.close()
 
 
-def _oriented_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
+def _frame(image: Image.Image, stream: BinaryIO) -> Frame:
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # its `size` before loading is turned already or not, depending on Pillow's version
         width, height = image.tag_v2[256], image.tag_v2[257]
-    turned = _orientation(image, stream) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+    return Frame((height, width), _orientation(image, stream))
 
 
 def _orientation(image: Image.Image, stream: BinaryIO) -> int:
@@ -210,15 +321,35 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
     """The eXIf chunk of a PNG file, wherever it is; the stream's position is kept."""
     before = stream.tell()
     try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] == b"eXIf":
+        for at, kind, length in png_chunks(stream):
+            if kind == b"eXIf":
+                stream.seek(at + 8)
                 return stream.read(length)
-            stream.seek(length + 4, io.SEEK_CUR)  # and the checksum
         return None
     finally:
         stream.seek(before)
+
+
+def _black_is_not_0(image: Image.Image) -> bool:
+    """Whether 0 is another colour than black in an indexed image that shows black."""
+    palette = image.getpalette("RGB") or []
+    black = [i for i in range(len(palette) // 3) if not any(palette[3 * i : 3 * i + 3])]
+    return bool(black) and 0 not in black and bool(np.isin(np.asarray(image), black).any())
+
+
+def _stored(image: Image.Image) -> NDArray[Any]:
+    """Stored values as `read_stored` gives them, of an image that is loaded."""
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    if image.mode in {"1", "L", "P"}:
+        values = np.asarray(image)
+        if not image.has_transparency_data:
+            return values
+        opacity = np.asarray(image.convert("RGBA"))[..., 3]
+        return np.stack([values.astype(np.uint8), opacity], axis=-1)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    return np.asarray(image.convert("LA" if image.mode in {"LA", "La"} else "RGBA"))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

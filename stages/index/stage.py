@@ -1,35 +1,46 @@
 """index: find the images, check that each decodes, give them ids and sets.
 
 Writes ``images.parquet`` (by image id: name, height, width, bytes, sha256, annotation_sha256),
-``sets.parquet`` (set, image_id), ``failures.parquet`` (name, reason) and ``artifact.json``. For the
-demo the scenes themselves are drawn into the artifact.
+``sets.parquet`` (set, image_id), ``failures.parquet`` (name, reason, kind: an ``image`` that cannot
+be used, a ``file`` that is none, an ``annotation`` that is not used) and ``artifact.json``. What a
+reader draws itself (the demo's scenes) is part of the artifact.
 """
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from stages.artifacts.image_index import listing_digest
-from stages.datasets import Dataset, DatasetError, FolderDataset, FoundImage, open_dataset
-from stages.datasets.demo.scenes import write_demo
+from stages.datasets import READERS, Dataset, DatasetError, FoundImage, LeftOut
+from stages.datasets.listing import NOT_A_FILE, is_file
+from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
+from stages.frame.memory import resident
 from stages.frame.parallel import ordered_map
-from stages.frame.params import suggestion, user_path
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.images.decode import ImageError, verify
+from stages.images.decode import ImageError, verify, verify_bytes
+from stages.index.collection import chosen_images, open_collection
+from stages.index.digests import kept_digests
+from stages.index.needs import SPARE_BYTES, foretell
+from stages.index.notes import tell
 from stages.index.params import IndexParams
+from stages.index.room import Room
 from store import Staging
 from store.artifact import write_record
+from store.publication import STAGING
 
-DEMO_IMAGES_PER_SET = 24
-DEMO_SEED = 0
+DRAWN = "scenes"  # the folder in the artifact
+DIGESTS = "index/digests.json"  # remembered between runs, beside the staging folders
+# Small photographs are checked in any case, one after the other.
+LEAST_BYTES = 32 * 2**20
 IMAGE_COLUMNS = ["name", "height", "width", "bytes", "sha256", "annotation_sha256"]
+FAILURE_COLUMNS = ["name", "reason", "kind"]
 
 
 @dataclass(frozen=True)
@@ -45,124 +56,110 @@ class _Checked:
     annotation_sha256: str = ""
 
 
-def _collection(params: IndexParams, project: Path) -> Dataset:
-    """The reader that the params ask for, on the folder they name.
-
-    Raises
-    ------
-    DatasetError
-        When the project's artifacts lie in that folder: the report would become photographs.
-    """
-    root = user_path(params.root, project).resolve()
-    if project.resolve().is_relative_to(root):
-        raise DatasetError(
-            f"{root}: index.root holds this project's own folder; put the photographs into a "
-            "folder of their own"
-        )
-    options: dict[str, Any] = {}
-    if params.dataset in ("folder", "icoseg"):
-        options = {"parts": params.parts, "whole": params.whole, "masks": params.masks}
-    elif params.dataset in ("voc", "pascal_part"):
-        options = {"split": params.split, "exclude": params.exclude}
-        own = "together" if params.dataset == "voc" else "merge"
-        options[own] = getattr(params, own)
-    return open_dataset(params.dataset, user_path(params.root, project), options)
-
-
-def _chosen(params: IndexParams, dataset: Dataset) -> list[FoundImage]:
-    """The images of the sets that the params ask for.
-
-    Raises
-    ------
-    DatasetError
-        When the collection has no such set.
-    """
-    images = list(dataset.images())
-    if not params.sets:
-        return images
-    known = sorted({name for image in images for name in image.sets})
-    for name in params.sets:
-        if name not in known:
-            raise DatasetError(
-                f"{dataset.root}: no image set {name!r} (index.sets); {suggestion(name, known)}"
-            )
-    wanted = set(params.sets)
-    kept = [(image.name, tuple(s for s in image.sets if s in wanted)) for image in images]
-    return [FoundImage(name, sets) for name, sets in kept if sets]
-
-
 def sources(params: IndexParams, project: Path) -> str:
     """Digest of the names and contents of all image and annotation files."""
-    if params.dataset == "demo":
-        return f"demo {DEMO_IMAGES_PER_SET} {DEMO_SEED}"
-    dataset = _collection(params, project)
+    if READERS[params.dataset].draw:
+        return ""  # all that is drawn follows from the options
+    dataset = open_collection(params, project)
     paths: list[Path] = []
-    images = _chosen(params, dataset)
+    images = chosen_images(params, dataset)
     for found in images:
         paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
-    # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
-    digests = ordered_map(file_digest, paths, workers=8)
+    digests = kept_digests(paths, _content, project / INDEX.writes.parent / STAGING / DIGESTS)
     relative = [path.relative_to(dataset.root).as_posix() for path in paths]
     members = [(found.name, "/".join(found.sets)) for found in images]
-    return listing_digest([*zip(relative, digests, strict=True), *members])
+    left_out = [(one.name, one.reason) for one in dataset.left_out()]
+    return listing_digest([*zip(relative, digests, strict=True), *members, *left_out])
+
+
+def _content(path: Path) -> str:
+    """Digest of a file; of what is none, which one might read for ever, that it is none."""
+    return file_digest(path) if is_file(path) or not path.exists() else NOT_A_FILE
 
 
 def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
-    inside = params.dataset == "demo"
-    if inside:
-        # Drawing again over what a killed run left gives the same files.
-        write_demo(work.path / "scenes", DEMO_IMAGES_PER_SET, DEMO_SEED)
-        dataset: Dataset = FolderDataset(work.path / "scenes")
+    reader = READERS[params.dataset]
+    if reader.draw:
+        reader.draw(work.path / DRAWN, params.options)
+        dataset = reader.open(work.path / DRAWN, params.options)
     else:
-        dataset = _collection(params, inputs.project)
-    found = _chosen(params, dataset)
+        dataset = open_collection(params, inputs.project)
+    found = chosen_images(params, dataset)
+    room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
     checked: list[_Checked] = []
     with track("index", len(found), "images") as advance:
-        check = partial(_check, dataset)
+        check = partial(_check, dataset, room)
         for result in ordered_map(check, found, workers=resources.workers):
             checked.append(result)
             advance(1)
     good = [one for one in checked if not one.reason]
     failed = [one for one in checked if one.reason]
     _refuse_too_many(failed, len(checked), params.max_failed)
-    sets = _write_tables(work.path, good, failed)
+    left_out = dataset.left_out()
+    sets = _write_tables(work.path, good, failed, left_out)
     write_record(
         work.path,
         stage="index",
         fingerprint=work.fingerprint,
-        reader="folder" if inside else params.dataset,
-        root="scenes" if inside else params.root,
-        inside=inside,
-        options=dataset.options,
         dataset=params.dataset,
+        options=dataclasses.asdict(params.options),
+        root=DRAWN if reader.draw else params.root,
+        inside=reader.draw is not None,
         sets=sets,
         images=len(good),
         failed=len(failed),
         annotated=sum(bool(one.annotation_sha256) for one in good),
     )
+    annotated = [(one.found.sets, bool(one.annotation_sha256)) for one in good]
+    tell(left_out, len(failed), annotated)
 
 
-def _check(dataset: Dataset, found: FoundImage) -> _Checked:
-    """Read, hash and decode one image file; anything wrong becomes a reason."""
-    try:
-        content = dataset.image_path(found.name).read_bytes()
-        height, width = verify(content)
-    except OSError as error:
-        return _Checked(found, reason=error.strerror or str(error))
-    except ImageError as error:
-        return _Checked(found, reason=str(error))
+def _check(dataset: Dataset, room: Room, found: FoundImage) -> _Checked:
+    """Read, hash and decode one image file when there is room; what is wrong becomes a reason."""
+    path = dataset.image_path(found.name)
+    if path.exists() and not is_file(path):
+        return _Checked(found, reason=NOT_A_FILE)
+    with room.taken(_room_for(found.name, path, room)):
+        try:
+            content = path.read_bytes()
+            height, width = verify(content)
+        except OSError as error:
+            return _Checked(found, reason=error.strerror or str(error))
+        except ImageError as error:
+            return _Checked(found, reason=str(error))
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
     annotations = dataset.annotation_files(found.name)
     return _Checked(
         found,
         height=height,
         width=width,
-        size=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        size=size,
+        sha256=sha256,
         annotation_sha256=listing_digest([(p.name, file_digest(p)) for p in annotations])
         if annotations
         else "",
     )
+
+
+def _room_for(name: str, path: Path, room: Room) -> int:
+    """Bytes that checking an image takes: its file, and what it decodes to.
+
+    Raises
+    ------
+    StageError
+        When they are more than there are.
+    """
+    try:
+        needed = path.stat().st_size + verify_bytes(path)
+    except (OSError, ImageError):
+        return 0  # what is wrong is found again when it is checked
+    if needed > room.size:
+        raise StageError(
+            f"{name}: checking it takes {needed / 2**20:.0f} MiB, --memory leaves "
+            f"{room.size / 2**20:.0f} MiB for images: raise it, or make the image smaller"
+        )
+    return needed
 
 
 def _refuse_too_many(failed: list[_Checked], total: int, allowed: float) -> None:
@@ -175,7 +172,9 @@ def _refuse_too_many(failed: list[_Checked], total: int, allowed: float) -> None
     )
 
 
-def _write_tables(folder: Path, good: list[_Checked], failed: list[_Checked]) -> list[str]:
+def _write_tables(
+    folder: Path, good: list[_Checked], failed: list[_Checked], left_out: list[LeftOut]
+) -> list[str]:
     rows = [
         (one.found.name, one.height, one.width, one.size, one.sha256, one.annotation_sha256)
         for one in good
@@ -184,19 +183,21 @@ def _write_tables(folder: Path, good: list[_Checked], failed: list[_Checked]) ->
     members = [(name, i) for i, one in enumerate(good) for name in one.found.sets]
     members.sort()
     pd.DataFrame(members, columns=["set", "image_id"]).to_parquet(folder / "sets.parquet")
-    reasons = [(one.found.name, one.reason) for one in failed]
-    pd.DataFrame(reasons, columns=["name", "reason"]).to_parquet(folder / "failures.parquet")
+    reasons = [(one.found.name, one.reason, "image") for one in failed]
+    reasons += [(one.name, one.reason, one.kind) for one in left_out]
+    pd.DataFrame(reasons, columns=FAILURE_COLUMNS).to_parquet(folder / "failures.parquet")
     return sorted({name for name, _ in members})
 
 
 INDEX: Stage[IndexParams] = Stage(
     name="index",
-    version=2,
+    version=4,
     params=IndexParams,
     reads={},
     writes=Path("artifacts/index"),
     run=run,
     summary="Find the images, check that each decodes, and give them ids and sets.",
-    files=("root",),
+    always=True,
     sources=sources,
+    foretell=foretell,
 )

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Per value of a map, at the worst moment of `heat_map`: float32, its float64 copy while it becomes
-# a share, and the result.
-VALUE_BYTES = 4 + 2 * 8 + 4
+# a share, and the result; twice, for one waits while the next is made.
+HEAT_BYTES = 2 * (4 + 2 * 8 + 4)
 
 
 def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:

@@ -5,8 +5,9 @@ The artifacts' form is said in `stages.artifacts.concept_maps`.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from stages.algorithms.mask_boxes import mask_boxes
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
-from stages.artifacts.concept_maps import SHARD_BYTES, SIDES
+from stages.artifacts.concept_maps import Boxes, BoxWriter, ConceptMaps
 from stages.frame.parallel import ordered_map
-from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries, write_array
+from stages.frame.progress import track
+from stages.maps.memory import SHARD_BYTES
+from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries
 from store.writer import Background
 
 Rows = NDArray[np.float32]  # [h * w, columns], shares
@@ -33,6 +36,7 @@ class Whole:
 
 
 Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
+Advance = Callable[[Fraction], None]
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,22 @@ class _Finished:
     entry: int
     levels: NDArray[Any]  # [h * w, columns]
     bits: NDArray[np.uint8]  # [h * w, bytes]
-    boxes: NDArray[np.int64]  # [n, 8]: entry, column, rank, four sides, area
-    scores: NDArray[np.float32]  # [n]
+    boxes: Boxes
+
+
+@contextmanager
+def track_images(label: str, images: int, layers: int = 1) -> Iterator[Advance]:
+    """Show progress in images: one is done when its maps are, in every pass and at every layer."""
+    done = Fraction()
+    with track(label, images, "images") as advance:
+
+        def finished(share: Fraction) -> None:
+            nonlocal done
+            before, done = done, done + share / layers
+            if whole := int(done) - int(before):
+                advance(whole)
+
+        yield finished
 
 
 def write_maps(
@@ -94,7 +112,7 @@ def write_maps(
     compute: Compute,
     work: Staging,
     key: str,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> None:
     """Write the maps of all entries in order; goes on where an earlier run stopped.
 
@@ -108,7 +126,8 @@ def write_maps(
     work, key
         Where the progress is recorded, and under which name.
     advance : callable
-        Called once per entry and pass.
+        Told of the share of an image's work at this layer that is done, pass by pass; see
+        `track_images`.
     """
     _Writing(group, plan, compute, work, key, advance).run()
 
@@ -123,7 +142,7 @@ class _Writing:
         compute: Compute,
         work: Staging,
         key: str,
-        advance: Callable[[int], None],
+        advance: Advance,
     ) -> None:
         self.group, self.plan, self.compute = group, plan, compute
         self.threads = ExitStack()
@@ -172,8 +191,12 @@ class _Writing:
     def _checkpoint(self) -> None:
         done = whole_entries(self.bits.offsets, self.state.get("masks", {"rows": 0})["rows"])
         self.work.checkpoint(
-            **{self.key: self.state}, done=done, total=len(self.plan.sizes), unit="maps"
+            **{self.key: self.state}, done=done, total=len(self.plan.sizes), unit="images"
         )
+
+    def _computed(self, maps: int = 1) -> None:
+        """So many maps were computed, each in one of the passes."""
+        self.advance(Fraction(maps, self.plan.passes))
 
     def run(self) -> None:
         """Write everything that is not there yet."""
@@ -182,7 +205,7 @@ class _Writing:
 
     def _run(self) -> None:
         first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
-        boxes, scores = [], []
+        boxes = BoxWriter(self.group)
         for rank, entries in enumerate(self.plan.sets):
             thresholds = self._thresholds(rank, entries)
             kept = [entry for entry in entries if entry < first]
@@ -191,20 +214,12 @@ class _Writing:
             computed = zip(fresh, self.compute(fresh), strict=True) if fresh else ()
             for finished in self._in_order(kept, finish, computed):
                 boxes.append(finished.boxes)
-                scores.append(finished.scores)
-                self.advance(1)
+                self._computed()
         self.maps.close()
         self.bits.close()
-        write_array(
-            self.group,
-            "thresholds",
-            np.array(self.state["thresholds"], dtype=np.float64).reshape(-1, self.plan.columns),
-        )
-        all_boxes = np.concatenate(boxes) if boxes else np.zeros((0, 4 + len(SIDES)), np.int64)
-        write_array(self.group, "boxes", all_boxes)
-        write_array(
-            self.group, "box_scores", np.concatenate(scores) if scores else np.zeros(0, np.float32)
-        )
+        boxes.close()
+        found = np.array(self.state["thresholds"], dtype=np.float64)
+        ConceptMaps.thresholds.write(self.group, found.reshape(-1, self.plan.columns))
 
     def _in_order(
         self,
@@ -235,8 +250,7 @@ class _Writing:
         """A set's thresholds: given, recorded by an earlier run, or counted now."""
         known: list[list[float]] = self.state["thresholds"]
         if rank < len(known):
-            for _ in range((self.plan.passes - 1) * len(entries)):
-                self.advance(1)
+            self._computed((self.plan.passes - 1) * len(entries))
             return np.array(known[rank])
         if isinstance(self.plan.thresholds, Percentile):
 
@@ -244,7 +258,7 @@ class _Writing:
                 for rows in self.compute(entries):
                     assert not isinstance(rows, Whole), "percentiles are of the exact values"
                     yield rows
-                    self.advance(1)
+                    self._computed()
 
             found = exact_percentile(once, self.plan.columns, self.plan.thresholds.q)
         else:
@@ -275,4 +289,5 @@ def _with_boxes(
     """Boxes from what is on disk, so that an interrupted run finds the same ones."""
     boxes, scores = mask_boxes(bits, levels, plan.sizes[entry])
     owned = np.concatenate([np.full((len(boxes), 1), entry), boxes], axis=1)
-    return _Finished(entry, levels, bits, owned, scores / np.float32(np.iinfo(plan.dtype).max))
+    shares = scores / np.float32(np.iinfo(plan.dtype).max)
+    return _Finished(entry, levels, bits, Boxes(owned, shares))

@@ -1,17 +1,16 @@
 """Reading photographs and heat maps for a GPU in threads or processes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from stages.refine.stage import Refiner
+from stages.refine.layer import LayerTasks
 
 
 def read_into(
-    refiner: "Refiner",
+    tasks: LayerTasks,
     entries: Sequence[int],
     images: NDArray[np.uint8],
     levels: NDArray[Any],
@@ -28,11 +27,11 @@ def read_into(
     Raises
     ------
     StageError
-        As `Refiner.image`.
+        As `LayerTasks.image`.
     """
-    maps, columns = refiner.maps.maps, list(refiner.columns)
+    maps, columns = tasks.maps.maps, list(tasks.columns)
     for image, entry in zip(images, entries, strict=True):
-        image[:] = refiner.image(entry)
+        image[:] = tasks.image(entry)
     spans = [(int(maps.offsets[entry]), int(maps.offsets[entry + 1])) for entry in entries]
     rows = maps.read_dense(spans).reshape(len(entries), -1, maps.channels)
     levels[:] = rows if len(columns) == maps.channels else rows[..., columns]

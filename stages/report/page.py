@@ -1,12 +1,12 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import yaml
+import pandas as pd
 from markupsafe import Markup
 
 from stages.drawing.colours import css
@@ -15,7 +15,6 @@ from stages.report.opened import Opened
 from stages.report.pictures import Picture, PictureBook
 from stages.report.plots import choice_plot, family_plot, loss_plot, quality_plot
 from stages.report.scores import (
-    OBJECT,
     CoverageTable,
     ScoreRow,
     coverage_table,
@@ -58,9 +57,11 @@ class Top:
 
 @dataclass(frozen=True)
 class FactorView:
-    """One factor: its colour, numbers and strongest images."""
+    """One factor: its name if it has one, its colour, numbers and strongest images."""
 
     number: int
+    name: str
+    cosine: float  # with the factor that got the name; 0 without one
     colour: str
     energy: float  # per cent of the factors' energy
     mask_start: float  # per cent of full colour
@@ -77,6 +78,7 @@ class KView:
     factors: list[FactorView]
     images: list[Shown]
     coverage: CoverageTable | None
+    explained: float
     error: float
     updates: int
 
@@ -86,7 +88,7 @@ class ChoiceView:
     """What helps to choose k; None of it for a single k."""
 
     suggested: int | None
-    reason: str
+    reason: str  # for that k, or for none
     plot: Markup | None  # None where stability was not measured
     family: Markup
 
@@ -104,7 +106,6 @@ class LayerView:
     quality: Markup | None
     quality_of: str  # part_iou or object_iou: what the plot shows
     choice: ChoiceView | None
-    form: str | None  # for labels.yaml; None but for the first layer of an annotated set
 
     @property
     def strips(self) -> list[KView]:
@@ -131,15 +132,15 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def collect_set(
-    opened: Opened, book: PictureBook, rank: int, name: str, href: str, images: int, top: int
+    opened: Opened, book: PictureBook, name: str, href: str, images: int, top: int
 ) -> SetView:
     """Everything about one image set; orders its pictures from the book."""
     entries = opened.factors.sets[name]
     chosen = [int(entries[i]) for i in spread(len(entries), images)]
-    scored = opened.scores[opened.scores["set"] == name]
-    has_parts = bool((~scored["best_part"].isin([OBJECT, ""])).any())
+    scored = opened.evaluation.scores[opened.evaluation.scores["set"] == name]
+    has_parts = opened.evaluation.has_parts(name)
     layers = [
-        _layer(opened, book, number, layer, rank, name, chosen, top, has_parts)
+        _layer(opened, book, number, layer, name, chosen, top, has_parts)
         for number, layer in enumerate(opened.factors.layers)
     ]
     annotated = bool(scored["object_iou"].notna().any())
@@ -151,19 +152,18 @@ def _layer(
     book: PictureBook,
     number: int,
     layer: str,
-    rank: int,
     name: str,
     chosen: list[int],
     top: int,
     has_parts: bool,
 ) -> LayerView:
-    losses = opened.losses[(opened.losses["layer"] == layer) & (opened.losses["set"] == name)]
-    quality = opened.quality[(opened.quality["layer"] == layer) & (opened.quality["set"] == name)]
+    losses = _of_set(opened.evaluation.loss, layer, name)
+    quality = _of_set(opened.evaluation.quality, layer, name)
     rows = score_rows(opened, layer, [name])
-    errors = {row.k: row.error for row in rows}
-    updates = losses[losses["seed"] == opened.seeds[0]].groupby("k")["update"].max().to_dict()
+    fits = {row.k: row for row in rows}
+    updates = losses[losses["seed"] == opened.seed].groupby("k")["update"].max().to_dict()
     ks = []
-    concepts_of = open_concepts(opened, layer, rank, name)
+    concepts_of = open_concepts(opened, layer, name)
     for k, concepts in concepts_of.items():
         ks.append(
             KView(
@@ -171,13 +171,14 @@ def _layer(
                 factors=_factors(opened, book, number, layer, name, concepts, top),
                 images=[_shown(opened, book, number, entry, concepts) for entry in chosen],
                 coverage=coverage_table(opened, layer, name, k),
-                error=errors[k],
+                explained=fits[k].explained,
+                error=fits[k].error,
                 updates=int(updates.get(k, 0)),
             )
         )
     column = "part_iou" if has_parts else "object_iou"
     curves = {str(kind): curve for kind, curve in quality.groupby("maps")}
-    salt = f"{number}-{rank}"
+    salt = f"{number}-{list(opened.factors.sets).index(name)}"
     return LayerView(
         number=number,
         name=layer,
@@ -190,26 +191,12 @@ def _layer(
         else None,
         quality_of=column,
         choice=_choice(opened, layer, name, concepts_of, salt),
-        form=_form(name, ks) if number == 0 and quality["object_iou"].notna().any() else None,
     )
 
 
-def _form(name: str, ks: Sequence[KView]) -> str:
-    """What labels.yaml would hold for one image set: each factor's parts, or null."""
-    known = {part for view in ks if view.coverage for part in view.coverage.parts}
-    by_k = {view.k: [_names(factor, known) for factor in view.factors] for view in ks}
-    return yaml.safe_dump({"sets": {name: by_k}}, default_flow_style=None, allow_unicode=True)
-
-
-def _names(factor: FactorView, known: Collection[str]) -> str | list[str] | None:
-    """Parts by coverage; a part's own name may hold the slash that joins them."""
-    words = str(factor.refined["parts"]).split("/") if factor.refined else [""]
-    names: list[str] = []
-    while words:
-        length = next((n for n in range(len(words), 1, -1) if "/".join(words[:n]) in known), 1)
-        names.append("/".join(words[:length]))
-        words = words[length:]
-    return (names[0] or None) if len(names) == 1 else names
+def _of_set(table: pd.DataFrame, layer: str, name: str) -> pd.DataFrame:
+    """Rows of one image set at one layer."""
+    return table[(table["layer"] == layer) & (table["set"] == name)]
 
 
 def _choice(
@@ -217,18 +204,15 @@ def _choice(
 ) -> ChoiceView | None:
     if len(concepts_of) < 2:
         return None
-    table = opened.choice
-    table = table[(table["layer"] == layer) & (table["set"] == name)]
-    links = opened.links
-    links = links[
-        (links["layer"] == layer) & (links["set"] == name) & (links["seed"] == opened.seeds[0])
-    ]
+    table = _of_set(opened.evaluation.choice, layer, name)
+    links = _of_set(opened.evaluation.links, layer, name)
+    links = links[links["seed"] == opened.seed]
     chosen = table[table["suggested"]]
     colours = {k: concepts.colours for k, concepts in concepts_of.items()}
     return ChoiceView(
         suggested=int(chosen["k"].iloc[0]) if len(chosen) else None,
-        reason=str(chosen["reason"].iloc[0]) if len(chosen) else "",
-        plot=choice_plot(table, f"choice-{salt}") if len(chosen) else None,
+        reason=str((chosen if len(chosen) else table)["reason"].iloc[0]),
+        plot=choice_plot(table, f"choice-{salt}") if table["stability"].notna().all() else None,
         family=family_plot(links, colours, f"family-{salt}"),
     )
 
@@ -259,12 +243,16 @@ def _factors(
     scores = {key: row for key, row in scores.items() if row["best_part"]}
     entries = opened.factors.sets[name]
     starts = concepts.mask_starts()
+    titles = opened.names.texts(layer, name, concepts.k, opened.seed)
+    named = opened.names.named(layer, name, concepts.k, opened.seed)
     views = []
     for factor in range(concepts.k):
         strongest = [int(entries[i]) for i in concepts.top_images(factor, top)]
         views.append(
             FactorView(
                 number=factor,
+                name=titles[factor],
+                cosine=named.cosines[factor] if named else 0.0,
                 colour=css(concepts.colours[factor]),
                 energy=100 * float(concepts.energy[factor]),
                 mask_start=100 * min(1.0, float(starts[factor])),

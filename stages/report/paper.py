@@ -69,9 +69,9 @@ def comparisons(opened: Opened, wanted: Sequence[str]) -> list[Comparison]:
 def _ours(opened: Opened, layer: str | None = None) -> str:
     """What made this run's numbers, for the head of its columns; by default the first layer."""
     network = opened.network
-    layers = layer or opened.factors.layers[0]
+    layers = layer or opened.layer
     images = f"{len(opened.index.images):,} images"
-    return f"This run: {network['backbone']}, {layers}, {opened.index.attrs['dataset']}, {images}"
+    return f"This run: {network['backbone']}, {layers}, {opened.index.reader}, {images}"
 
 
 def _match(opened: Opened, name: str) -> str | None:
@@ -93,8 +93,8 @@ def _two(value: float, std: float = 0.0, digits: int = 1) -> str:
 
 def _quality(opened: Opened, k: int, measure: str) -> Callable[[str, str], str]:
     """Cells of this run: mean and deviation over the seeds, by image set and kind of maps."""
-    table = opened.quality
-    table = table[(table["layer"] == opened.factors.layers[0]) & (table["k"] == k)]
+    table = opened.evaluation.quality
+    table = table[(table["layer"] == opened.layer) & (table["k"] == k)]
     known = {(row["set"], row["maps"]): row for row in table.to_dict("records")}
 
     def cell(name: str, kind: str) -> str:
@@ -173,8 +173,9 @@ def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         1,
         rows,
         [
-            f"Images left out of a class (index.exclude): {opened.exclude or 'none'}. The paper’s "
-            "own numbers of images match no reading of its rule.",
+            "Images left out of a class (index.exclude): "
+            f"{opened.evaluation.exclude or 'none'}. "
+            "The paper’s own numbers of images match no reading of its rule.",
             "A hit: the box around the largest component of the mask has an IoU above 0.5 with any "
             "box of the class. The mean is over the classes of this run alone.",
         ],
@@ -182,7 +183,7 @@ def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
 
 
 def _chosen(opened: Opened, k: int) -> pd.DataFrame:
-    table = opened.by_shape(opened.factors.layers[0])
+    table = opened.evaluation.by_shape(opened.seed, opened.layer)
     return table[table["k"] == k]
 
 
@@ -200,7 +201,7 @@ def _corloc(opened: Opened, k: int) -> Callable[[str, str], str]:
 
 def _mean(opened: Opened, kind: str) -> str:
     chosen = _chosen(opened, 1)
-    if opened.index.attrs["options"].get("together"):
+    if opened.index.together:
         return "–"  # one set of all classes has no mean over classes
     return _two(float(chosen.loc[chosen["maps"] == kind, "corloc"].mean()), digits=2)
 
@@ -210,8 +211,7 @@ def agnostic(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     rows = [
         [row["method"], row["note"], row["set"], row["value"]] for row in numbers.to_dict("records")
     ]
-    together = bool(opened.index.attrs["options"].get("together"))
-    for k in opened.ks if together else ():
+    for k in opened.ks if opened.index.together else ():
         for name in opened.factors.sets:
             for kind, label in KINDS.items():
                 cell = _corloc(opened, k)(name, kind)
@@ -229,7 +229,7 @@ def agnostic(opened: Opened, numbers: pd.DataFrame) -> Comparison:
             "images, and counts boxes of that class only: the two columns cannot be compared. "
             "The cited methods look at one image at a time and use self-supervised transformers.",
             "DFF’s box is that of the factor taken for the object by shape alone."
-            if together
+            if opened.index.together
             else "This run has one set per class; `dff init voc2007-agnostic` makes one of all.",
         ],
     )
@@ -239,7 +239,7 @@ def table3(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     """Semi-automatically labelled parts, k = 3: IoU in per cent."""
     cited = _cited(numbers)
     methods = [*cited, *KINDS.values()]
-    labels = opened.labels[(opened.labels["k"] == 3)]
+    labels = opened.evaluation.labels[(opened.evaluation.labels["k"] == 3)]
     known = {(r["set"], r["label"], r["maps"]): r for r in labels.to_dict("records")}
     keys = list(dict.fromkeys(zip(numbers["set"], numbers["part"], strict=True)))
     keys += [key for key in dict.fromkeys((s, p) for s, p, _ in known) if key not in keys]
@@ -291,7 +291,7 @@ def table4(opened: Opened, numbers: pd.DataFrame) -> Comparison:
             "Our copy of the paper’s Table 4 is damaged: its columns aeroplane and bird share most "
             "of their numbers. Look it up before relying on these.",
             "Ours are the parts that belong to a factor by coverage, as in the paper."
-            if opened.labels.empty
+            if opened.evaluation.labels.empty
             else "Ours are the names in labels.yaml where it has some, else the parts by coverage.",
         ],
     )
@@ -299,10 +299,8 @@ def table4(opened: Opened, numbers: pd.DataFrame) -> Comparison:
 
 def _part_rows(opened: Opened, numbers: pd.DataFrame, ks: Sequence[int]) -> list[list[str]]:
     """By set and k, the parts of each factor and their IoU: the paper's, raw and refined ones."""
-    scores = opened.scores
-    scores = scores[
-        (scores["layer"] == opened.factors.layers[0]) & (scores["seed"] == opened.seeds[0])
-    ]
+    scores = opened.evaluation.scores
+    scores = scores[(scores["layer"] == opened.layer) & (scores["seed"] == opened.seed)]
     theirs_of = {name: _match(opened, name) for name in dict.fromkeys(numbers["set"])}
     pairs: list[tuple[str, str | None]] = list(theirs_of.items())
     pairs += [(name, name) for name in opened.factors.sets if name not in theirs_of.values()]

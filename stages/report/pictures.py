@@ -12,7 +12,6 @@ from PIL import Image
 from stages.artifacts.image_index import ImageIndex
 from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
 from stages.frame.parallel import ordered_map
-from stages.images.decode import decode_rgb
 from stages.images.resize import resize_rgb, target_shape
 from stages.report.concepts import Concepts
 
@@ -132,8 +131,7 @@ class PictureBook:
         return target_shape(*size, "long_side", self.long_side)
 
     def _paint_entry(self, folder: Path, entry: int) -> None:
-        content = self.index.read(int(self.image_ids[entry]))
-        photo = resize_rgb(decode_rgb(content), self._size(entry))
+        photo = resize_rgb(self.index.rgb(int(self.image_ids[entry])), self._size(entry))
         scene = Scene(photo, entry)
         for src, paint in self.wanted[entry].items():
             paint(scene).save(folder / src, quality=QUALITY)

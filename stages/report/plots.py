@@ -5,14 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from stages.drawing.colours import Colour, colour, css
+from stages.drawing.figures import Axes, Figure, MaxNLocator, matplotlib
 
 INK = "#012345"  # stands for the page's text colour until the SVG is done
 FAINT = "#012346"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED
 from stages.report.opened import Opened
 
-OBJECT, BACKGROUND = "object", "background"  # regions in the tables of the evaluate stage
-MEASURES = ("object_iou", "part_iou")
+PART = "part_iou"
+MEASURES = ("object_iou", PART)
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,21 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One image set and k. `scores` hold object raw, refined, part raw, refined; or nothing."""
+    """One image set and k.
+
+    `scores` hold object raw, refined, part raw, refined; or nothing. `explained` is the share of
+    the activations' energy in per cent, `error` the relative error: both means over the seeds.
+    `scored` is how many of how many images the scores are of, like ``7/8``.
+    """
 
     name: str
     k: int
     scores: list[Score | None]
+    explained: float
     error: float
     first: bool  # of its set
     rows: int  # of its set
+    scored: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,25 +52,34 @@ class CoverageTable:
 
 def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRow]:
     """Rows of the score table of one layer, by set and k."""
-    quality = opened.quality[opened.quality["layer"] == layer]
+    quality = opened.evaluation.quality[opened.evaluation.quality["layer"] == layer]
     known = {(row["set"], row["k"], row["maps"]): row for row in quality.to_dict("records")}
-    losses = opened.losses[opened.losses["layer"] == layer]
+    losses = opened.evaluation.loss[opened.evaluation.loss["layer"] == layer]
     final = losses.groupby(["set", "k", "seed"], as_index=False).last()
-    errors = final.groupby(["set", "k"])["relative_error"].mean().to_dict()
+    final["explained"] = 100 * (1 - final["relative_error"] ** 2)
+    means = final.groupby(["set", "k"])[["explained", "relative_error"]].mean()
+    fits = dict(zip(means.index, means.to_numpy().tolist(), strict=True))
     rows = []
     for name in names:
+        scored = opened.evaluation.share_scored(name)
         for k in opened.ks:
-            scores: list[Score | None] = []
-            for measure in MEASURES:
-                for kind in ("raw", "refined"):
-                    row = known.get((name, k, kind))
-                    if row is None or math.isnan(row[measure]):
-                        scores.append(None)
-                    else:
-                        scores.append(Score(row[measure], row[f"{measure}_std"]))
-            error = float(errors.get((name, k), float("nan")))
-            rows.append(ScoreRow(name, k, scores, error, k == opened.ks[0], len(opened.ks)))
+            scores = [
+                _score(known.get((name, k, kind)), measure)
+                if measure != PART or opened.evaluation.has_parts(name)
+                else None
+                for measure in MEASURES
+                for kind in KINDS
+            ]
+            explained, error = fits[name, k]
+            first = k == opened.ks[0]
+            rows.append(ScoreRow(name, k, scores, explained, error, first, len(opened.ks), scored))
     return rows
+
+
+def _score(row: dict[Hashable, Any] | None, measure: str) -> Score | None:
+    if row is None or math.isnan(row[measure]):
+        return None
+    return Score(row[measure], row[f"{measure}_std"])
 
 
 def mean_rows(rows: Sequence[ScoreRow], label: str) -> list[ScoreRow]:
@@ -71,28 +88,30 @@ def mean_rows(rows: Sequence[ScoreRow], label: str) -> list[ScoreRow]:
     means = []
     for k in ks:
         mine = [row for row in rows if row.k == k]
-        scored = [row.scores for row in mine if row.scores[0] is not None]
-        scores: list[Score | None] = [
-            Score(sum(s.mean for s in column if s) / len(column), None)
-            for column in zip(*scored, strict=True)
-        ]
+        columns = zip(*(row.scores for row in mine), strict=True)
+        scores = [_mean_score([score for score in column if score]) for column in columns]
+        explained = sum(row.explained for row in mine) / len(mine)
         error = sum(row.error for row in mine) / len(mine)
-        means.append(ScoreRow(label, k, scores or [None] * 4, error, k == ks[0], len(ks)))
+        means.append(ScoreRow(label, k, scores, explained, error, k == ks[0], len(ks)))
     return means
+
+
+def _mean_score(scores: Sequence[Score]) -> Score | None:
+    return Score(sum(one.mean for one in scores) / len(scores), None) if scores else None
 
 
 def factor_scores(
     opened: Opened, layer: str, name: str, k: int
 ) -> dict[tuple[int, str], dict[Hashable, Any]]:
     """Score rows of one factorization by (factor, raw or refined); empty without ground truth."""
-    table = _of(opened.scores, opened, layer, name, k)
+    table = _of(opened.evaluation.scores, opened, layer, name, k)
     return {(row["factor"], row["maps"]): row for row in table.to_dict("records")}
 
 
 def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTable | None:
     """The factors against the annotated parts; None when no parts are annotated."""
-    table = _of(opened.coverage, opened, layer, name, k)
-    table = table[table["maps"] == "refined"]
+    table = _of(opened.evaluation.coverage, opened, layer, name, k)
+    table = table[table["maps"] == REFINED]
     parts = [part for part in dict.fromkeys(table["part"]) if part != OBJECT]
     if not set(parts) - {BACKGROUND}:
         return None
@@ -107,12 +126,11 @@ def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTab
 
 def _of(table: pd.DataFrame, opened: Opened, layer: str, name: str, k: int) -> pd.DataFrame:
     """Rows of one factorization, of the first seed."""
-    seed = opened.seeds[0]
     return table[
         (table["layer"] == layer)
         & (table["set"] == name)
         & (table["k"] == k)
-        & (table["seed"] == seed)
+        & (table["seed"] == opened.seed)
     ]
 
 
@@ -128,7 +146,7 @@ class CorLocRow:
 
 def corloc_rows(opened: Opened, layer: str) -> list[CorLocRow]:
     """By k, every set with annotated boxes, and their mean; boxes by shape, of the first seed."""
-    table = opened.by_shape(layer)
+    table = opened.evaluation.by_shape(opened.seed, layer)
     table = table[table["corloc"].notna()]
     rows = []
     for k in sorted({int(k) for k in table["k"]}):
@@ -137,11 +155,11 @@ def corloc_rows(opened: Opened, layer: str) -> list[CorLocRow]:
             found = of_set.set_index("maps").to_dict("index")
             cells = [
                 (float(found[kind]["corloc"]), f"{found[kind]['hits']}/{found[kind]['boxed']}")
-                for kind in ("raw", "refined")
+                for kind in KINDS
             ]
             rows.append(CorLocRow(str(name), k, cells, False))
         if of_k["set"].nunique() > 1:
             means = of_k.groupby("maps")["corloc"].mean()
-            cells = [(float(means[kind]), "") for kind in ("raw", "refined")]
+            cells = [(float(means[kind]), "") for kind in KINDS]
             rows.append(CorLocRow("mean over sets", k, cells, True))
     return rows

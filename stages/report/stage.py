@@ -1,7 +1,6 @@
 """report: everything -> ``report/index.html`` and its pictures.
 
 One page per image set when there are several, else all on the first. Nothing on a page is loaded
-from stages.report.params import ReportParams
 from anywhere but the report's own folder, and file names hold numbers only: names of sets and
 images come from the user's disk and appear as escaped text alone.
 """
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
+from stages.report.needs import foretell
 from stages.report.params import ReportParams
 from store import Staging
 
@@ -18,12 +18,12 @@ def run(params: ReportParams, inputs: Inputs, work: Staging, resources: Resource
     """See `stages.frame.stage.Stage.run`."""
     from stages.report.write import write_report
 
-    write_report(params, inputs, work, resources.workers)
+    write_report(params, inputs, work, resources)
 
 
 REPORT: Stage[ReportParams] = Stage(
     name="report",
-    version=2,
+    version=3,
     params=ReportParams,
     reads={
         "index": Path("artifacts/index"),
@@ -36,4 +36,5 @@ REPORT: Stage[ReportParams] = Stage(
     writes=Path("artifacts/report"),
     run=run,
     summary="Write the report, a page that opens from disk.",
+    foretell=foretell,
 )

@@ -1,40 +1,49 @@
 """Writing the report: pictures painted in threads, pages rendered from templates."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
+from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.outline import most_pixels
 from stages.drawing.overlays import GAMMA
 from stages.drawing.templates import page_templates
+from stages.frame.memory import resources_within
 from stages.frame.progress import track
+from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
-from stages.report.concepts import FULL_COLOUR
+from stages.report.left_out import left_out_lists
+from stages.report.needs import report_needs
 from stages.report.opened import Opened
 from stages.report.page import SetView, collect_set, score_tables
 from stages.report.paper import Comparison, comparisons, write_tables
+from stages.report.params import ReportParams
 from stages.report.pictures import PictureBook
 from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
 from store import Staging, write_atomically
 from store.artifact import write_record
 
-if TYPE_CHECKING:
-    from stages.report.params import ReportParams
-
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(params: "ReportParams", inputs: Inputs, work: Staging, workers: int) -> None:
+def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """Fill ``work.path`` with the pages and their pictures."""
     opened = Opened.open(inputs)
+    maps = opened.heatmaps[opened.layer]
+    grids = maps.maps.grid_hw.astype(np.int64)
+    columns = len(maps.columns)
+    needs = report_needs(params, most_pixels(opened.index.sizes), most_pixels(grids), columns)
+    workers = resources_within("report", needs, resources).workers
     names = list(opened.factors.sets)
-    image_ids = opened.factors.ragged(opened.factors.layers[0]).image_ids
+    image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
     sets = []
     for rank, name in enumerate(names):
         href = f"pages/set-{rank:03d}.html" if len(names) > 1 else "index.html"
-        sets.append(collect_set(opened, book, rank, name, href, params.images, params.top))
+        sets.append(collect_set(opened, book, name, href, params.images, params.top))
     with track("report", len(book.wanted), "images") as advance:
         book.paint(work.path, workers, advance)
     beside = comparisons(opened, params.paper)
@@ -57,11 +66,10 @@ def _write_pages(
         "image_count": len(opened.index.images),
         "seeds": opened.seeds,
         "sets": sets,
-        "failures": opened.index.failures.to_dict("records"),
-        "damaged": sorted(opened.damaged.items()),
-        "percentile": opened.heatmaps.attrs["percentile"],
-        "method": opened.refined.attrs["method"],
-        "binarise": opened.refined.attrs["binarise"],
+        "left_out": left_out_lists(opened),
+        "percentile": opened.heatmaps[opened.layer].facts["percentile"],
+        "method": opened.refined[opened.layer].facts["method"],
+        "binarise": opened.refined[opened.layer].facts["binarise"],
         "full_colour": FULL_COLOUR,
         "gamma": GAMMA,
         "scored": any(one.annotated for one in sets),
@@ -83,8 +91,11 @@ def _write_pages(
         root="",
         tables=score_tables(opened, [one.name for one in sets]),
         corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
-        exclude=opened.exclude,
-        figure4=figure4_plot(opened.figure4) if _worth_a_figure(opened) else None,
+        exclude=opened.evaluation.exclude,
+        figure4=figure4_plot(opened.evaluation.figure4) if _worth_a_figure(opened) else None,
+        form=opened.names.form(opened.factors),
+        names=opened.names,
+        labels=opened.evaluation.names["file"],
         comparisons=beside,
     )
 
@@ -94,7 +105,8 @@ def _worth_a_figure(opened: Opened) -> bool:
     several = (
         len(opened.factors.layers) > 1 or len(opened.factors.sets) > 1 or len(opened.seeds) > 1
     )
-    return several and len(opened.ks) > 1 and not opened.figure4.empty
+    parts = any(map(opened.evaluation.has_parts, opened.factors.sets))
+    return several and parts and len(opened.ks) > 1
 
 
 def _number(value: float, digits: int = 1) -> str:

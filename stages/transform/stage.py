@@ -7,96 +7,95 @@ a colour means what it means there; beyond that scale, values are clipped.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.concept_maps import ConceptMaps, workers_within
+from stages.artifacts.activations import Activations
+from stages.artifacts.concept_maps import ConceptMaps, MapsOf, create_maps
+from stages.artifacts.factorizations import Factorizations
+from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.errors import StageError
+from stages.frame.memory import resources_within
 from stages.frame.parallel import ordered_map
-from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.maps.coefficients import VALUE_BYTES, heat_map, map_size
-from stages.maps.write import MapPlan, Rows, write_maps
+from stages.maps.coefficients import HEAT_BYTES, heat_map, map_size
+from stages.maps.memory import map_needs
+from stages.maps.write import MapPlan, Rows, track_images, write_maps
 from stages.transform.params import TransformParams
-from store import Artifact, Staging, create_artifact, open_artifact, write_array
-from store.artifact import layer_key
+from store import Ragged, Staging
 
 # Images whose coefficients are found at once.
 IMAGES_AT_ONCE = 64
 
 
-def transform_stage(factors: Path, heatmaps: Path) -> Stage[TransformParams]:
-    """The stage that sees new photographs with the factors of these artifacts."""
-    return Stage(
-        name="transform",
-        version=3,
-        params=TransformParams,
-        reads={
-            "index": Path("artifacts/index"),
-            "extract": Path("artifacts/activations.zarr"),
-            "factorize": factors.resolve(),
-            "heatmaps": heatmaps.resolve(),
-        },
-        writes=Path("heatmaps.zarr"),
-        run=run,
-        summary="See new photographs with the factors of an image set.",
-    )
+def with_factors_of(known: Inputs) -> Stage[TransformParams]:
+    """The stage in a folder of its own, with the factors and heat maps of a project."""
+    theirs = {name: known[name].resolve() for name in ("factorize", "heatmaps")}
+    return replace(TRANSFORM, reads={**TRANSFORM.reads, **theirs})
 
 
-def columns_of(maps: ConceptMaps, set: str, k: int) -> list[int]:
-    """Columns of a set's factors, of the first seed, strongest first.
+def check_columns(maps: ConceptMaps, set: str, k: int) -> None:
+    """Refuse a set or k whose factors are not there.
 
     Raises
     ------
     StageError
-        When there is no such set or k; the line names those there are.
+        The line names those there are.
     """
-    sets = list(maps.artifact.sets)
-    if set not in sets:
-        raise StageError(f"--set {set!r}: no such image set, there are {', '.join(sets)}")
-    ks = sorted({column[0] for column in maps.columns})
+    if set not in maps.sets:
+        raise StageError(f"--set {set!r}: no such image set, there are {', '.join(maps.sets)}")
+    ks = sorted(maps.factorizations.ks)
     if k not in ks:
         known = ", ".join(map(str, ks))
         raise StageError(f"--k {k}: not factorized, there are {known} (factorize.k in params.yaml)")
-    seed = next(seed for of, seed, _ in maps.columns if of == k)
-    return maps.columns_of(k, seed)
+
+
+def check_recipe(made: Activations, seen: Activations, layer: str) -> None:
+    """Refuse activations that another network or other pixels would give.
+
+    Raises
+    ------
+    StageError
+    """
+    if made.recipes[layer] != seen.recipes[layer]:
+        raise StageError(
+            f"{layer}: the weights, or something else that decides about activations, are not what "
+            "the factors were made with; `dff run` makes them anew"
+        )
 
 
 def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
-    activations, factors = open_artifact(inputs["extract"]), open_artifact(inputs["factorize"])
-    known = ConceptMaps(open_artifact(inputs["heatmaps"]), params.layer)
-    index = ImageIndex.open(inputs["index"], inputs.project, activations)
-    columns = columns_of(known, params.set, params.k)
+    activations = Activations.open(inputs["extract"])
+    factors = Factors.open(inputs["factorize"])
+    known = ConceptMaps.open(inputs["heatmaps"])[params.layer]
+    index = ImageIndex.open(inputs["index"], inputs.project, activations.artifact)
+    check_columns(known, params.set, params.k)
+    columns = known.columns_of(params.k)
     rank = list(factors.sets).index(params.set)
-    ragged = activations.ragged(params.layer)
-    W = factors.layer_array(params.layer, "factors")[rank, columns]
-    scale = known.artifact.layer_array(params.layer, "scale")[rank, columns]
-    thresholds = known.thresholds[rank, columns]
-    long_side = int(known.artifact.attrs["long_side"])
-    group = create_artifact(
-        work.path,
-        owner=work,
-        stage="transform",
-        fingerprint=work.fingerprint,
-        layers=[params.layer],
-        images=activations.images,
-        contents=index.contents,
-        sets={params.set: list(range(len(ragged)))},
-        problems=[known.columns[columns[0]][:2]],
-        columns=[known.columns[column] for column in columns],
-        long_side=long_side,
-    )
+    ragged = activations.at(params.layer)
+    W = factors.at(params.layer).W[rank, columns]
+    scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
+    long_side = known.facts["long_side"]
+    of: MapsOf = {
+        "layers": [params.layer],
+        "images": activations.images,
+        "contents": index.contents,
+        "sets": {params.set: range(len(ragged))},
+        "factorizations": Factorizations(((params.k, known.factorizations.shown_seed),)),
+    }
+    groups = create_maps(work, "transform", of, long_side=long_side)
     sizes = [map_size(*index.size(int(i)), long_side) for i in ragged.image_ids]
-    workers = workers_within(resources, sizes, len(columns), 2 * VALUE_BYTES)
-    layer_group = group.require_group(layer_key(params.layer))
-    write_array(layer_group, "scale", scale[None])
-    with track("transform", len(sizes), "maps") as advance:
+    needs = map_needs(np.array(sizes), len(columns), HEAT_BYTES)
+    workers = resources_within("transform", needs, resources).workers
+    ConceptMaps.scale.write(groups[params.layer], scale[None])
+    with track_images("transform", len(sizes)) as advance:
 
         def compute(entries: Sequence[int]) -> Iterator[Rows]:
             # The same batches after an interruption: least squares stops group by group of rows,
@@ -106,7 +105,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
                 some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
                 wanted = [entry for entry in some if entry in asked]
                 if wanted:
-                    grids = _coefficients(activations, params.layer, some, W, resources)
+                    grids = _coefficients(ragged, some, W, resources)
                     one = partial(_heat_map, grids, sizes, scale)
                     yield from ordered_map(one, wanted, workers=workers)
 
@@ -114,23 +113,18 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         plan = MapPlan(
             sizes, ids, [range(len(ids))], len(columns), np.uint16, thresholds[None], workers
         )
-        write_maps(layer_group, plan, compute, work, f"rows {params.layer}", advance)
+        write_maps(groups[params.layer], plan, compute, work, f"rows {params.layer}", advance)
 
 
 Grids = dict[int, NDArray[np.float32]]
 
 
 def _coefficients(
-    activations: Artifact,
-    layer: str,
-    entries: Sequence[int],
-    W: NDArray[np.float32],
-    resources: Resources,
+    ragged: Ragged, entries: Sequence[int], W: NDArray[np.float32], resources: Resources
 ) -> Grids:
     """Coefficients of some images ``[h, w, k]``, by entry."""
     from stages.algorithms.nmf import transform
 
-    ragged = activations.ragged(layer)
     rows = ragged.select(entries).compact()
     H = transform(rows, W, device=resources.torch_device(), threads=resources.workers)
     grids: Grids = {}
@@ -149,3 +143,19 @@ def _heat_map(
     entry: int,
 ) -> Rows:
     return heat_map(grids[entry], sizes[entry], scale)
+
+
+TRANSFORM: Stage[TransformParams] = Stage(
+    name="transform",
+    version=3,
+    params=TransformParams,
+    reads={
+        "index": Path("artifacts/index"),
+        "extract": Path("artifacts/activations.zarr"),
+        "factorize": Path("artifacts/factors.zarr"),
+        "heatmaps": Path("artifacts/heatmaps.zarr"),
+    },
+    writes=Path("heatmaps.zarr"),
+    run=run,
+    summary="See new photographs with the factors of an image set.",
+)

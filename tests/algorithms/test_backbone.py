@@ -15,7 +15,6 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models.feature_extraction import get_graph_node_names
 
-from stages.algorithms import demo_network
 from stages.algorithms.backbone import (
     BackboneError,
     aliases,
@@ -29,6 +28,7 @@ from stages.algorithms.backbone import (
 from stages.algorithms.backbone import graph as graphs
 from stages.algorithms.backbone import precision as precisions
 from stages.algorithms.backbone import weights as weights_files
+from stages.algorithms.backbone.families.demo import network as demo_network
 from stages.images.resize import normalise
 
 # Small enough that a forward pass takes a moment; the large ones go by shape alone.

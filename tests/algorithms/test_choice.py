@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
 from stages.algorithms.nmf import Sweep
-from stages.algorithms.nmf.choice import STABLE, Links, matched, stability, suggest_k
+from stages.algorithms.nmf.choice import FEW_IMAGES, STABLE, Links, matched, stability, suggest_k
 from stages.algorithms.nmf.stack import unit_rows
 
 
@@ -76,7 +76,7 @@ def test_counterparts_are_the_best_assignment_together():
 def test_the_planted_number_of_factors_is_found(k):
     sweep = Sweep(planted(k), range(1, k + 4), stability_runs=5)
     cosines = [one.cosine for one in sweep.stability]
-    chosen, reason = suggest_k(list(range(1, k + 4)), cosines)
+    chosen, reason = suggest_k(list(range(1, k + 4)), cosines, 100)
     assert chosen == k, cosines
     assert f"k = {k + 1}" in reason
     assert cosines[k - 1] > 0.99
@@ -101,15 +101,22 @@ def test_few_rows_have_a_stability_too(rows):
         ([1, 2, 3, 4], [1, 0.99, 0.97, 0.6], 3, "the largest whose factors are reproducible"),
         ([4, 2, 3, 1], [0.6, 0.99, 0.97, 1], 3, "not so for k = 4: 0.60"),
         ([1, 2, 3], [1, 0.99, 0.98], 3, "no larger one was asked for"),
-        ([1, 2, 3], [1, 0.7, 0.8], 3, f"none reaches {STABLE}"),
-        ([1], [1], 1, "no other k was asked for"),
+        (
+            [1, 2, 3],
+            [1, 0.7, 0.8],
+            None,
+            f"the best is k = 3 with a stability of 0.80 where {STABLE}",
+        ),
+        ([1], [1], None, "no k above 1 was asked for"),
         ([5], [0.99], 5, "no larger one was asked for"),
         ([1, 2, 3, 4], [1, 0.5, 0.99, 0.5], 3, "not so for k = 4"),
     ],
 )
 def test_suggestions_and_their_reasons(ks, cosines, chosen, said):
-    k, reason = suggest_k(ks, cosines)
+    k, reason = suggest_k(ks, cosines, FEW_IMAGES)
     assert k == chosen and said in reason
+    k, reason = suggest_k(ks, cosines, FEW_IMAGES - 1)
+    assert k is None and "too few" in reason
 
 
 def test_links_are_the_largest_cosines_of_coefficients():

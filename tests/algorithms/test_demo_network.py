@@ -9,7 +9,12 @@ import pytest
 import torch
 from torchvision.models.vgg import VGG
 
-from stages.algorithms.demo_network import DEMO_MEAN, DEMO_STD, WEIGHTS_PATH, build_demo_network
+from stages.algorithms.backbone.families.demo.network import (
+    DEMO_MEAN,
+    DEMO_STD,
+    WEIGHTS_PATH,
+    build_demo_network,
+)
 from stages.datasets.demo import KINDS, draw_scene
 
 FRESH_SEED = 3_000_000

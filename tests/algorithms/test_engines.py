@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
+from loops import SETS, loops
 from stages.algorithms.nmf import factorize_many, sweep
 from stages.algorithms.nmf.cpu import CpuEngine, sweep_factors
 from stages.algorithms.nmf.engines import make_engine
@@ -20,9 +21,23 @@ from stages.algorithms.nmf.gpu import TorchEngine
 from stages.algorithms.nmf.stack import EXACT, Rule, Stack
 from stages.algorithms.rows import MatrixRows, as_row_blocks
 
+
+class PlainEngine(CpuEngine):
+    """On the kernels for where vector instructions do not compile."""
+
+    def survey(self, block):
+        with loops("plain"):
+            return super().survey(block)
+
+    def run_pass(self, *arguments, **options):
+        with loops("plain"):
+            return super().run_pass(*arguments, **options)
+
+
 ENGINES = {
     "cpu, 1 thread": lambda: CpuEngine(1),
     "cpu, 3 threads": lambda: CpuEngine(3),
+    "cpu, plain loops": lambda: PlainEngine(2),
     "torch": lambda: TorchEngine("cpu"),
     "cuda, plain torch": lambda: TorchEngine("cuda"),
     "cuda": lambda: make_engine("cuda"),
@@ -34,6 +49,7 @@ every_engine = pytest.mark.parametrize(
      for name, make in ENGINES.items()],
 )  # fmt: skip
 both_types = pytest.mark.parametrize("dtype", [np.dtype("f4"), np.dtype("f8")], ids=str)
+every_set_of_kernels = pytest.mark.parametrize("kernels", SETS)
 FORMS = {"dense": lambda A: A, "csr": scipy.sparse.csr_array, "tensor": torch.from_numpy}
 every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
@@ -149,9 +165,11 @@ def test_whole_factorizations_agree(engine, solver, form, monkeypatch):
         np.testing.assert_allclose(f.factors, g.factors, atol=1e-3)
 
 
-def test_threads_do_not_change_a_bit():
+@every_set_of_kernels
+def test_threads_do_not_change_a_bit(kernels):
     A = matrix(3000, 40, np.float32)
-    runs = [factorize_many(A, [3], [0, 1], threads=threads) for threads in (1, 2, 5)]
+    with loops(kernels):
+        runs = [factorize_many(A, [3], [0, 1], threads=threads) for threads in (1, 2, 5)]
     for run in runs[1:]:
         for f, g in zip(run, runs[0], strict=True):
             assert f.factors.tobytes() == g.factors.tobytes()
@@ -159,6 +177,7 @@ def test_threads_do_not_change_a_bit():
             assert f.loss.tobytes() == g.loss.tobytes()
 
 
+@every_set_of_kernels
 @given(
     rows=st.integers(1, 200),
     channels=st.integers(1, 40),
@@ -166,22 +185,25 @@ def test_threads_do_not_change_a_bit():
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=40, deadline=None)
-def test_sparse_and_dense_are_one(rows, channels, ks, seed):
+def test_sparse_and_dense_are_one(kernels, rows, channels, ks, seed):
     A, stack = matrix(rows, channels, seed=seed), Stack(factors(ks, channels), np.dtype("f8"))
-    runs = [
-        CpuEngine(1).run_pass(as_row_blocks(form), stack, Rule())
-        for form in (A, scipy.sparse.csr_array(A))
-    ]
+    with loops(kernels):
+        runs = [
+            CpuEngine(1).run_pass(as_row_blocks(form), stack, Rule())
+            for form in (A, scipy.sparse.csr_array(A))
+        ]
     for f, g in zip(*runs, strict=True):
         np.testing.assert_allclose(f.HtA, g.HtA, atol=1e-9)
         np.testing.assert_allclose(f.HtH, g.HtH, atol=1e-9)
 
 
+@every_set_of_kernels
 @pytest.mark.parametrize("channels", [1, 63, 64, 65, 200])
-def test_factors_are_least_squares(channels):
+def test_factors_are_least_squares(channels, kernels):
     H = matrix(50, 4, seed=3)
     A = matrix(50, channels, seed=4)
-    W = sweep_factors(np.full((4, channels), 0.1), H.T @ A, H.T @ H, sweeps=500, tol=1e-12)
+    with loops(kernels):
+        W = sweep_factors(np.full((4, channels), 0.1), H.T @ A, H.T @ H, sweeps=500, tol=1e-12)
     expected = np.array([nnls(H, column)[0] for column in A.T]).T
     np.testing.assert_allclose(W, expected, atol=1e-8)
 
@@ -200,7 +222,7 @@ def test_without_a_place_for_compiled_code(tmp_path):
         "import numba.core.caching as c, numpy as np\n"
         "c.CacheImpl._locator_classes = []\n"
         "from stages.algorithms.nmf.cpu import sweep_factors\n"
-        "from stages.algorithms.nmf.kernels import sweep_coordinates\n"
+        "from stages.algorithms.nmf.kernels.vector import sweep_coordinates\n"
         "print(sweep_factors(np.ones((1, 2)), np.ones((1, 2)), np.eye(1), sweeps=1, tol=0).sum())\n"
         "print(type(sweep_coordinates._cache).__name__)"
     )

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.algorithms.guided_filter import Guide, box_mean, guided_filter, window_matrix
+from stages.algorithms.guided_filter import Guide, guided_filter
+from stages.algorithms.windows import box_mean, window_matrix
 
 
 def window(at: int, radius: int, length: int) -> slice:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.algorithms.nmf import factorize
-from stages.algorithms.nmf.initial import Sample, pick
+from stages.algorithms.nmf.initial import pick
+from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.rows import (
     MatrixRows,
     ResidentRows,

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.datasets import FolderDataset, icoseg
+from stages.datasets import FolderDataset, open_dataset
+from stages.datasets.folder import FolderOptions
 
 SIZE = (40, 60)
 
@@ -80,7 +81,7 @@ def test_annotation_and_hidden_files_are_not_images(tmp_path: Path) -> None:
 def test_without_annotation_folders_every_folder_is_a_set(tmp_path: Path) -> None:
     for name in ("a.png", "masks/a.png", "parts/a/head.png"):
         photograph(tmp_path / name)
-    dataset = FolderDataset(tmp_path, masks="", parts="")
+    dataset = FolderDataset(tmp_path, FolderOptions(masks="", parts=""))
     assert list(found(dataset)) == ["a.png", "masks/a.png", "parts/a/head.png"]
     assert dataset.ground_truth("a.png", "any").empty
 
@@ -217,13 +218,13 @@ def test_one_part_may_be_the_whole(tmp_path: Path) -> None:
     photograph(tmp_path / "s" / "a.jpg")
     shapes = [{"label": "full", "points": SQUARE}, {"label": "", "points": FAR_SQUARE}]
     write_json(tmp_path / "parts" / "s" / "a.json", labelme(*shapes))
-    named = FolderDataset(tmp_path, whole="full").ground_truth("s/a.jpg", "s")
+    named = FolderDataset(tmp_path, FolderOptions(whole="full")).ground_truth("s/a.jpg", "s")
     assert list(named.parts) == [""]
     assert named.whole is not None
     assert not named.whole[31:].any()
     assert list(FolderDataset(tmp_path).ground_truth("s/a.jpg", "s").parts) == ["full", ""]
     save(tmp_path / "masks" / "s" / "a.png", np.zeros(SIZE))
-    masked = FolderDataset(tmp_path, whole="full").ground_truth("s/a.jpg", "s")
+    masked = FolderDataset(tmp_path, FolderOptions(whole="full")).ground_truth("s/a.jpg", "s")
     assert masked.whole is not None
     assert not masked.whole.any(), "a mask says more than a part"
 
@@ -245,6 +246,5 @@ def test_an_annotation_of_nothing_is_an_empty_mask(tmp_path: Path) -> None:
 def test_icoseg_has_its_masks_in_ground_truth(tmp_path: Path) -> None:
     photograph(tmp_path / "images" / "bear" / "1.jpg")
     mask = save(tmp_path / "ground_truth" / "bear" / "1.png", values_1_2_3())
-    dataset = icoseg(tmp_path)
+    dataset = open_dataset("icoseg", tmp_path, {})
     assert dataset.annotation_files("images/bear/1.jpg") == [mask]
-    assert icoseg(tmp_path, **dataset.options) == dataset

@@ -88,7 +88,7 @@ ODD_SHAPES: list[Any] = [
     7,
     {},
     {"shapes": 3, "imageHeight": SIZE[0], "imageWidth": SIZE[1]},
-    {"shapes": [], "imageHeight": None, "imageWidth": None},
+    {"shapes": [], "imageHeight": None, "imageWidth": 3},
     {"shapes": [], "imageHeight": float("inf"), "imageWidth": 3},
     {"shapes": [], "imageHeight": 10**12, "imageWidth": 10**12},
     {"size_wh": [SIZE[0], SIZE[1]], "polygons": []},
@@ -99,7 +99,7 @@ ODD_SHAPES: list[Any] = [
     plain({"label": "arm", "points_xy": [[1, 2], [3, 4], [1e300, 5]]}),
     plain({"label": "arm", "points_xy": "points"}),
     labelme({"points": SQUARE}),
-    labelme({"label": "eye", "points": [[1, 2], [3, 4]], "shape_type": "circle"}),
+    labelme({"label": "eye", "points": [[1, 2], [3, 4]], "shape_type": "linestrip"}),
     labelme({"label": "eye", "points": [], "shape_type": "rectangle"}),
 ]
 
@@ -122,7 +122,7 @@ def test_files_that_are_not_json(tmp_path: Path, content: bytes) -> None:
     for name in ("parts.json", "a.json"):
         (tmp_path / "parts" / "s" / name).write_bytes(content)
         with pytest.raises(DatasetError, match=name):
-            dataset.ground_truth("s/a.jpg", "s")
+            FolderDataset(tmp_path).ground_truth("s/a.jpg", "s")
         write_json(tmp_path / "parts" / "s" / name, {"1": "head"})
 
 

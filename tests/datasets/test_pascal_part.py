@@ -10,7 +10,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from stages.datasets import DatasetError
-from stages.datasets.pascal_part import PascalPartDataset, merge_tables, merged_name
+from stages.datasets.pascal_part import (
+    PascalPartDataset,
+    PascalPartOptions,
+    merge_tables,
+    merged_name,
+)
 from stages.datasets.voc import CLASSES
 
 SIZE = (40, 60)
@@ -127,13 +132,13 @@ def test_other_folders_below_the_root_and_none_outside(root: Path) -> None:
     (root / "VOCdevkit" / "VOC2010").rename(root / "VOC2010")
     (root / "Annotations_Part").rename(root / "mat")
     (root / "mat" / "2008_000008.mat").touch()
-    dataset = PascalPartDataset(root, voc=".", annotations="mat")
+    dataset = PascalPartDataset(root, PascalPartOptions(voc=".", annotations="mat"))
     assert [found.name for found in dataset.images()] == ["VOC2010/JPEGImages/2008_000008.jpg"]
     for outside in ("../VOC2010", "/VOC2010"):
         with pytest.raises(ValueError, match="below the root"):
-            PascalPartDataset(root, voc=outside)
+            PascalPartOptions(voc=outside)
     with pytest.raises(ValueError, match="exclude"):
-        PascalPartDataset(root, exclude="truncated")
+        PascalPartOptions(exclude="truncated")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +199,9 @@ def test_coarse_names_are_those_of_table_3(class_name: str, raw: str, merged: st
     assert merged_name(class_name, raw, "coarse") == merged
 
 
-def test_an_unknown_mapping_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_mapping_is_refused() -> None:
     with pytest.raises(ValueError, match="merge: 'fine' is unknown, choose sides, coarse"):
-        PascalPartDataset(tmp_path, merge="fine")
+        PascalPartOptions(merge="fine")
 
 
 @pytest.mark.parametrize(

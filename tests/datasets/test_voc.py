@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stages.datasets import DatasetError
-from stages.datasets.voc import CLASSES, EXCLUDE_RULES, VocDataset
+from stages.datasets.voc import CLASSES, VocDataset, VocOptions
 
 SIZE = (40, 60)
 
@@ -68,7 +68,7 @@ def test_an_image_is_kept_when_an_object_of_the_class_is_clear(
     add(year, "difficult", obj("cow", difficult=1, truncated=1), cow=0)
     add(year, "elsewhere", obj("cow", difficult=1), obj("dog"), cow=0)
     add(year, "absent", obj("dog"), cow=-1)
-    assert set(sets(VocDataset(year, exclude=exclude))) == kept
+    assert set(sets(VocDataset(year, VocOptions(exclude=exclude)))) == kept
 
 
 def test_the_rule_looks_at_each_class_by_itself(year: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_damaged_xml_leaves_the_image_where_the_lists_have_it(
     add(year, "a", cow=1, dog=0)
     (year / "Annotations" / "a.xml").write_text(xml)
     assert sets(VocDataset(year)) == {"a": ("cow",)}
-    assert sets(VocDataset(year, exclude="none")) == {"a": ("cow", "dog")}
+    assert sets(VocDataset(year, VocOptions(exclude="none"))) == {"a": ("cow", "dog")}
     with pytest.raises(DatasetError, match=rf"a\.xml: .*{reason}"):
         VocDataset(year).ground_truth("JPEGImages/a.jpg", "cow")
 
@@ -187,14 +187,14 @@ def test_several_years_must_be_chosen_from(tmp_path: Path) -> None:
 
 
 def test_unknown_rule_and_unknown_split(year: Path) -> None:
-    with pytest.raises(ValueError, match=", ".join(EXCLUDE_RULES)):
-        VocDataset(year, exclude="truncated")
+    with pytest.raises(ValueError, match="exclude: 'truncated' is unknown, choose difficult_or_"):
+        VocOptions(exclude="truncated")  # type: ignore[arg-type]
     add(year, "a", obj("cow"), cow=1)
     with pytest.raises(DatasetError, match="no images of split 'test'; it has trainval"):
-        list(VocDataset(year, split="test").images())
+        list(VocDataset(year, VocOptions(split="test")).images())
 
 
-@pytest.mark.parametrize("line", ["a", "a 2", "a b 1", "../../a 1"])
+@pytest.mark.parametrize("line", ["a", "a 2", "1", "../../a 1"])
 def test_a_damaged_class_list_is_refused(year: Path, line: str) -> None:
     add(year, "a", obj("cow"), cow=1)
     path = year / "ImageSets" / "Main" / "cow_trainval.txt"
@@ -219,7 +219,7 @@ def test_together_is_one_set_of_all_images_with_all_boxes(year: Path) -> None:
     """The class-agnostic protocol: no image and no class is left out."""
     add(year, "a", obj("cow", truncated=1), obj("dog"), cow=1, dog=1)
     add(year, "b", obj("cow", difficult=1), cow=0, dog=-1)
-    dataset = VocDataset(year, together=True)
+    dataset = VocDataset(year, VocOptions(together=True))
     assert sets(dataset) == {"a": ("trainval",), "b": ("trainval",)}
     assert len(dataset.ground_truth("JPEGImages/a.jpg", "trainval").boxes) == 2
     assert dataset.ground_truth("JPEGImages/a.jpg", "trainval").whole is None

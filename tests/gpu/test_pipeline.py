@@ -36,7 +36,7 @@ def readme_scores() -> dict[tuple[str, str, str], float]:
 
 def run(*arguments: str) -> str:
     """`dff` in a process of its own, by a machine that has it not installed."""
-    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    command = [sys.executable, "-m", "pipeline", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

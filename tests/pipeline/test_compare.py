@@ -14,7 +14,7 @@ from tools import edit, message, run_dff
 
 def run(project: Path) -> "subprocess.CompletedProcess[str]":
     """`dff run` as a user types it."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--project", str(project)]
+    command = [sys.executable, "-m", "pipeline", "run", "--project", str(project)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from stages.frame.stage import Stage
 from tools import ROOT, copy_of_project, shell
 
 PACKAGES = ("pipeline", "stages", "store")
+RAW_ACCESS = {"attrs", "layer_array", "layer_blocks"}  # of a store's artifact
 STANDARD_AND_STORE = {
     "numpy", "scipy", "zarr", "numcodecs", "google_crc32c", "fsspec", "filelock", "store",
 }  # fmt: skip
@@ -54,12 +56,13 @@ def test_imports_go_down_only() -> None:
     rooms = [path.name for path in (ROOT / "stages").iterdir() if path.is_dir()]
     others = [f"stages.{room}" for room in rooms if room != "algorithms"]
     assert imports("stages/algorithms", "store", *others) == []
-    # fields with a line of help: that module imports nothing of this project
-    params = "stages.frame.params"
+    # fields with a line of help: that module imports nothing of this project but `suggestion`
+    params, names = "stages.frame.params", "stages.algorithms.names"
     above = [f"stages.{room}" for room in rooms if room not in ("datasets", "images")]
     found = imports("stages/datasets", "store", "torch", *above)
     assert [line for line in found if f"imports {params}" not in line] == []
-    assert [line for line in imports("stages/frame", *PACKAGES) if line.startswith(params)] == []
+    found = [line for line in imports("stages/frame", *PACKAGES) if line.startswith(params)]
+    assert [line for line in found if f"imports {names}" not in line] == []
     # the frame knows no images, maps or stages
     above = [f"stages.{room}" for room in rooms if room not in ("frame", "algorithms", "images")]
     assert imports("stages/frame", "stages.images", *above) == []
@@ -74,6 +77,37 @@ def test_no_stage_imports_another_stage() -> None:
         for one in sorted(imported)
         if (room := ".".join(one.split(".")[:2])) in rooms and not f"{name}.".startswith(room + ".")
     ]
+    assert found == []
+
+
+def test_there_are_no_import_circles() -> None:
+    """Imports inside functions and for type checkers count as well."""
+    names = {name for package in PACKAGES for name, _ in modules(package)}
+    graph: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            mine = graph.setdefault(name, set())
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    mine |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    for alias in node.names:  # a module of a package, or what a module has
+                        inside = f"{node.module}.{alias.name}"
+                        mine.add(inside if inside in names else str(node.module))
+    assert len(graph) > 100
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules
+
+
+def test_artifacts_are_read_through_what_declares_them() -> None:
+    """Names of attributes and small arrays stand in stages/artifacts, for writing and reading."""
+    found = []
+    for path in [*(ROOT / "stages").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]:
+        if path.parent == ROOT / "stages/artifacts":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in RAW_ACCESS:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: .{node.attr}")
     assert found == []
 
 

@@ -46,6 +46,22 @@ def transform(project: Path, folder: Path, *options: str) -> Result:
     return run_dff("transform", str(folder), "--project", str(project), *options)
 
 
+def test_names_are_on_the_page(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 9, (64, 48))
+    labels = finished / "labels.yaml"
+    labels.write_text("sets: {discs: {3: [Kopf <b>&, ~, 頭]}}", encoding="utf-8")
+    try:
+        result = transform(
+            finished, tmp_path / "new", "--set", "discs", "--k", "3", "--out", str(tmp_path / "out")
+        )
+    finally:
+        labels.unlink()
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert "factor 0 <b>Kopf &lt;b&gt;&amp;</b>" in text and "factor 2 <b>頭</b>" in text
+    assert "factor 1</p>" not in text and text.count("<b>") == 2
+
+
 def test_images_of_the_set_get_the_very_maps_they_have(finished: Path, tmp_path: Path) -> None:
     # other names and another order, so that nothing could be looked up
     for i, number in enumerate((3, 1)):
@@ -94,6 +110,22 @@ def test_the_page_names_every_photograph_and_loads_its_pictures(
         assert f"pictures/{name}" in page
     with Image.open(out / "pictures" / pictures[0]) as image:
         assert image.size[0] > 0
+
+
+def test_neither_refined_maps_nor_scores_are_needed(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 1)
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    for name in ("refined.zarr", "evaluation", "report"):
+        shutil.rmtree(copy / "artifacts" / name)
+    options = ("--set", "discs", "--k", "3")
+    pages = []
+    for project in (finished, copy):
+        out = tmp_path / f"out {len(pages)}"
+        result = transform(project, tmp_path / "new", *options, "--out", str(out))
+        assert result.exit_code == 0, result.output
+        pages.append((out / "index.html").read_bytes())
+    assert pages[0] == pages[1]
 
 
 def test_the_default_folder_cannot_lead_out_of_the_project(
@@ -179,7 +211,7 @@ def test_pictures_among_the_photographs_are_refused(finished: Path, tmp_path: Pa
 def test_either_layer_and_an_interruption(
     finished: Path, tmp_path: Path, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.artifacts.concept_maps.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("stages.maps.write.SHARD_BYTES", 20_000)
     for i in range(9):
         draw(tmp_path / "new" / f"{i}.png", i, (64, 48))
     options = ("--set", "discs", "--k", "3", "--layer", layer)
@@ -190,7 +222,7 @@ def test_either_layer_and_an_interruption(
 
     def interrupted(self: Staging, **progress: object) -> None:
         checkpoint(self, **progress)
-        if progress.get("unit") == "maps" and progress["done"]:
+        if f"rows {layer}" in progress and progress["done"]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

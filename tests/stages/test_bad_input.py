@@ -21,6 +21,7 @@ from typer.testing import Result
 from pipeline.cli import interruptible
 from pipeline.registry import STAGES
 from stages.artifacts.image_index import ImageIndex
+from stages.datasets.voc import VocOptions
 from stages.index.params import IndexParams
 from stages.index.stage import sources
 from store import open_artifact
@@ -279,7 +280,7 @@ def test_a_changed_class_list_is_noticed(tmp_path: Path) -> None:
     (root / "ImageSets/Main/cow_trainval.txt").write_text("a 1\nb 1\n")
     listed = root / "ImageSets/Main/dog_trainval.txt"
     listed.write_text("a 1\nb -1\n")
-    params = IndexParams(dataset="voc", root=str(root), exclude="none")
+    params = IndexParams("voc", VocOptions(exclude="none"), root=str(root))
     before = sources(params, tmp_path / "project")
     listed.write_text("a 1\nb 1\n")
     assert sources(params, tmp_path / "project") != before

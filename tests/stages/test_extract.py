@@ -26,14 +26,15 @@ from stages.algorithms.backbone.graph import build
 from stages.artifacts.image_index import ImageIndex
 from stages.extract.plan import (
     DECODE_BYTES,
-    GpuNeeds,
+    Footprint,
+    GpuFootprint,
     Lanes,
-    Needs,
     disk_order,
     gpu_batch,
     plan_jobs,
 )
 from stages.frame.errors import StageError
+from stages.frame.resources import Resources
 from stages.images.decode import ImageError, decode_resized, decode_rgb
 from stages.images.readers import Readers
 from stages.images.resize import resize_rgb
@@ -330,14 +331,18 @@ def test_memory_of_a_forward_pass_by_hand() -> None:
 
 
 def test_lanes_by_hand() -> None:
-    needs = Needs(resident=100, shards=20, slice=4, forward=50, inputs=10, outputs=5, image=1)
-    assert needs.fixed == 130 and needs.lane == 65
-    assert needs.lanes_within(130 + 65, 8) == Lanes(1, 8, 4)
-    assert needs.lanes_within(130 + 4 * 65 + 1, 8) == Lanes(4, 2, 4)
-    assert needs.lanes_within(10_000, 8) == Lanes(8, 1, 4)
-    assert needs.lanes_within(10_000, 8).waiting == 9
-    with pytest.raises(StageError, match=r"needs about 0 MiB.*the budget is 0 MiB"):
-        needs.lanes_within(194, 8)
+    held = Footprint(resident=100, shards=20, slice=4, forward=50, inputs=10, outputs=5, image=1)
+    assert held.needs.peak(0) == 130 and held.lane == 65
+    assert held.lanes_within(within(130 + 65)) == Lanes(1, 8, 4)
+    assert held.lanes_within(within(130 + 4 * 65 + 1)) == Lanes(4, 2, 4)
+    assert held.lanes_within(within(10_000)) == Lanes(8, 1, 4)
+    assert held.lanes_within(within(10_000)).waiting == 9
+    with pytest.raises(StageError, match=r"extract needs about 0 MiB.*the budget is 0 MiB"):
+        held.lanes_within(within(194))
+
+
+def within(memory: int, workers: int = 8) -> Resources:
+    return Resources("cpu", workers, memory)
 
 
 def test_threads_of_torch_are_left_alone(project: Path, dff: Dff) -> None:
@@ -368,10 +373,10 @@ def test_an_image_that_no_longer_decodes_is_one_line(
 ) -> None:
     assert dff("index").exit_code == 0
 
-    def broken(data: bytes) -> np.ndarray:
+    def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         raise ImageError("truncated")
 
-    monkeypatch.setattr("stages.extract.stream.decode_rgb", broken)
+    monkeypatch.setattr("stages.artifacts.image_index.decode_resized", broken)
     line = message(dff("extract"))
     assert "images/discs/0.png: truncated" in line and "dff run" in line
 
@@ -439,7 +444,8 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Extract as on a GPU, in batches of four images."""
-    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    for module in ("needs", "stage"):
+        monkeypatch.setattr(f"stages.extract.{module}.in_large_batches", lambda device: True)
     monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
 
 
@@ -455,17 +461,17 @@ def test_batches_of_a_gpu_by_hand() -> None:
 
 
 def test_memory_of_a_gpu_run_by_hand() -> None:
-    needs = GpuNeeds(
+    held = GpuFootprint(
         resident=100, shards=20, slice=4, forward=0, inputs=16, outputs=60, image=1, process=2**20
     )
-    assert needs.fixed == 100 + 40 + 4 * (16 + 64), "pinned memory comes in powers of two"
-    assert needs.lane == DECODE_BYTES + 8 * 2**20
-    assert needs.lanes_within(10**9, 16) == Lanes(16, 1, 4, processes=16)
-    assert needs.lanes_within(10**9, 1) == Lanes(1, 1, 4), "one process is no faster"
-    threads, process = needs.fixed + 16 * needs.lane, 2**20 + DECODE_BYTES + 4
+    assert held.needs.peak(0) == 100 + 40 + 4 * (16 + 64), "pinned memory comes in powers of two"
+    assert held.lane == DECODE_BYTES + 8 * 2**20
+    assert held.lanes_within(within(10**9, 16)) == Lanes(16, 1, 4, processes=16)
+    assert held.lanes_within(within(10**9, 1)) == Lanes(1, 1, 4), "one process is no faster"
+    threads, process = held.needs.peak(16), 2**20 + DECODE_BYTES + 4
     for count, processes in ((16, 16), (9, 9), (8, 8), (7, 0), (0, 0)):
         budget = threads + (count + 1) * process - 1
-        assert needs.lanes_within(budget, 16) == Lanes(16, 1, 4, processes=processes)
+        assert held.lanes_within(within(budget, 16)) == Lanes(16, 1, 4, processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -489,7 +495,8 @@ def test_large_batches_give_the_same_bytes(
     both(dff)
     expected = contents(project / "artifacts/activations.zarr")
     shutil.rmtree(project / "artifacts/activations.zarr")
-    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    for module in ("needs", "stage"):
+        monkeypatch.setattr(f"stages.extract.{module}.in_large_batches", lambda device: True)
     monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
     both(dff)
     assert contents(project / "artifacts/activations.zarr") == expected
@@ -548,7 +555,8 @@ def test_values_beyond_float16_round_nothing_else(
     expected, dtypes = contents(out), open_artifact(out).ragged(LAYER).stored_dtypes
     assert "float32" in dtypes and ("float16" in dtypes) == (over < 14)
     shutil.rmtree(out)
-    monkeypatch.setattr("stages.extract.stage._in_large_batches", lambda device: True)
+    for module in ("needs", "stage"):
+        monkeypatch.setattr(f"stages.extract.{module}.in_large_batches", lambda device: True)
     monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
     both(dff)
     assert contents(out) == expected
@@ -648,7 +656,7 @@ def test_an_image_that_no_longer_decodes_is_one_line_in_large_batches(
     def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         raise ImageError("truncated")
 
-    monkeypatch.setattr("stages.extract.photographs.decode_resized", broken)
+    monkeypatch.setattr("stages.artifacts.image_index.decode_resized", broken)
     assert "images/discs/0.png: truncated" in message(dff("extract"))
 
 

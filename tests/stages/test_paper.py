@@ -12,8 +12,8 @@ from page import Page
 from pipeline.init import write_params
 from pipeline.registry import BY_NAME, STAGES
 from stages.datasets.voc import CLASSES
-from stages.evaluate.labels import read_labels
 from stages.frame.stage import Inputs
+from stages.naming.labels import read_labels
 from stages.report.paper import MAKERS, NUMBERS, comparisons
 from stages.report.params import PAPER_TABLES, ReportParams
 from tools import draw, edit, run_dff
@@ -164,12 +164,14 @@ def test_the_page_shows_every_table_and_says_what_cannot_be_compared(project: Pa
 
 
 def test_the_form_on_the_page_is_a_labels_file(project: Path, tmp_path: Path) -> None:
-    page = (project / "artifacts/report/pages/set-000.html").read_text(encoding="utf-8")
+    page = (project / "artifacts/report/index.html").read_text(encoding="utf-8")
     text = html.unescape(page.split("<pre>")[1].split("</pre>")[0])
-    (tmp_path / "labels.yaml").write_text(text)
-    ((name, by_k),) = read_labels(tmp_path / "labels.yaml").sets.items()
-    assert name == "025 Elephants-safari"
-    assert {k: len(names) for k, names in by_k.items()} == {1: 1, 3: 3}
+    assert text.strip() == (project / "labels.yaml").read_text(encoding="utf-8").strip()
+    (tmp_path / "labels.yaml").write_text(text, encoding="utf-8")
+    labels = read_labels(tmp_path / "labels.yaml")
+    assert list(labels.sets) == ["025 Elephants-safari", "cow"]
+    assert {k: len(names) for k, names in labels.sets["cow"].items()} == {1: 1, 3: 3}
+    assert labels.sets == read_labels(project / "labels.yaml").sets
 
 
 def test_no_table_is_shown_unless_asked_for(project: Path) -> None:

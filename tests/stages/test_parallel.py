@@ -1,15 +1,23 @@
-"""ordered_map: one conformance suite over threads, processes and a dask cluster."""
+"""ordered_map: one conformance suite over threads, processes and a dask cluster; --cluster."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
 from arithmetic import fail_at_three, slow_square
+from pipeline.registry import BY_NAME, STAGES
+from stages.frame import parallel
 from stages.frame.errors import StageError
-from stages.frame.parallel import Kind, ordered_map
+from stages.frame.parallel import Kind, check_cluster, note_unused, ordered_map
+from stages.frame.resources import Resources
+from stages.refine.params import RefineParams
+from tools import message
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +86,94 @@ def test_the_work_ahead_is_bounded() -> None:
     time.sleep(0.1)
     assert started <= 8
     results.close()
+
+
+# -- --cluster -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine where nothing listens, and little patience with it."""
+    monkeypatch.setattr(parallel, "PATIENCE", 1)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{one.getsockname()[1]}"
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """An address where another program answers, once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_scheduler_that_is_there_is_found(cluster: str) -> None:
+    check_cluster(cluster)
+
+
+def test_a_worker_is_no_scheduler(cluster: str) -> None:
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        (worker,) = client.scheduler_info()["workers"]
+        with pytest.raises(StageError, match="this is a worker"):
+            check_cluster(worker)
+
+
+def test_an_address_where_nothing_listens(nobody: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(StageError, match=f"--cluster {nobody}: no dask scheduler answers"):
+        check_cluster(nobody)
+    assert time.monotonic() - began < 5
+
+
+def test_an_address_where_another_program_answers(stranger: str) -> None:
+    with pytest.raises(StageError, match=f"--cluster {stranger}: no dask scheduler answers"):
+        check_cluster(stranger)
+
+
+@pytest.mark.parametrize("address", ["foo bar", "localhost", "http://127.0.0.1:1"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(StageError, match=f"--cluster {address}: .*run without --cluster"):
+        check_cluster(address)
+
+
+@pytest.mark.parametrize("command", ["run", "index", "refine"])
+def test_a_cluster_is_looked_for_before_any_stage_works(
+    command: str, project: Path, dff: Callable[..., Result], nobody: str
+) -> None:
+    line = message(dff(command, "--cluster", nobody))
+    assert line.startswith(f"--cluster {nobody}: no dask scheduler answers")
+    assert not (project / "artifacts").exists()
+
+
+def test_a_stage_that_works_alone_says_so(
+    dff: Callable[..., Result], cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = dff("index", "--cluster", cluster)
+    line = "index: works on this machine alone; --cluster is for refine with densecrf"
+    assert said.exit_code == 0 and said.stderr.count(line) == 1
+    # what `dff run` hands to all of its stages
+    monkeypatch.setenv("DFF_CLUSTER", cluster)
+    said = dff("index", "--no-reuse")
+    assert said.exit_code == 0 and "--cluster" not in said.stderr
+
+
+def test_only_refinement_in_processes_uses_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    given = Resources(cluster="tcp://192.0.2.1:8786")
+    note_unused(BY_NAME["refine"], RefineParams(method="densecrf"), given)
+    note_unused(BY_NAME["refine"], RefineParams(method="guided"), Resources())
+    assert capsys.readouterr().err == ""
+    note_unused(BY_NAME["refine"], RefineParams(method="guided"), given)
+    assert capsys.readouterr().err.startswith("refine: works on this machine alone")
+    assert [stage.name for stage in STAGES if stage.clustered] == ["refine"]

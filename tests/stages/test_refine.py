@@ -20,12 +20,14 @@ from stages.artifacts.concept_maps import ConceptMaps
 from stages.frame.errors import StageError
 from stages.frame.parallel import ordered_map
 from store import open_artifact
-from tools import edit, message, run_dff
+from tools import edit, message, refine_by, run_dff
 
 Dff = Callable[..., Result]
 
 
-def small_project(folder: Path, images: dict[str, np.ndarray], *edits: tuple[str, str]) -> Path:
+def small_project(
+    folder: Path, images: dict[str, np.ndarray], *edits: tuple[str, str], method: str = "guided"
+) -> Path:
     """A project over one set of PNG images, refined."""
     for name, pixels in images.items():
         path = folder / "photographs" / "odd" / f"{name}.png"
@@ -41,6 +43,7 @@ def small_project(folder: Path, images: dict[str, np.ndarray], *edits: tuple[str
     )
     for change in (("size: 224", "size: 64"), ("k: [1, 2, 3, 4]", "k: [1]"), *edits):
         edit(folder, *change)
+    refine_by(folder, method)
     for stage in STAGES:
         result = run_dff(stage.name, "--project", str(folder))
         assert result.exit_code == 0, result.output + result.stderr
@@ -59,12 +62,7 @@ def noise(*shape: int) -> np.ndarray:
 def test_images_smaller_than_the_grid(tmp_path: Path, method: str) -> None:
     sizes = [(1, 1, 3), (1, 9, 3), (7, 1, 3), (3, 2, 3), (40, 30, 3)]
     images = {f"{h}x{w}": noise(h, w, c) for h, w, c in sizes}
-    project = small_project(
-        tmp_path,
-        images,
-        ("method: guided", f"method: {method}"),
-        ("long_side: 224", "long_side: 0"),
-    )
+    project = small_project(tmp_path, images, ("long_side: 224", "long_side: 0"), method=method)
     maps = maps_of(project)
     found = {tuple(side) for side in maps.maps.grid_hw.tolist()}
     assert found == {shape[:2] for shape in sizes}
@@ -105,9 +103,9 @@ def test_a_factor_absent_from_most_of_the_set_has_empty_masks(
         tmp_path,
         images,
         ("k: [1]", "k: [2]"),
-        ("method: guided", f"method: {method}"),
         ("binarise: half", f"binarise: {rule}"),
         ("percentile: 75.0                 # masks", "percentile: 5.0 # masks"),
+        method=method,
     )
     raw, refined = maps_of(project, "heatmaps"), maps_of(project)
     (absent,) = np.flatnonzero(raw.thresholds[0] == 0)
@@ -123,7 +121,7 @@ def test_a_factor_absent_from_most_of_the_set_has_empty_masks(
 def test_an_image_that_changed_is_named(
     project: Path, photographs: Path, dff: Dff, method: str
 ) -> None:
-    edit(project, "method: guided", f"method: {method}")
+    refine_by(project, method)
     for stage in STAGES[:4]:
         assert dff(stage.name).exit_code == 0
     path = photographs / "images/more discs/3.png"
@@ -172,7 +170,7 @@ def test_a_huge_photograph_is_what_the_refusal_names(
     pixels = re.search(r"(\d+) for its pixels", line)
     # decoded and resized it is three times 12 000 x 9 000 x 3 bytes, 927 MiB
     assert pixels and 927 <= int(pixels[1]) < 1000
-    assert "make the largest photographs smaller" in line
+    assert "make the largest photographs smaller, lower refine.guided.working_side, or" in line
 
 
 def test_photographs_that_changed_places_are_not_refined_with_each_others_heat(
@@ -203,7 +201,7 @@ def test_numbers_that_cannot_be_meant_are_one_line(
     project: Path, dff: Dff, before: str, after: str
 ) -> None:
     edit(project, before, after)
-    assert f"params.yaml: refine.{after.partition(':')[0]}: " in message(dff("refine"))
+    assert f"params.yaml: refine.guided.{after.partition(':')[0]}: " in message(dff("refine"))
 
 
 @pytest.mark.parametrize("least", ["eps: 1.0e-10", "colour_sigma: 0.001", "colour_reach: 0.001"])

@@ -25,8 +25,13 @@ from stages.frame.resources import Resources
 from stages.refine import device as refine_batches
 from stages.refine import lanes as cuda_lanes
 from stages.refine.device import DeviceRefiner, plan_batches
+from stages.refine.layer import LayerTasks
 from stages.refine.params import RefineParams
-from stages.refine.stage import REFINE, Refiner
+from stages.refine.refiners.guided import Guided
+from stages.refine.refiners.none import Unrefined
+from stages.refine.refiners.refiner import Refiner
+from stages.refine.stage import REFINE
+from stages.refine.work import refined
 from store import open_artifact
 
 SIZES = {"wide": (60, 80), "tall": (80, 60), "square": (64, 64)}
@@ -75,19 +80,22 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refiner(project: Path, **params: Any) -> Refiner:
+def tasks_of(project: Path, refiner: Refiner = Guided()) -> LayerTasks:  # noqa: B008 (frozen)
     heatmaps = open_artifact(project / "artifacts/heatmaps.zarr")
     index = ImageIndex.open(project / "artifacts/index", project, heatmaps)
     set_of = [rank for rank, entries in enumerate(entry_sets(heatmaps)) for _ in entries]
     maps = ConceptMaps(heatmaps, heatmaps.layers[0])
-    return Refiner.of_all(RefineParams(**params), index, maps, set_of)
+    return LayerTasks.of_all(refiner, index, maps, set_of)
 
 
-def in_float64(one: Refiner, entry: int) -> np.ndarray:
+def in_float64(one: LayerTasks, entry: int) -> np.ndarray:
     """q of one entry in rows, all in double precision, on a CPU."""
     task = one.task(entry)
     guide = torch.from_numpy(task.image).permute(2, 0, 1)[None].double() / 255
-    q = one.inferred(guide, torch.from_numpy(task.probability)[None].double(), few_kernels=False)
+    p = torch.from_numpy(task.probability)[None].double()
+    assert isinstance(one.refiner, Guided)
+    q = one.refiner.inferred(guide, p, task.groups, few_kernels=False)
+    q[:, (task.probability == 0).all(axis=(1, 2))] = 0
     return q[0].flatten(1).T.numpy()
 
 
@@ -118,21 +126,21 @@ def test_two_sizes_in_turn_still_fill_their_batches():
 @pytest.mark.parametrize("params", [{}, {"joint": True}, {"colour_weight": 0.0, "working_side": 0}])
 def test_batches_give_what_images_give_one_by_one(mixed, device, params, monkeypatch):
     monkeypatch.setattr(refine_batches, "BATCH", 3)
-    one = refiner(mixed, **params)
+    one = tasks_of(mixed, Guided(**params))
     entries = range(len(one.maps.maps))
     found = list(DeviceRefiner(one, device, resources()).rows(entries))
     for ours, theirs in zip(found, map(partial(in_float64, one), entries), strict=True):
         assert ours.dtype == np.float32 and ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
     # The CPU's colour term is in float32: up to a few thousandths where q hangs in the balance.
-    stage = list(one.refined(entries, resources()))
+    stage = list(refined(one, entries, resources()))
     apart = np.abs(np.concatenate(found) - np.concatenate(stage))
     assert apart.max() < 0.01 and (apart > 1e-3).mean() < 1e-3
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_levels_and_masks_are_those_of_the_probabilities(mixed, device):
-    batched = DeviceRefiner(refiner(mixed), device, resources())
+    batched = DeviceRefiner(tasks_of(mixed), device, resources())
     entries = [9, 2, 3, 13]  # some, in any order
     for rows, whole in zip(batched.rows(entries), batched.whole(entries), strict=True):
         assert whole.levels.dtype == whole.bits.dtype == np.uint8
@@ -161,7 +169,7 @@ def test_the_stage_on_a_gpu_is_the_stage_on_a_cpu(mixed, binarise):
 
 @needs_cuda
 def test_recorded_steps_give_what_single_ones_give(mixed, monkeypatch):
-    one = refiner(mixed)
+    one = tasks_of(mixed)
     entries = [e for e in range(len(one.maps.maps)) if one.maps.maps.grid_hw[e][0] == 60] * 8
     monkeypatch.setattr(refine_batches, "BATCH", 4)
     recorded = DeviceRefiner(one, "cuda", resources())
@@ -194,7 +202,7 @@ class Small:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_where_memory_is_short_batches_are_halved(mixed, device, monkeypatch):
-    one = refiner(mixed)
+    one = tasks_of(mixed)
     entries = [e for e in range(len(one.maps.maps)) if one.maps.maps.grid_hw[e][0] == 60] * 3
     expected = list(DeviceRefiner(one, device, resources()).whole(entries))
     small = Small(monkeypatch, most=3)
@@ -208,13 +216,13 @@ def test_where_memory_is_short_batches_are_halved(mixed, device, monkeypatch):
 def test_one_image_that_does_not_fit_is_one_line(mixed, device, monkeypatch):
     Small(monkeypatch, most=0)
     with pytest.raises(StageError, match=r"\.png: .* needs about \d+ MiB .* \d+ MiB are free") as e:
-        list(DeviceRefiner(refiner(mixed), device, resources()).whole(range(4)))
+        list(DeviceRefiner(tasks_of(mixed), device, resources()).whole(range(4)))
     assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_processes_read_what_threads_read(mixed, device, monkeypatch):
-    one = refiner(mixed)
+    one = tasks_of(mixed)
     expected = list(DeviceRefiner(one, device, resources()).whole(range(14)))
     monkeypatch.setattr(refine_batches, "PROCESSES_FROM", 1)
     monkeypatch.setattr(refine_batches, "BATCH", 3)
@@ -230,7 +238,7 @@ def test_processes_read_what_threads_read(mixed, device, monkeypatch):
 
 
 def test_an_image_that_is_gone_is_named(mixed):
-    one = refiner(mixed)
+    one = tasks_of(mixed)
     path = mixed / "photographs" / one.index.names[int(one.maps.maps.image_ids[5])]
     content = path.read_bytes()
     path.unlink()
@@ -242,15 +250,20 @@ def test_an_image_that_is_gone_is_named(mixed):
 
 
 def test_a_reader_that_stops_early_leaves_no_thread_at_work(mixed):
-    rows = DeviceRefiner(refiner(mixed), "cpu", resources()).rows(range(14))
+    rows = DeviceRefiner(tasks_of(mixed), "cpu", resources()).rows(range(14))
     next(rows)
     rows.close()
 
 
 def test_little_memory_makes_small_batches(mixed):
-    one = refiner(mixed)
+    one = tasks_of(mixed)
     limits = [
         DeviceRefiner(one, "cpu", resources(memory=memory)).limit_of((600, 800))
         for memory in (2**26, 2**30, 2**40)
     ]
     assert limits[0] == 1 < limits[1] < limits[2] == refine_batches.BATCH
+
+
+def test_only_what_refines_in_batches_gets_a_device(mixed):
+    with pytest.raises(TypeError, match="Unrefined does not refine in batches"):
+        DeviceRefiner(tasks_of(mixed, Unrefined()), "cpu", resources())

@@ -1,14 +1,17 @@
 """The report: pages that open from disk, say what happened, and trust no name."""
 
 import json
+import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from page import Page
+from stages.artifacts.evaluation import Evaluation
 from stages.drawing.colours import colour, css, follow_concepts
 from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
 from stages.evaluate.params import EvaluateParams
@@ -24,6 +27,7 @@ from stages.heatmaps.stage import HEATMAPS
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
 from stages.refine.params import RefineParams
+from stages.refine.refiners.guided import Guided
 from stages.refine.stage import REFINE
 from stages.report.page import spread
 from stages.report.params import ReportParams
@@ -47,7 +51,7 @@ def run_stages(
         (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=64)),
         (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3)),
         (HEATMAPS, HeatmapsParams(long_side=32)),
-        (REFINE, RefineParams(iterations=1)),
+        (REFINE, RefineParams(options=Guided(iterations=1))),
         (EVALUATE, EvaluateParams()),
         (REPORT, PARAMS),
     ]
@@ -157,9 +161,36 @@ def test_scores_layers_and_seeds(annotated: Path) -> None:
 def test_no_ground_truth(bare: Path) -> None:
     (page,) = pages(bare)
     assert "No masks are annotated" in page.text
+    assert "best-part" not in page.text
     assert "object IoU, %" not in page.text
     assert "could not be" not in page.text
     assert "l0-k2" in page.ids
+
+
+def test_names_are_everywhere_with_no_ground_truth(bare: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(bare.parents[1], project)
+    names = ["<script>alert('x')</script> & \"y\"", "頭 👒"]
+    labels = project / "labels.yaml"
+    labels.write_text(yaml.safe_dump({"sets": {"discs": {2: names}}}, allow_unicode=True))
+    for stage, params in ((EVALUATE, EvaluateParams()), (REPORT, PARAMS)):
+        execute(stage, params, project, Resources(workers=2))
+    page = Page(project / REPORT.writes / "index.html")
+    html = page.path.read_text(encoding="utf-8")
+    assert "<script" not in html
+    for factor, name in enumerate(names):
+        assert f"factor {factor} {name}" in page.text
+        assert f"Where factor {factor} {name} is strongest" in page.text
+        assert any(f"factor {factor} ({name})" in alt for alt in page.alts)
+    form = page.text[page.text.index("# Names of factors") :]
+    assert "sets:" in form and names[1] in form and "directions:" in form
+
+
+def test_energy_and_norms_are_told_apart(bare: Path) -> None:
+    page = Page(bare / "index.html")
+    loss = Evaluation.open(bare.parents[1] / EVALUATE.writes).loss.iloc[-1]["relative_error"]
+    assert f"{100 * (1 - loss**2):.1f} % of the activations’ energy explained" in page.text
+    assert f"(relative error {loss:.4f})" in page.text
 
 
 def test_no_machine_and_no_path(annotated: Path, bare: Path) -> None:

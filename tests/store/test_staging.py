@@ -248,8 +248,8 @@ def test_killed_between_publishing_and_sweeping(tmp_path, moment, monkeypatch):
         if moment == "swept":
             patch.setattr(MODULE, "_sweep", killed)
         else:
-            remove = MODULE._remove
-            patch.setattr(MODULE, "_remove", lambda p: killed(p) if p.exists() else remove(p))
+            remove = MODULE.remove
+            patch.setattr(MODULE, "remove", lambda p: killed(p) if p.exists() else remove(p))
         produce(out, base=7)
     assert files_of(out) == files_of(whole)
     produce(out, base=7)

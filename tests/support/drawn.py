@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from stages.artifacts.image_index import ImageIndex
+from stages.datasets.voc import VocOptions
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
 from stages.frame.execute import execute
@@ -79,6 +81,7 @@ class Drawn:
         with staging(self.project / EVALUATE.reads[stage], stage) as work:
             group = create_artifact(work.path, stage=stage, fingerprint=stage, **attrs)
             layer = group.require_group(layer_key(LAYER))
+            write_array(layer, "means", np.array([one.mean(axis=0) for one in rows], np.float64))
             plan = MapPlan(sizes, ids, sets, n, np.uint8, np.full((len(sets), n), 0.5))
             write_maps(layer, plan, lambda es: (rows[e] for e in es), work, "rows", lambda _: None)
 
@@ -141,8 +144,11 @@ def write_voc(root: Path) -> Path:
     return root
 
 
-def voc(project: Path, sheets: dict[str, list[Sheet]], columns: list, **params: object) -> Drawn:
-    execute(INDEX, IndexParams(dataset="voc", **params), project, Resources())
+def voc(
+    project: Path, sheets: dict[str, list[Sheet]], columns: list, *, root: str, **options: Any
+) -> Drawn:
+    params = IndexParams("voc", VocOptions(**options), root=root)
+    execute(INDEX, params, project, Resources())
     index = ImageIndex.open(project / INDEX.writes, project)
     maps = {
         (name, index.names[i]): sheets[Path(index.names[i]).stem]

@@ -26,9 +26,10 @@ def run(stage, die_at, pause):
     layout = lambda *a, **k: Layout(rows // 2, rows)
     for module in (store.writer, stages.maps.write, stages.extract.stage):
         module.plan_layout = layout
-    decode = stages.extract.stream.decode_rgb
+    index = stages.artifacts.image_index.ImageIndex
+    decode = index.rgb_at
     # decoding takes a while, so that a random instant mostly finds the network at work
-    stages.extract.stream.decode_rgb = lambda data: (time.sleep(pause), decode(data))[1]
+    index.rgb_at = lambda *given: (time.sleep(pause), decode(*given))[1]
     save = stages.factorize.stage._save_state
     stages.factorize.stage._save_state = lambda *state: (time.sleep(pause), save(*state))[1]
     replacing, count = staging.replacing, 0

@@ -1,5 +1,6 @@
 """Tools that tests share: small collections of photographs, and `dff` run in this process."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from pipeline import cli
 from pipeline.params import PARAMS
+from stages.refine.refiners import REFINERS
 from store import Staging
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,14 @@ def edit(project: Path, before: str, after: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert before in text, f"{before!r} is not in params.yaml"
     path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def refine_by(project: Path, method: str) -> None:
+    """Choose another refiner, with its usual options."""
+    edit(project, "method: guided", f"method: {method}")
+    options = dataclasses.asdict(REFINERS[method]())
+    if method != "guided" and options:
+        edit(project, "  guided:\n", f"  {method}: {options}\n  guided:\n")
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """Backbones: the networks whose activations are factorised.
 
-Any torchvision classification network, or the small one shipped with the project (`demo`), is
-traced into a graph and cut after the deepest layer asked for. Layers go by torchvision's node
-names or by the paper's aliases.
+A network of one of the families (torchvision's classification networks, the small one that ships
+with the project, and whoever follows `family.Family`) is traced into a graph and cut after the
+deepest layer asked for. Layers go by torchvision's node names or by the paper's aliases.
 """
 
-from stages.algorithms.backbone.graph import BackboneError, backbone_names
+from stages.algorithms.backbone.families import FAMILIES, backbone_names, family_of
+from stages.algorithms.backbone.family import BackboneError, Family, Preprocessing, Published
 from stages.algorithms.backbone.layers import (
     LayerInfo,
     aliases,
     channels,
+    default_layer,
     describe_layers,
     grid_shape,
     resolve_layer,
@@ -18,13 +20,19 @@ from stages.algorithms.backbone.memory import forward_bytes
 from stages.algorithms.backbone.network import Backbone, load_backbone
 
 __all__ = [
+    "FAMILIES",
     "Backbone",
     "BackboneError",
+    "Family",
     "LayerInfo",
+    "Preprocessing",
+    "Published",
     "aliases",
     "backbone_names",
     "channels",
+    "default_layer",
     "describe_layers",
+    "family_of",
     "forward_bytes",
     "grid_shape",
     "load_backbone",

@@ -1,6 +1,5 @@
 """Networks as graphs: build one by name, trace it, keep only what the tapped layers need."""
 
-import difflib
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -14,38 +13,12 @@ import torchvision
 from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-DEMO = "demo"
+from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.family import BackboneError
+
 # torch.fx patches torch's modules while it traces: two traces at once leave them patched
 _TRACING = Lock()
 TRACED_CONSTANT = "_tensor_constant"  # what torch.fx calls them
-
-
-class BackboneError(ValueError):
-    """A backbone, layer, weights file or image size a user asked for cannot be used.
-
-    The message is one line that says what is wrong and what to do about it.
-    """
-
-
-@cache
-def backbone_names() -> tuple[str, ...]:
-    """`demo` and every torchvision classification network, by torchvision's own names."""
-    return (DEMO, *torchvision.models.list_models(module=torchvision.models))
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`, did you mean 'x' or 'y'?` for the nearest choices, or nothing when none is near."""
-    by_lower_case = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower(), by_lower_case, n=3)
-    return f", did you mean {' or '.join(repr(by_lower_case[n]) for n in near)}?" if near else ""
-
-
-def check_backbone(backbone: str) -> None:
-    """Raise `BackboneError` with the nearest names unless `backbone` is known."""
-    if backbone not in backbone_names():
-        hint = did_you_mean(backbone, backbone_names())
-        fallback = "; use demo or a torchvision classification model such as vgg19"
-        raise BackboneError(f"unknown backbone {backbone!r}{hint or fallback}")
 
 
 def build(backbone: str, device: str, seed: int = 0) -> nn.Module:
@@ -56,7 +29,7 @@ def build(backbone: str, device: str, seed: int = 0) -> nn.Module:
     backbone
         A name from `backbone_names`.
     device
-        `meta` (shapes only, instant) or `cpu` (torchvision's own random start).
+        `meta` (shapes only, instant) or `cpu` (its own random start).
     seed
         Of that random start; the caller's random state is left as it was.
 
@@ -65,36 +38,19 @@ def build(backbone: str, device: str, seed: int = 0) -> nn.Module:
     BackboneError
         Unknown name.
     """
-    check_backbone(backbone)
+    family = family_of(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
             with torch.device(device):
-                network = _constructor(backbone)()
+                network = family.build(backbone)
         except NotImplementedError:
             # RegNet computes its widths with tensors, which have no values on the meta device.
-            network = _constructor(backbone)().to(device)
-    # The published weights of GoogLeNet and Inception v3 were trained on inputs in [-1, 1];
-    # torchvision converts to that only when it loads the weights itself, so say it here.
-    if hasattr(network, "transform_input"):
-        network.transform_input = True  # type: ignore[assignment]
+            network = family.build(backbone).to(device)
     for module in network.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
     return network.eval()
-
-
-def _constructor(backbone: str) -> Callable[[], nn.Module]:
-    if backbone == DEMO:
-        from stages.algorithms.demo_network import build_demo_network
-
-        # the features are the same whatever the number of classes
-        return lambda: build_demo_network(classes=2)
-    builder: Callable[..., nn.Module] = torchvision.models.get_model_builder(backbone)
-    # Their own truncated-normal start takes minutes and warns that it will change.
-    slow_start = backbone in ("googlenet", "inception_v3")
-    options = {"init_weights": False} if slow_start else {}
-    return lambda: builder(weights=None, **options)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,24 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
-import torchvision
 from torch import fx, nn
-from torchvision.models.squeezenet import Fire
 
+from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.family import BackboneError
 from stages.algorithms.backbone.graph import (
-    BackboneError,
     Traced,
     build,
-    did_you_mean,
     first_line,
     prune,
     run,
     skeleton,
     trace,
 )
+from stages.algorithms.names import suggestion
 
 # Every classification network takes this size, and some take no other.
 USUAL_SIDE = 224
@@ -57,34 +56,9 @@ class LayerInfo:
 
 @cache
 def aliases(backbone: str) -> Mapping[str, str]:
-    """The paper's layer names of a backbone and the nodes they mean.
-
-    `conv<block>_<i>` of the VGG family is the activation after the ReLU, as in Simonyan and
-    Zisserman (a block ends at a max-pooling); `fire<i>` of SqueezeNet counts from 2, as in
-    Iandola et al.; `layer1` to `layer4` are torchvision's own for ResNets.
-    """
-    network = skeleton(backbone).network
-    if isinstance(network, torchvision.models.VGG):
-        return MappingProxyType(_vgg_aliases(network.features))
-    if isinstance(network, torchvision.models.SqueezeNet):
-        fires = (i for i, m in enumerate(network.features) if isinstance(m, Fire))
-        return MappingProxyType({f"fire{n}": f"features.{i}" for n, i in enumerate(fires, 2)})
-    if isinstance(network, torchvision.models.ResNet):
-        return MappingProxyType({f"layer{n}": f"layer{n}" for n in range(1, 5)})
-    return MappingProxyType({})
-
-
-def _vgg_aliases(features: nn.Sequential) -> dict[str, str]:
-    names: dict[str, str] = {}
-    block, position = 1, 0
-    for index, module in enumerate(features):
-        if isinstance(module, nn.Conv2d):
-            position += 1
-        elif isinstance(module, nn.ReLU):
-            names[f"conv{block}_{position}"] = f"features.{index}"
-        elif isinstance(module, nn.MaxPool2d):
-            block, position = block + 1, 0
-    return names
+    """Other names of a backbone's layers, the paper's, and the nodes they mean."""
+    names = family_of(backbone).aliases(backbone, skeleton(backbone).network)
+    return MappingProxyType(dict(names))
 
 
 def resolve_layer(backbone: str, layer: str) -> str:
@@ -103,10 +77,10 @@ def resolve_layer(backbone: str, layer: str) -> str:
     for name in traced.nodes:
         parts = name.split(".")
         names.update(dict.fromkeys(".".join(parts[:depth]) for depth in range(1, len(parts))))
-    hint = did_you_mean(layer, names)
+    listed = f"`dff show-model {backbone}` lists its layers"
     raise BackboneError(
-        f"backbone {backbone!r} has no layer {layer!r}"
-        + (hint or f"; `dff show-model {backbone}` lists its layers")
+        f"backbone {backbone!r} has no layer {layer!r}, "
+        + suggestion(layer, names, most=3, otherwise=listed)
     )
 
 
@@ -124,13 +98,24 @@ def _shape_graph(backbone: str, nodes: tuple[str, ...]) -> fx.GraphModule:
 
 @lru_cache(maxsize=1 << 16)
 def _shapes(backbone: str, nodes: tuple[str, ...], height: int, width: int) -> tuple[Shape, ...]:
-    """Shapes of the nodes' outputs for two images, found on the meta device."""
+    """Shapes of the nodes' grids for two images ``(2, h, w, channels)``, found on the meta device.
+
+    None for a node whose output is no tensor or no grid.
+    """
+    outputs = _outputs(backbone, nodes, height, width)
+    return tuple(_grid_of(backbone, outputs[node], height, width) for node in nodes)
+
+
+def _outputs(backbone: str, nodes: tuple[str, ...], height: int, width: int) -> dict[str, Any]:
     images = torch.empty(2, 3, height, width, device="meta")
-    outputs = run(_shape_graph(backbone, nodes), images)
-    return tuple(
-        tuple(outputs[node].shape) if isinstance(outputs[node], torch.Tensor) else None
-        for node in nodes
-    )
+    return run(_shape_graph(backbone, nodes), images)
+
+
+def _grid_of(backbone: str, output: Any, height: int, width: int) -> Shape:
+    if not isinstance(output, torch.Tensor):
+        return None
+    grid = family_of(backbone).to_grid(backbone, output, height, width)
+    return None if grid is None else tuple(grid.shape)
 
 
 def _taller(backbone: str, nodes: tuple[str, ...]) -> tuple[Shape, ...] | None:
@@ -142,11 +127,11 @@ def _taller(backbone: str, nodes: tuple[str, ...]) -> tuple[Shape, ...] | None:
 
 
 def _gives_maps(usual: Shape, taller: Shape) -> TypeGuard[tuple[int, int, int, int]]:
-    # Swin keeps its channels last: there, a taller image changes the second dimension.
     # what does not grow with the batch (a table of positions) is not about the images
     if usual is None or len(usual) != 4 or usual[0] != 2:
         return False
-    return taller is None or taller[1] == usual[1]
+    # Swin has its channels where others have places: there, a taller image changes them.
+    return taller is None or taller[3] == usual[3]
 
 
 @lru_cache(maxsize=1024)
@@ -162,8 +147,10 @@ def channels(backbone: str, layer: str) -> int:
     (usual,) = _shapes(backbone, node, USUAL_SIDE, USUAL_SIDE)
     (taller,) = _taller(backbone, node) or (None,)
     if _gives_maps(usual, taller):
-        return usual[1]
-    given = "no tensor" if usual is None else f"shape {list(usual)} for two images"
+        return usual[3]
+    output = _outputs(backbone, node, USUAL_SIDE, USUAL_SIDE)[node[0]]
+    is_tensor = isinstance(output, torch.Tensor)
+    given = f"shape {list(output.shape)} for two images" if is_tensor else "no tensor"
     raise BackboneError(
         f"layer {layer!r} of {backbone} does not give feature maps [n, channels, h, w] "
         f"({given}): choose another"
@@ -193,7 +180,7 @@ def grid_shape(backbone: str, layer: str, height: int, width: int) -> tuple[int,
             f"pixels ({first_line(error)}): "
             + ("use larger images" if small else f"it may only take {USUAL_SIDE}x{USUAL_SIDE}")
         ) from error
-    return shape[2], shape[3]
+    return shape[1], shape[2]
 
 
 def describe_layers(backbone: str) -> list[LayerInfo]:
@@ -214,7 +201,7 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
     usual = _shapes(backbone, nodes, USUAL_SIDE, USUAL_SIDE)
     taller = _taller(backbone, nodes) or (None,) * len(nodes)
     maps = {
-        node: (shape[1], _stride(shape, higher))
+        node: (shape[3], _stride(shape, higher))
         for node, shape, higher in zip(nodes, usual, taller, strict=True)
         if _gives_maps(shape, higher)
     }
@@ -226,12 +213,45 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
     ]
 
 
+def default_layer(backbone: str) -> str:
+    """The layer to tap unless somebody names one: what the family says, or the deepest that fits.
+
+    That is the deepest whose values are not negative and that has a grid, by its alias where it has
+    one; what pools or drops the values of another is passed over.
+
+    Raises
+    ------
+    BackboneError
+        Unknown backbone, or none of its layers fits.
+    """
+    known = family_of(backbone).default_layer(backbone, skeleton(backbone).network)
+    if known:
+        return known
+    traced = skeleton(backbone)
+    for layer in reversed(describe_layers(backbone)):
+        kind = _kind(traced.network, traced.nodes[layer.node])
+        thins = "pool" in kind or "dropout" in kind
+        if layer.non_negative and layer.stride and not thins:
+            return layer.alias or layer.node
+    raise BackboneError(
+        f"backbone {backbone!r} has no layer without negative values, which alone can be "
+        "factorised: choose another"
+    )
+
+
+def _kind(network: nn.Module, node: fx.Node) -> str:
+    """What an operation does, in lower case: ``maxpool2d``, ``relu``, ``cat``."""
+    if node.op == "call_module":
+        return type(network.get_submodule(str(node.target))).__name__.lower()
+    return getattr(node.target, "__name__", str(node.target)).lower()
+
+
 def _stride(usual: Shape, taller: Shape) -> int:
     assert usual is not None
     if taller is None:
-        return round(USUAL_SIDE / usual[2])
+        return round(USUAL_SIDE / usual[1])
     # TALLER is a multiple of the stride and so adds a whole number of cells, whatever the padding
-    added = taller[2] - usual[2]
+    added = taller[1] - usual[1]
     return round(TALLER / added) if added > 0 else 0
 
 
@@ -239,11 +259,14 @@ def _trial_minima(backbone: str, layers: list[str]) -> dict[str, float]:
     """Smallest value of each layer in one random forward pass with random weights."""
     if not layers:
         return {}
+    family = family_of(backbone)
     network = prune(trace(backbone, build(backbone, "cpu")), layers)
     for side in (96, USUAL_SIDE):
         images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
-            return {name: maps.amin().item() for name, maps in run(network, images).items()}
+            outputs = run(network, images).items()
+            grids = {name: family.to_grid(backbone, one, side, side) for name, one in outputs}
+            return {name: grid.amin().item() for name, grid in grids.items() if grid is not None}
         except _FAILURES:
             if side == USUAL_SIDE:
                 raise

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import fx
 
+from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.family import BackboneError, Channels, Family
 from stages.algorithms.backbone.graph import (
-    BackboneError,
     Traced,
     build,
-    check_backbone,
     first_line,
     prune,
     run,
@@ -28,7 +28,6 @@ from stages.algorithms.backbone.layers import (
 )
 from stages.algorithms.backbone.precision import PRECISIONS, convolutions
 from stages.algorithms.backbone.weights import (
-    Channels,
     Source,
     digest,
     install,
@@ -71,6 +70,7 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype
     tf32: bool
+    _family: Family
     _network: fx.GraphModule
     _nodes: Mapping[str, str]  # layer -> full node name
     _scale: torch.Tensor  # float32 [3], as `_shift`: pixels * scale - shift is normalised
@@ -150,13 +150,15 @@ class Backbone:
         with self._arithmetic():
             outputs = run(self._network, images.contiguous(memory_format=torch.channels_last))
         with torch.inference_mode():
-            # [n, c, h, w] -> rows
-            maps = {
-                layer: outputs[node].permute(0, 2, 3, 1).contiguous()
-                for layer, node in self._nodes.items()
-            }
+            maps = {layer: self._rows(outputs[node], images) for layer, node in self._nodes.items()}
             ends = [torch.stack(torch.aminmax(m)) for m in maps.values() if m.numel()]
             return maps, torch.stack(ends).float() if ends else torch.empty(0, 2)
+
+    def _rows(self, output: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[2:]
+        grid = self._family.to_grid(self.name, output, height, width)
+        assert grid is not None  # `channels` was asked when it was loaded
+        return grid.contiguous()
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         cuda = self.device.type == "cuda"
@@ -201,12 +203,12 @@ def load_backbone(
     Parameters
     ----------
     backbone
-        `demo` or the name of a torchvision classification network.
+        One of `backbone_names`.
     layers
-        Aliases (`conv5_4`, `fire9`, `layer4`) or torchvision node names, at least one.
+        Aliases (`conv5_4`, `fire9`, `layer4`) or node names, at least one.
     weights
-        `DEFAULT` or another name of torchvision's weights (downloaded once); the path of a
-        `.pth`, `.pt` or `.safetensors` state dict; `bundled` (demo only); `random:<seed>`.
+        A name that the family knows (torchvision's `DEFAULT`, downloaded once; the demo's
+        `bundled`); the path of a `.pth`, `.pt` or `.safetensors` state dict; `random:<seed>`.
     device
         As torch names it.
     precision
@@ -228,7 +230,7 @@ def load_backbone(
     BackboneError
         Any of these is unknown or cannot be used.
     """
-    check_backbone(backbone)
+    family = family_of(backbone)
     if precision not in PRECISIONS:
         raise BackboneError(f"precision {precision!r}: choose {' or '.join(PRECISIONS)}")
     dtype = PRECISIONS[precision]
@@ -264,6 +266,7 @@ def load_backbone(
         device=place,
         dtype=dtype,
         tf32=precision == "tf32",
+        _family=family,
         _network=network,
         _nodes=nodes,
         _scale=scale,

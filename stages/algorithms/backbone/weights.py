@@ -1,4 +1,4 @@
-"""Weights: from torchvision, from a file, or random; checked before they are used."""
+"""Weights: a family's, from a file, or random; checked before they are used."""
 
 import contextlib
 import hashlib
@@ -7,27 +7,19 @@ import re
 import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
-from stages.algorithms.backbone.graph import (
-    DEMO,
-    TRACED_CONSTANT,
-    BackboneError,
-    did_you_mean,
-    first_line,
-)
+from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.family import BackboneError, Channels, Preprocessing
+from stages.algorithms.backbone.graph import TRACED_CONSTANT, first_line
+from stages.algorithms.names import suggestion
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 STALLED_SECONDS = 60.0
 SUFFIXES = (".pth", ".pt", ".safetensors")
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -36,8 +28,8 @@ class Source:
 
     Attributes
     ----------
-    member
-        One of torchvision's weights of this backbone.
+    url
+        Of weights that are downloaded once.
     path
         A weights file.
     seed
@@ -46,68 +38,51 @@ class Source:
         What images are normalised with: red, green, blue, for values in 0 to 1.
     """
 
-    member: Any = None
+    url: str | None = None
     path: Path | None = None
     seed: int | None = None
-    mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
+    mean: Channels = Preprocessing.mean
+    std: Channels = Preprocessing.std
 
 
 def parse_weights(backbone: str, weights: str) -> Source:
     """What a `weights` param means for a backbone; nothing is read or downloaded yet.
 
-    A file gets the mean and std of torchvision's weights of the same file name, else those of the
-    backbone's default weights, else ImageNet's.
+    A file gets the mean and std of the published weights of the same file name, else those of the
+    family for weights of unknown origin.
 
     Raises
     ------
     BackboneError
-        None of: a name of torchvision's weights, a path, `bundled` (demo), `random:<seed>`.
+        None of: a name that the family knows, a path, `random:<seed>`.
     """
-    published = _published(backbone)
+    family = family_of(backbone)
+    published = family.weights(backbone)
+    usual = family.preprocessing(backbone)
     if weights in published:
-        return _with_mean_std(Source(member=published[weights]), backbone, published[weights])
-    default = published.get("DEFAULT")
+        place = published[weights].place
+        url, file = (place, None) if isinstance(place, str) else (None, place)
+        return _prepared(Source(url=url, path=file), published[weights].preprocessing)
     if random := re.fullmatch(r"random:(\d{1,18})", weights):
-        return _with_mean_std(Source(seed=int(random[1])), backbone, default)
-    if weights == "bundled" and backbone == DEMO:
-        from stages.algorithms.demo_network import WEIGHTS_PATH
-
-        return _with_mean_std(Source(path=Path(WEIGHTS_PATH)), backbone, None)
+        return _prepared(Source(seed=int(random[1])), usual)
     path = Path(weights).expanduser()
     if path.suffix in SUFFIXES or (weights and path.is_file()):
-        names = {Path(member.url).name: member for member in published.values()}
-        return _with_mean_std(Source(path=path), backbone, names.get(path.name, default))
-    own = ["bundled"] if backbone == DEMO else list(published)
-    hint = did_you_mean(weights, own)
+        names = {Path(one.place).name: one.preprocessing for one in published.values()}
+        return _prepared(Source(path=path), names.get(path.name, usual))
+    hint = suggestion(weights, published, most=3, otherwise="")
     raise BackboneError(
-        f"weights {weights!r} of backbone {backbone!r} are none of {', '.join(own)}, the path of "
-        f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, random:<seed>{hint}"
+        f"weights {weights!r} of backbone {backbone!r} are none of {', '.join(published)}, the "
+        f"path of a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file, random:<seed>"
+        + (f", {hint}" if hint else "")
     )
 
 
-def _published(backbone: str) -> Mapping[str, Any]:
-    if backbone == DEMO:
-        return {}
-    members: Mapping[str, Any] = torchvision.models.get_model_weights(backbone).__members__
-    return members
-
-
-def _with_mean_std(source: Source, backbone: str, member: Any) -> Source:
-    if backbone == DEMO:
-        from stages.algorithms.demo_network import DEMO_MEAN, DEMO_STD
-
-        mean, std = DEMO_MEAN, DEMO_STD
-    elif member is not None:
-        transforms = member.transforms()
-        mean, std = tuple(transforms.mean), tuple(transforms.std)
-    else:
-        return source
-    return Source(source.member, source.path, source.seed, mean, std)
+def _prepared(source: Source, preprocessing: Preprocessing) -> Source:
+    return replace(source, mean=preprocessing.mean, std=preprocessing.std)
 
 
 def read_tensors(source: Source) -> dict[str, torch.Tensor]:
-    """The tensors of torchvision's weights (downloaded when not cached) or of a weights file.
+    """The tensors of published weights (downloaded when not cached) or of a weights file.
 
     Raises
     ------
@@ -116,8 +91,8 @@ def read_tensors(source: Source) -> dict[str, torch.Tensor]:
     """
     if source.path is not None:
         return _state_dict(_read_file(source.path), str(source.path))
-    url: str = source.member.url
-    return _state_dict(_download(url), url)
+    assert source.url is not None  # a random start has no tensors to be read
+    return _state_dict(_download(source.url), source.url)
 
 
 def _read_file(path: Path) -> object:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from stages.algorithms.nmf.initial import Sample, warm_factors
+from stages.algorithms.nmf.initial import warm_factors
+from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import Engine, Matrix, unit_rows
 
 Array = NDArray[Any]
@@ -23,6 +24,7 @@ STARTS = 6
 ROUNDS = ((3_000, 8, 2), (10_000, 6, 1))
 STRETCHES = 24  # that the row sample is cut into; half of them make a run
 STABLE = 0.95
+FEW_IMAGES = 10  # with fewer, both halves of a sample show the same images
 
 
 @dataclass(frozen=True)
@@ -123,32 +125,36 @@ def sample_stability(
     return [stability(Ws) for Ws in found]
 
 
-def suggest_k(ks: Sequence[int], cosines: Sequence[float]) -> tuple[int, str]:
-    """The k to begin with, and why.
+def suggest_k(ks: Sequence[int], cosines: Sequence[float], images: int) -> tuple[int | None, str]:
+    """The k to begin with, and why; or why there is none.
 
-    The largest k whose factors are reproducible, even if some smaller ones are not: beyond it, more
-    factors say more about the run than about the images.
+    The largest k above 1 whose factors are reproducible (`STABLE`), even if some smaller ones are
+    not: beyond it, more factors say more about the run than about the images. None where no k is,
+    and for fewer than `FEW_IMAGES` images.
 
     Parameters
     ----------
     ks : sequence of int
     cosines : sequence of float
         `Stability.cosine` of each.
+    images : int
+        In the set.
 
     Returns
     -------
-    (k, reason)
+    (k or None, reason)
     """
-    known = sorted(zip(ks, cosines, strict=True))
-    candidates = [(k, cosine) for k, cosine in known if k > 1]
+    if images < FEW_IMAGES:
+        return None, f"the set has fewer than {FEW_IMAGES} images, too few to compare halves of it"
+    candidates = [(k, cosine) for k, cosine in sorted(zip(ks, cosines, strict=True)) if k > 1]
     if not candidates:
-        return known[0][0], "no other k was asked for"
+        return None, "no k above 1 was asked for"
     stable = [(k, cosine) for k, cosine in candidates if cosine >= STABLE]
     if not stable:
         k, cosine = max(candidates, key=lambda one: one[1])
-        return k, (
-            f"the most reproducible of those above 1 (stability {cosine:.2f}), though none reaches "
-            f"{STABLE}"
+        return None, (
+            f"no k above 1 has reproducible factors, the best is k = {k} with a stability of "
+            f"{cosine:.2f} where {STABLE} is wanted"
         )
     k, cosine = stable[-1]
     above = [f"k = {other}: {value:.2f}" for other, value in candidates if other > k]

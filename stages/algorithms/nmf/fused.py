@@ -15,9 +15,10 @@ from stages.algorithms.nmf.checks import refuse_bad
 from stages.algorithms.nmf.fused_pass import Found, Pass, block_bounds
 from stages.algorithms.nmf.fused_starts import FusedStarts
 from stages.algorithms.nmf.gpu import TorchEngine
-from stages.algorithms.nmf.initial import Sample, batches_of
+from stages.algorithms.nmf.initial import batches_of
 from stages.algorithms.nmf.placed import Facts, Part, Placed, free_bytes, looks_half, read_facts
 from stages.algorithms.nmf.problems import LARGEST, problems_on
+from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write
 from stages.algorithms.rows import RowBlocks
 

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.rows import RowBlocks
-
-if TYPE_CHECKING:
-    from stages.algorithms.nmf.initial import Sample
 
 Matrix = NDArray[np.float64]
 Array = NDArray[Any]
@@ -151,7 +149,7 @@ class Engine(Protocol):
 class DeviceEngine(Engine, Protocol):
     """An engine that brings the rows to its device, and does more there than passes."""
 
-    def read(self, rows: RowBlocks, indices: NDArray[np.int64]) -> "tuple[float, Sample] | None":
+    def read(self, rows: RowBlocks, indices: NDArray[np.int64]) -> tuple[float, Sample] | None:
         """Read all rows once: ``||A||_F^2``, and those of `indices` (ascending), on the device.
 
         None where these rows are not for the device's own way of working.

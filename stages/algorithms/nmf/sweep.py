@@ -12,13 +12,13 @@ from stages.algorithms.nmf.checks import check_range, check_request, sound_squar
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
-    Sample,
     nndsvd_factors,
     pick,
     random_start,
     sample_indices,
     warm_factors,
 )
+from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.solvers import SOLVERS
 from stages.algorithms.nmf.stack import (
     EXACT,

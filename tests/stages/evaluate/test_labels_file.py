@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from drawn import CORNER, VOC_IMAGES, Drawn, labels, voc, write_voc
+from stages.artifacts.evaluation import Evaluation
 from stages.evaluate.stage import EVALUATE
 from stages.frame.errors import StageError
 
@@ -54,27 +56,13 @@ def test_images_that_were_looked_at_do_not_count(drawn: Drawn) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            "sets: {cows: {2: [hed, leg]}}",
-            "sets.cows.2: 'hed' is annotated on none of its images; did",
-        ),
         ("sets: {cows: {2: [head]}}", "sets.cows.2: must be a list of 2 names"),
-        ("sets: {cows: {3: [head, leg, head]}}", "k '3': not factorized"),
-        ("sets: {cow: {1: [head]}}", "image set 'cow': not factorized; did you mean 'cows'?"),
-        ("layer: fc\nsets: {cows: {1: [head]}}", "layer 'fc': not factorized"),
-        ("seed: 5\nsets: {cows: {1: [head]}}", "seed '5': not factorized"),
-        ("factors: abc\nsets: {cows: {1: [head]}}", "was written for other factors"),
-        ("sets: {cows: {1: [3]}}", "3 is not a name"),
         ("sets: [cows]", "sets: must have an entry"),
         ("seen: {cows: 3}\nsets: {cows: {1: [~]}}", "seen.cows: must be a list"),
-        ("sats: {}", "must have the keys"),
+        ("sats: {}", "sats: unknown key, did you mean 'sets'?"),
+        ("[cows]", "must have the keys"),
         ("sets: {", "cannot be read"),
         ("[" * 5000, "cannot be read"),
-        ("seen: {cows: [images/c.png]}\nsets: {cows: {1: [~]}}", "image 'images/c.png': not fact"),
-        (
-            "seen: {dogs: [images/a.png]}\nsets: {cows: {1: [~]}}",
-            "image set 'dogs': not factorized",
-        ),
         ("seed: x\nsets: {cows: {1: [head]}}", "seed: 'x' is not a whole number"),
     ],
 )
@@ -85,6 +73,37 @@ def test_wrong_labels_are_one_line(drawn: Drawn, text: str, expected: str) -> No
     assert str(caught.value).startswith(str(drawn.project / "labels.yaml"))
     assert expected in str(caught.value) and "\n" not in str(caught.value)
     assert not (drawn.project / EVALUATE.writes).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sets: {cows: {2: [hed, leg]}}", "so without an IoU: 'hed' (did you mean 'head'?)"),
+        ("sets: {cows: {3: [head, leg, head]}}", "sets.cows: k 3 is not there"),
+        ("sets: {cow: {1: [head]}}", "image set 'cow' is not there, so it is left alone; did you"),
+        ("layer: fc\nsets: {cows: {1: [head]}}", "layer 'fc' is not there"),
+        ("seed: 5\nsets: {cows: {1: [head]}}", "given to other factors"),
+        ("factors: abc\nsets: {cows: {1: [head]}}", "given to other factors"),
+        ("seen: {cows: [images/c.png]}\nsets: {cows: {1: [~]}}", "image 'images/c.png' is not"),
+        ("seen: {dogs: [images/a.png]}\nsets: {cows: {1: [~]}}", "seen: image set 'dogs' is not"),
+    ],
+)
+def test_names_that_fit_nothing_refuse_no_run(drawn: Drawn, text: str, expected: str) -> None:
+    labels(drawn.project, text)
+    folder = drawn.evaluate()
+    assert expected in " ".join(Evaluation.open(folder).names["notes"])
+
+
+def test_words_that_are_no_parts_have_no_iou(drawn: Drawn) -> None:
+    drawn.evaluate()
+    before = drawn.table("scores.parquet")
+    labels(drawn.project, "sets: {cows: {1: [Kopf], 2: [7, 7]}}")
+    folder = drawn.evaluate()
+    pd.testing.assert_frame_equal(drawn.table("scores.parquet"), before)
+    table = drawn.table("labels.parquet")
+    assert table["label"].tolist() == ["Kopf", "7"] and table["iou"].isna().all()
+    assert table["factors"].tolist() == ["0", "0/1"], "two concepts of one name are a union"
+    assert Evaluation.open(folder).names["sets"][1][:3] == ["cows", 2, [["7"], ["7"]]]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""`dff refine --preview`: what the current params make of a few images, without the stage."""
+"""`dff refine --preview`: a contact sheet of what params make of a few images."""
 
-import difflib
+import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,23 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.artifacts.concept_maps import ConceptMaps, entry_sets, workers_within
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets
+from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.drawing.colours import Colour, colour
+from stages.drawing.colours import Colour
 from stages.drawing.overlays import heat_picture, mask_picture
+from stages.drawing.palette import Palette, palettes
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
+from stages.frame.memory import resources_within
 from stages.frame.parallel import torch_threads_kept
+from stages.frame.params import suggestion
 from stages.frame.resources import Resources
 from stages.images.decode import decode_rgb
 from stages.images.resize import resize_rgb, target_shape
+from stages.naming.names import read_names
+from stages.refine.layer import LayerTasks
 from stages.refine.params import RefineParams
-from stages.refine.stage import REFINE, VALUE_BYTES, Refiner
+from stages.refine.stage import REFINE
+from stages.refine.work import refined_by
 from store import open_artifact, write_atomically
 
 COLUMNS = ("image", "heat map", "probability", "refined", "mask (dashed: before)")
 LONG_SIDE = 256  # pixels of a picture
-FULL = 3.0  # times where masks begin: heat of full colour
 GAP = 6
 LINE = 22
 INK: Colour = (40, 40, 40)
@@ -37,11 +43,14 @@ class _Row:
     """One factor on one image; maps are shares ``[h, w]`` of their own size."""
 
     label: str
+    photo: NDArray[np.uint8]
     colour: Colour
     heat: NDArray[np.float32]
+    full: float  # heat of full colour; 0: there is none
     probability: NDArray[np.float32]
     refined: NDArray[np.float32]
     before: float  # where the raw mask begins; 0: nowhere
+    start: float  # where the refined one begins
 
 
 def preview(
@@ -50,13 +59,16 @@ def preview(
     images: Sequence[str],
     k: int,
     image_set: str,
+    factors: Path,
+    labels: Path,
     out: Path,
     resources: Resources,
 ) -> Path:
     """Write a contact sheet of some images under these params; returns its path.
 
     One row per image and factor of one factorization (first layer, first seed): the image, its heat
-    map, the probability that inference starts from, the refined probability, and the masks.
+    map, the probability that inference starts from, the refined probability, and the masks. Factors
+    have the numbers, names and colours that they have in the report. A CPU does it.
 
     Parameters
     ----------
@@ -66,63 +78,99 @@ def preview(
         Number of factors; 0: the largest there is.
     image_set : str
         The set whose factors are shown; empty: each image's first.
+    factors : Path
+        The artifact of the factors that the heat maps are of.
+    labels : Path
+        The file of their names.
 
     Raises
     ------
     StageError, StoreError
-        No heat maps yet, no such image, k or set.
+        No heat maps yet, or of other factors; no such image, k or set; no place for the picture.
     """
     inputs = gather_inputs(REFINE, project)
     heatmaps = open_artifact(inputs["heatmaps"])
     index = ImageIndex.open(inputs["index"], project, heatmaps)
     maps = ConceptMaps(heatmaps, heatmaps.layers[0])
-    ks = sorted({column[0] for column in maps.columns})
+    ks = sorted(maps.factorizations.ks)
     if k and k not in ks:
         raise StageError(f"--k {k}: not factorized, there are {', '.join(map(str, ks))}")
     k = k or ks[-1]
-    columns = maps.columns_of(k, next(seed for of, seed, _ in maps.columns if of == k))
-    sets = entry_sets(heatmaps)
-    set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
+    set_of = [rank for rank, entries in enumerate(entry_sets(heatmaps)) for _ in entries]
     entries = [_entry(index, maps, image, image_set) for image in images]
-    # these columns only, and one image after the other
-    refiner = Refiner(params, index, maps, set_of, columns)
-    sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw[entries]]
-    needed = refiner.bytes_per_image(entries)
-    workers_within(resources, sizes, maps.maps.channels, VALUE_BYTES, needed)
-    device = resources.torch_device()
+    # these columns only
+    tasks = LayerTasks(params.options, index, maps, set_of, maps.columns_of(k))
+    found = Factors.open(factors)
+    paint = _paint(found, maps, k, (set_of[entry] for entry in entries))
+    names = read_names(labels, found)
+    titles = {
+        rank: names.texts(maps.layer, name, k, found.factorizations.shown_seed)
+        for rank, name in enumerate(maps.sets)
+    }
+    # one image after the other: it is enough that one fits
+    resources_within("refine --preview", tasks.needs(entries), resources)
     with torch_threads_kept():
-        tasks = [refiner.task(entry) for entry in entries]
-        refined = [refiner.of_task(task, device) for task in tasks]
-    if params.binarise == "half":
-        starts = np.full(k, 0.5)
-    else:  # the stage takes that of the whole set
-        values = np.concatenate([q.reshape(k, -1) for q in refined], axis=1)
-        starts = np.percentile(values, params.percentile, axis=1)
-    strips: list[Image.Image] = []
-    for entry, task, q in zip(entries, tasks, refined, strict=True):
-        photo = _photo(index, int(maps.maps.image_ids[entry]))
-        shares = maps.shares(entry)
-        before = maps.thresholds[set_of[entry]]
-        name = index.names[int(maps.maps.image_ids[entry])]
-        for factor, column in enumerate(columns):
-            row = _Row(
-                f"{name}   factor {factor + 1} of {k}",
-                colour(factor),
-                shares[column],
-                task.probability[factor],
-                q[factor],
-                float(before[column]),
-            )
-            strips.append(_strip(photo, row, float(starts[factor])))
-    sheet = _sheet(strips, note=_note(params))
+        rows = _rows(params, tasks, entries, paint, titles)
     content = io.BytesIO()
-    sheet.save(content, format="PNG")
+    _sheet([_strip(row) for row in rows], _note(params)).save(content, format="PNG")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, content.getvalue())
     except OSError as error:
         raise StageError(f"{out}: cannot be written ({error.strerror})") from error
     return out
+
+
+def _rows(
+    params: RefineParams,
+    tasks: LayerTasks,
+    entries: Sequence[int],
+    paint: Mapping[int, Palette],
+    titles: Mapping[int, Sequence[str]],
+) -> list[_Row]:
+    """A row per entry and column."""
+    read = [tasks.task(entry) for entry in entries]
+    refined = [refined_by(tasks.refiner, task) for task in read]
+    starts = _mask_starts(params, refined)
+    rows = []
+    for entry, task, q in zip(entries, read, refined, strict=True):
+        image_id, rank = int(tasks.maps.maps.image_ids[entry]), tasks.set_of[entry]
+        photo, heat = _photo(tasks.index, image_id), tasks.maps.shares(entry)
+        for place, column in enumerate(tasks.columns):
+            k, _, factor = tasks.maps.columns[column]
+            called = f"factor {factor}   {titles[rank][factor]}"
+            rows.append(
+                _Row(
+                    f"{tasks.index.names[image_id]}   k = {k}   {called}",
+                    photo,
+                    paint[rank].colours[place],
+                    heat[column],
+                    float(paint[rank].full[place]),
+                    task.probability[place],
+                    q[place],
+                    float(tasks.maps.thresholds[rank][column]),
+                    float(starts[place]),
+                )
+            )
+    return rows
+
+
+def _mask_starts(
+    params: RefineParams, refined: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Where refined masks begin, ``[k]``; a percentile is that of these images."""
+    k = len(refined[0])
+    if params.binarise == "half":
+        return np.full(k, 0.5)
+    values = np.concatenate([q.reshape(k, -1) for q in refined], axis=1)
+    return np.percentile(values, params.percentile, axis=1)
+
+
+def _paint(factors: Factors, maps: ConceptMaps, k: int, ranks: Iterable[int]) -> dict[int, Palette]:
+    """How the report paints the factors of some image sets, by their place among the sets."""
+    if factors.factorizations != maps.factorizations:
+        raise StageError("heatmaps: made of other factors than there are now; `dff run` makes both")
+    return {rank: palettes(factors, maps, rank)[k] for rank in sorted(set(ranks))}
 
 
 def _entry(index: ImageIndex, maps: ConceptMaps, image: str, image_set: str) -> int:
@@ -134,11 +182,13 @@ def _entry(index: ImageIndex, maps: ConceptMaps, image: str, image_set: str) -> 
         matches = [i for i, n in enumerate(names) if index.dataset.image_path(n).resolve() == path]
     if not matches:
         matches = [i for i, name in enumerate(names) if f"/{name}".endswith(f"/{image}")]
-    if len(matches) != 1:
-        near = difflib.get_close_matches(image, names, n=3, cutoff=0.3) or names[:3]
-        shown = ", ".join([names[i] for i in matches[:3]] or near)
-        what = "several images are called that" if matches else "no such image in the index"
-        raise StageError(f"{image}: {what}; there are {shown}")
+    if not matches:
+        raise StageError(f"{image}: no such image in the index, {suggestion(image, names)}")
+    if len(matches) > 1:
+        raise StageError(
+            f"{image}: several images are called that; there are "
+            f"{', '.join(names[i] for i in matches[:3])}"
+        )
     sets = maps.artifact.sets
     if image_set and image_set not in sets:
         raise StageError(f"--set {image_set!r}: no such image set, there are {', '.join(sets)}")
@@ -154,13 +204,13 @@ def _photo(index: ImageIndex, image_id: int) -> NDArray[np.uint8]:
     return resize_rgb(decode_rgb(index.read(image_id)), size)
 
 
-def _strip(photo: NDArray[np.uint8], row: _Row, start: float) -> Image.Image:
+def _strip(row: _Row) -> Image.Image:
     """One row of the sheet."""
-    size = photo.shape[:2]
+    photo, size = row.photo, row.photo.shape[:2]
     heat, p, q = (_at(values, size) for values in (row.heat, row.probability, row.refined))
     raw = heat / row.before if row.before > 0 else np.zeros_like(heat)
-    full = FULL * row.before if row.before > 0 else 1.0
-    refined = q / start if start > 0 else np.zeros_like(q)
+    full = row.full if row.full > 0 else 1.0
+    refined = q / row.start if row.start > 0 else np.zeros_like(q)
     pictures = [
         Image.fromarray(photo),
         heat_picture(photo, np.minimum(heat / full, 1)[None], [row.colour]),
@@ -187,19 +237,17 @@ def _grey(shares: NDArray[np.float32]) -> Image.Image:
 
 
 def _note(params: RefineParams) -> str:
-    if params.method == "none":
-        return "method: none"
-    if params.method == "densecrf":
-        names = ["iterations", "gaussian_sxy", "gaussian_compat"]
-        names += ["bilateral_sxy", "bilateral_srgb", "bilateral_compat"]
-    else:
-        names = ["iterations", "radius", "eps", "weight"]
-        names += ["colour_weight", "colour_sigma", "colour_reach", "working_side"]
-    values = ", ".join(f"{name} {getattr(params, name):g}" for name in names)
+    """What the sheet was made with."""
+    options = dataclasses.asdict(params.options)
+    values = ", ".join(f"{name} {_shown(value)}" for name, value in options.items())
     rule = "q >= 0.5"
     if params.binarise == "percentile":
         rule = f"percentile {params.percentile:g} of these images' q (the stage: of the set's)"
-    return f"{params.method}: {values}; masks: {rule}"
+    return f"{params.method}{': ' if values else ''}{values}; masks: {rule}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _sheet(strips: Sequence[Image.Image], note: str) -> Image.Image:

@@ -2,7 +2,7 @@
 
 It is torchvision's own ``VGG`` with fewer channels, so the layer aliases ``conv{block}_{i}`` mean
 what they mean for VGG-16: the activation after that convolution's ReLU. It was trained by
-``scripts/train_demo_network.py`` to tell the procedural demo scenes apart.
+`scripts/train_demo_network.py` to tell the procedural demo scenes apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEMO_MEAN = (0.485, 0.456, 0.406)
 DEMO_STD = (0.229, 0.224, 0.225)
 """Standard deviation of red, green, blue in 0 to 1 (the usual ImageNet numbers)."""
 
-WEIGHTS_PATH = Path(__file__).with_suffix(".pth")
+WEIGHTS_PATH = Path(__file__).with_name("demo-bundled.pth")
 """The state dict; loads with ``torch.load(WEIGHTS_PATH, weights_only=True)``."""
 
 

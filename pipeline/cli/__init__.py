@@ -1,0 +1,13 @@
+"""The `dff` command: one module per panel of its help."""
+
+# In the order of the panels.
+# isort: off
+from pipeline.cli import setup
+from pipeline.cli import pipeline
+from pipeline.cli import concepts
+from pipeline.cli import stages
+
+# isort: on
+from pipeline.cli.app import USER_ERRORS, app, interruptible, main
+
+__all__ = ["USER_ERRORS", "app", "concepts", "interruptible", "main", "pipeline", "setup", "stages"]

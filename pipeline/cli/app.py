@@ -1,0 +1,120 @@
+"""The application: its options, its errors, its entry point."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pipeline
+from pipeline.dvc import DvcError
+from pipeline.params import ParamsError
+from pipeline.registry import STAGES
+from pipeline.resources import ResourceError
+from stages.datasets import DatasetError
+from stages.frame.errors import StageError
+from store import StoreError
+
+# What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
+USER_ERRORS = (
+    DatasetError,
+    DvcError,
+    ParamsError,
+    ResourceError,
+    StageError,
+    StoreError,
+)
+
+app = typer.Typer(
+    name="dff",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    help=(
+        "Deep Feature Factorization: find the concepts that images share.\n\n"
+        "Start with `dff init PHOTOGRAPHS`, look through params.yaml, then `dff run`. The report "
+        "is artifacts/report/index.html. Stages run one by one with the commands named after "
+        "them, in this order: " + ", ".join(stage.name for stage in STAGES) + "."
+    ),
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dff {pipeline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+Project = Annotated[
+    Path, typer.Option("--project", "-C", help="Folder with params.yaml.", show_default="here")
+]
+Device = Annotated[str, typer.Option(envvar="DFF_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[
+    int, typer.Option(envvar="DFF_WORKERS", min=0, help="Threads or processes; 0: one per core.")
+]
+Memory = Annotated[
+    str, typer.Option(envvar="DFF_MEMORY", help="Budget such as 8GiB; auto: half of what is free.")
+]
+CLUSTER_HELP = "Address of a dask scheduler (densecrf)."
+Cluster = Annotated[str, typer.Option(envvar="DFF_CLUSTER", help=CLUSTER_HELP)]
+STORE_HELP = "Folder or fsspec URL (s3://bucket/prefix) to put activations into."
+REUSE_HELP = "Take over what was made before: kept copies, and rows of known images."
+Store = Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP)]
+Reuse = Annotated[bool, typer.Option(envvar="DFF_REUSE", help=REUSE_HELP)]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is no accident: one line, and the exit code that shells give it."""
+    try:
+        yield
+    except BaseException as error:
+        # Libraries that are interrupted while they close a file may raise something else over it.
+        under: BaseException | None = error
+        while under is not None and not isinstance(under, KeyboardInterrupt):
+            under = under.__context__
+        if under is None:
+            raise
+        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+def main() -> None:
+    """Errors that a user can mend become one line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        _with_its_output(app)
+    except USER_ERRORS as error:
+        # one line, whatever a library put into its message
+        print(f"dff: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _with_its_output(command: Callable[[], None]) -> None:
+    """Run a command; what it printed is out, or it has failed."""
+    try:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # of `dff status | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.filename is not None:  # a file's error, not that of the output
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"dff: what it says cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,208 @@
+"""Commands for the concepts that were found: name them, find them elsewhere, take them away."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import Device, Memory, Project, Workers, app, interruptible
+from pipeline.params import read_params
+from pipeline.resources import make_resources
+from stages.export.formats import EXPORTERS
+from stages.export.names import file_name
+from stages.frame.progress import note
+
+FORMATS = "; ".join(f"{name}: {one.summary}" for name, one in EXPORTERS.items()) + "."
+
+
+@app.command(rich_help_panel="Concepts")
+def transform(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    set: Annotated[str, typer.Option("--set", help="Image set whose factors are used.")],
+    k: Annotated[int, typer.Option("--k", help="Number of factors.")],
+    layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to.", show_default="transformed/SET-kK")
+    ] = None,
+    project: Project = Path(),
+    device: Device = "auto",
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Find the concepts of an image set in photographs that were not in it.
+
+    The factors stay as they are; only coefficients are found for the new photographs. Writes
+    heatmaps.zarr, a picture of each photograph, and a page of them all.
+    """
+    # imported here: the other commands need neither templates nor pictures
+    from pipeline.transform import transform_folder
+
+    resources = make_resources(device, workers, memory, "")
+    target = out or project / "transformed" / f"{file_name(set)}-k{k}"
+    with interruptible():
+        page = transform_folder(project, folder, set, k, layer, target, resources)
+    print(page)
+
+
+@app.command(rich_help_panel="Concepts")
+def label(
+    project: Project = Path(),
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Name them by coverage on a few annotated images.")
+    ] = False,
+    images: Annotated[int, typer.Option(min=1, help="For --auto: images looked at, per set.")] = 5,
+    force: Annotated[bool, typer.Option(help="Replace names that are there.")] = False,
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Name the factors: write labels.yaml, whose names are shown everywhere.
+
+    Alone it writes a place for every factor of the first layer and seed, to be filled in by hand
+    while looking at the report; names that are there are carried over to the factors that there are
+    now. With --auto the names come from coverage (eq. 7) on the raw masks of a few images of each
+    set; evaluate then runs on all the others, and prints its scores.
+    """
+    # imported here: the other commands need no tables
+    from pipeline.label import label_factors
+
+    resources = make_resources("cpu", workers, memory, "")
+    with interruptible():
+        params = read_params(project)["evaluate"]
+        label_factors(project, params, images, resources, auto=auto, force=force)
+
+
+@app.command("export", rich_help_panel="Concepts")
+def export_concepts(
+    format: Annotated[str, typer.Option(help=FORMATS)],
+    maps: Annotated[str, typer.Option(help="raw or refined.")] = "refined",
+    k: Annotated[int, typer.Option(min=0, help="Number of factors; 0: the largest.")] = 0,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="Image set; repeatable; by default all.")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make.", show_default="exports/FORMAT")
+    ] = None,
+    least_area: Annotated[
+        float, typer.Option(help="Leave out components of a smaller share of the image.")
+    ] = 0.001,
+    semantic: Annotated[
+        bool, typer.Option("--semantic", help="One object per image and concept, not several.")
+    ] = False,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="For coco: polygons, not run lengths.")
+    ] = False,
+    heat: Annotated[
+        bool, typer.Option("--heat", help="For masks: heat maps as 16-bit PNG, too.")
+    ] = False,
+    images: Annotated[
+        str, typer.Option(help="For yolo, voc: link, copy or none.", show_default="link")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    project: Project = Path(),
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Write masks and boxes of the concepts as a data set for other programs.
+
+    Of one layer, one k and its first seed. Concepts are called as labels.yaml calls them, else
+    SET/K/FACTOR. The folder appears when it is complete. See docs/export.md for the formats.
+    """
+    # imported here: it loads the networks' library
+    from pipeline.export import export_project
+
+    options = {
+        "semantic": semantic or None,
+        "polygons": polygons or None,
+        "heat": heat or None,
+        "images": images or None,
+    }
+    try:
+        path = export_project(
+            project,
+            format,
+            options,
+            maps=maps,
+            k=k,
+            sets=set or [],
+            layer=layer,
+            least_area=least_area,
+            out=out or project / "exports" / format,
+            resources=make_resources("cpu", workers, memory, ""),
+            force=force,
+        )
+    except KeyboardInterrupt as error:
+        note("dff: interrupted; nothing was exported")
+        raise typer.Exit(130) from error
+    print(path)
+
+
+@app.command(rich_help_panel="Concepts")
+def find(
+    set: Annotated[str, typer.Option("--set", help="Image set.")],
+    concept: Annotated[
+        str, typer.Option(help="A name of labels.yaml, or a factor's number, 0 the strongest.")
+    ],
+    k: Annotated[
+        int, typer.Option(min=0, help="Number of factors; 0: the largest with the concept.")
+    ] = 0,
+    layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
+    top: Annotated[int, typer.Option(min=1, help="So many images at most.")] = 20,
+    project: Project = Path(),
+) -> None:
+    """List the images of a set that show a concept, strongest first.
+
+    One line an image: its name, a tab, and the concept's mean strength on it, a share of its
+    largest value in the set. The same and more is in artifacts/evaluation/concepts.parquet.
+    """
+    # imported here: the other commands need no tables
+    from pipeline.results import open_results
+
+    found = open_results(project).find(set, concept, k, layer=layer or None)
+    for image, strength in found.head(top).items():
+        print(f"{image}\t{strength:.4f}")
+
+
+@app.command("figure", rich_help_panel="Concepts")
+def draw_figure(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names in the index; the columns.", show_default="the first five"),
+    ] = None,
+    set: Annotated[str, typer.Option("--set", help="Image set.", show_default="the first")] = "",
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", help="Number of factors, a row; repeatable; by default all."),
+    ] = None,
+    maps: Annotated[
+        str, typer.Option(help="refined: masks with outlines; raw: colours by strength.")
+    ] = "refined",
+    layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
+    out: Annotated[Path, typer.Option(help="A .pdf, .svg or .png.")] = Path("figure3.pdf"),
+    dpi: Annotated[
+        int, typer.Option(min=30, max=2400, help="Photographs have at most so many pixels an inch.")
+    ] = 300,
+    height: Annotated[float, typer.Option(min=0.2, max=20, help="Of a row, inches.")] = 1.1,
+    project: Project = Path(),
+) -> None:
+    """Draw the paper's Figure 3: photographs under their concepts, a row for each k.
+
+    The legend has the names of labels.yaml, as of the last evaluation. In a PDF or SVG text stays
+    text, and photographs keep their own resolution.
+    """
+    # imported here: the other commands draw nothing
+    from pipeline.figure import format_of, save_figure
+    from pipeline.results import open_results
+
+    format_of(out)
+    opened = open_results(project)
+    figure = opened.figure(
+        set or opened.sets[0],
+        k or (),
+        images or (),
+        maps=maps,  # type: ignore[arg-type]  # it checks
+        layer=layer or None,
+        height=height,
+        dpi=dpi,
+    )
+    print(save_figure(figure, out, dpi))

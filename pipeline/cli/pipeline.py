@@ -1,0 +1,131 @@
+"""Commands of the whole pipeline: run it, see what it would do and where it stands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app, interruptible
+from pipeline.dvc import ensure_repository, repro
+from pipeline.gc import collect, kept_line
+from pipeline.params import check_root, read_params
+from pipeline.resources import make_resources
+from pipeline.run_alone import run_alone
+from pipeline.status import stage_states
+from pipeline.summary import print_summary
+from stages.evaluate.label import ensure_labels
+from stages.frame.params import user_path
+
+
+@app.command(rich_help_panel="Pipeline")
+def run(
+    project: Project = Path(),
+    device: Device = "auto",
+    workers: Workers = 0,
+    memory: Memory = "auto",
+    cluster: Cluster = "",
+    store: Store = "",
+    force: Annotated[bool, typer.Option(help="Run every stage again, fresh or not.")] = False,
+) -> None:
+    """Run every stage that is not up to date, and print the scores.
+
+    The same as `dvc repro`, after checking params.yaml and with the resources given here. In a
+    folder without dvc.yaml the stages run one after the other, but for those that are fresh. A run
+    that was interrupted goes on where it stopped.
+    """
+    params = read_params(project)
+    check_root(project, params["index"].root)
+    # refuse bad ones before the first stage
+    checked = make_resources(device, workers, memory, cluster, store)
+    alone = not (project / "dvc.yaml").exists()
+    if not alone:
+        ensure_repository(project)
+    ensure_labels(user_path(params["evaluate"].labels, project))
+    resources = {
+        "DFF_DEVICE": device,
+        "DFF_WORKERS": str(workers),
+        "DFF_MEMORY": memory,
+        "DFF_CLUSTER": cluster,
+        "DFF_STORE": checked.store or "",
+        "DFF_REUSE": "0" if force else "1",
+    }
+    with interruptible():
+        if alone:
+            run_alone(project, resources, force=force)
+        else:
+            repro(project, resources, force=force)
+    print_summary(project)
+
+
+@app.command(rich_help_panel="Pipeline")
+def plan(
+    project: Project = Path(),
+    device: Device = "auto",
+    workers: Workers = 0,
+    memory: Memory = "auto",
+) -> None:
+    """Say what a run would do, before anything runs: images, bytes, memory, workers, time.
+
+    Bytes of arrays are those before compression. Peak memory is that of the stage's process and
+    what it starts, with as many workers as fit the budget. Times are those of the last run, for
+    this number of photographs.
+    """
+    # imported here: it loads the networks' library
+    from pipeline.plan import print_plan
+
+    print_plan(project, make_resources(device, workers, memory, ""))
+
+
+@app.command(rich_help_panel="Pipeline")
+def show(project: Project = Path()) -> None:
+    """Print where the report is, and the scores."""
+    print_summary(project)
+
+
+@app.command(rich_help_panel="Pipeline")
+def status(project: Project = Path()) -> None:
+    """Say of each stage whether its artifact is fresh, stale, partial or absent, and its size.
+
+    A partial stage goes on from there when it is run again.
+    """
+    table = Table("stage", "state", "size", "detail", box=None, pad_edge=False)
+    for state in stage_states(project):
+        table.add_row(state.name, state.state, state.size, state.detail)
+    Console(markup=False).print(table)
+    if line := kept_line(project):
+        print(line)
+
+
+@app.command(rich_help_panel="Pipeline")
+def gc(
+    keep: Annotated[int, typer.Option(min=0, help="Copies left of each artifact.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    project: Project = Path(),
+) -> None:
+    """Drop the kept copies of earlier artifacts; that of the current one stays.
+
+    Every stage keeps copies of the last three artifacts it made (DFF_KEEP=N: of N, 0: none), as
+    links that take no room while the artifact or DVC's cache has the same files. They bring back
+    what was made before, in seconds.
+    """
+    print(collect(project, keep, dry_run=dry_run))
+
+
+@app.command("compare", rich_help_panel="Pipeline")
+def compare_projects(
+    projects: Annotated[list[Path], typer.Argument(help="Folders of projects that were run.")],
+    out: Annotated[Path, typer.Option(help="Name of the picture: .pdf, .svg or .png.")] = Path(
+        "figure4"
+    ),
+) -> None:
+    """Draw the paper's Figure 4: mean best-part IoU over k, of several networks and layers.
+
+    Writes it (without a suffix OUT.png) and OUT.csv beside it, and prints the table. Dashed lines
+    are raw maps; bands show one standard deviation over the seeds.
+    """
+    # imported here: the other commands draw nothing
+    from pipeline.compare import compare
+
+    print(compare(projects, out))

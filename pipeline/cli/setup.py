@@ -1,0 +1,68 @@
+"""Commands for setting up a project."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.cli.app import Project, app
+from pipeline.init import PRESETS, write_params
+from pipeline.params import ParamsError
+
+
+@app.command("show-model", rich_help_panel="Setting up")
+def show_model(
+    name: Annotated[
+        str, typer.Argument(help="demo, vgg19, or a torchvision classification model.")
+    ],
+) -> None:
+    """List the layers of a network that can be tapped.
+
+    Name one in `extract.layers`, by alias or node name. Factorization needs values >= 0: choose
+    layers marked yes.
+    """
+    # imported here: torch takes seconds, which no other command of this module needs
+    from stages.algorithms.backbone import BackboneError, describe_layers
+
+    try:
+        layers = describe_layers(name)
+    except BackboneError as error:
+        raise ParamsError(str(error)) from error
+    table = Table("alias", "node", "channels", "stride", ">= 0", box=None, pad_edge=False)
+    for layer in layers:
+        sign = "yes" if layer.non_negative else "no"
+        stride = f"{layer.stride:g}"
+        table.add_row(layer.alias or "", layer.node, str(layer.channels), stride, sign)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
+
+
+@app.command(rich_help_panel="Setting up")
+def init(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of photographs, or a preset followed by its folder: "
+            + ", ".join(PRESETS)
+            + "."
+        ),
+    ],
+    root: Annotated[Path | None, typer.Argument(help="Folder of the preset's data set.")] = None,
+    project: Project = Path(),
+    backbone: Annotated[str, typer.Option(help="Network; see show-model.")] = "",
+    weights: Annotated[str, typer.Option(help="DEFAULT, or a weights file.")] = "",
+    layer: Annotated[list[str] | None, typer.Option(help="Layer to tap; repeatable.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace an existing params.yaml.")] = False,
+) -> None:
+    """Write a params.yaml.
+
+    `dff init PHOTOGRAPHS` is for a folder with one folder of photographs per image set (or just
+    photographs: one set). `dff init demo` is the embedded default; the other presets are for data
+    sets that were downloaded. Nothing is copied or changed but params.yaml.
+    """
+    path = write_params(
+        project, what, root, backbone=backbone, weights=weights, layers=layer or [], force=force
+    )
+    print(f"wrote {path}; look through it, then: dff run")

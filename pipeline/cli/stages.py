@@ -1,0 +1,122 @@
+"""Commands named after the stages."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.app import (
+    CLUSTER_HELP,
+    STORE_HELP,
+    Cluster,
+    Device,
+    Memory,
+    Project,
+    Reuse,
+    Workers,
+    app,
+    interruptible,
+)
+from pipeline.params import ParamsError, read_params
+from pipeline.registry import BY_NAME, STAGES
+from pipeline.resources import make_resources
+from stages.frame.execute import execute
+from stages.frame.params import user_path
+from stages.frame.resources import Resources
+from stages.frame.stage import Stage
+
+
+def _help(stage: Stage[Any]) -> str:
+    reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
+    return (
+        f"{stage.summary}\n\n"
+        f"Reads {reads}; writes {stage.writes}. Its params are the section `{stage.name}` of "
+        "params.yaml. Run again after an interruption, it goes on where it stopped."
+    )
+
+
+def _run_stage(stage: Stage[Any], project: Path, resources: Resources) -> None:
+    params = read_params(project)[stage.name]
+    with interruptible():
+        out = execute(stage, params, project, resources)
+    print(out)
+
+
+def _stage_command(stage: Stage[Any]) -> None:
+    @app.command(stage.name, help=_help(stage), rich_help_panel="Stages")
+    def command(
+        project: Project = Path(),
+        device: Device = "auto",
+        workers: Workers = 0,
+        memory: Memory = "auto",
+        # the cluster that `dff run` hands to its stages concerns those that can use it
+        cluster: Annotated[
+            str,
+            typer.Option(envvar="DFF_CLUSTER" if stage.clustered else None, help=CLUSTER_HELP),
+        ] = "",
+        store: Annotated[
+            str,
+            typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=stage.name != "extract"),
+        ] = "",
+        reuse: Reuse = True,
+    ) -> None:
+        _run_stage(stage, project, make_resources(device, workers, memory, cluster, store, reuse))
+
+
+PREVIEW_HELP = (
+    "\n\nWith --preview, only a picture is made: what the current params do to the images named "
+    "(names in the index, or paths), in a moment and without touching the artifact."
+)
+
+
+def _refine_command() -> None:
+    @app.command("refine", help=_help(BY_NAME["refine"]) + PREVIEW_HELP, rich_help_panel="Stages")
+    def command(
+        images: Annotated[list[str] | None, typer.Argument(help="For --preview.")] = None,
+        preview: Annotated[
+            bool, typer.Option("--preview", help="Make a contact sheet of IMAGES only.")
+        ] = False,
+        k: Annotated[
+            int, typer.Option(min=0, help="For --preview: number of factors; 0: the largest.")
+        ] = 0,
+        set: Annotated[
+            str, typer.Option("--set", help="For --preview: image set, if not the first.")
+        ] = "",
+        out: Annotated[
+            Path | None,
+            typer.Option(help="For --preview.", show_default="artifacts/refine-preview.png"),
+        ] = None,
+        project: Project = Path(),
+        device: Device = "auto",
+        workers: Workers = 0,
+        memory: Memory = "auto",
+        cluster: Cluster = "",
+        reuse: Reuse = True,
+    ) -> None:
+        resources = make_resources(device, workers, memory, cluster, reuse=reuse)
+        if not preview:
+            if images or k or set or out:
+                raise ParamsError("IMAGES, --k, --set and --out go with --preview")
+            _run_stage(BY_NAME["refine"], project, resources)
+            return
+        if not images:
+            raise ParamsError("--preview: name one or more images")
+        # imported here: the other commands need no pictures
+        from stages.refine.preview import preview as write_preview
+
+        params = read_params(project)
+        labels = user_path(params["evaluate"].labels, project)
+        target = out or project / "artifacts/refine-preview.png"
+        factors = project / BY_NAME["factorize"].writes
+        with interruptible():
+            page = write_preview(
+                project, params["refine"], images, k, set, factors, labels, target, resources
+            )
+        print(page)
+
+
+for _stage in STAGES:
+    if _stage.name == "refine":
+        _refine_command()
+    else:
+        _stage_command(_stage)

@@ -1,0 +1,48 @@
+"""The pipeline from Python: what `dff run` does in a folder without DVC."""
+
+import os
+import sys
+from contextlib import redirect_stderr, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.params import check_root, read_params
+from pipeline.resources import make_resources
+from pipeline.run_alone import run_alone
+from stages.evaluate.label import ensure_labels
+from stages.frame.params import user_path
+
+
+def run_project(
+    project: Path,
+    device: str,
+    workers: int,
+    memory: str,
+    cluster: str,
+    store: str,
+    *,
+    force: bool,
+) -> None:
+    """Check the params, then run what is not fresh; errors as `run_alone`."""
+    params = read_params(project)
+    check_root(project, params["index"].root)
+    checked = make_resources(device, workers, memory, cluster, store)
+    ensure_labels(user_path(params["evaluate"].labels, project))
+    resources = {
+        "DFF_DEVICE": device,
+        "DFF_WORKERS": str(workers),
+        "DFF_MEMORY": memory,
+        "DFF_CLUSTER": cluster,
+        "DFF_STORE": checked.store or "",
+        "DFF_REUSE": "0" if force else "1",
+    }
+    # stages are processes: they write to a file, which a notebook's stream need not be
+    with redirect_stderr(sys.stderr if _is_file(sys.stderr) else sys.__stderr__):
+        run_alone(project, resources, force=force)
+
+
+def _is_file(stream: Any) -> bool:
+    with suppress(OSError, AttributeError, ValueError):
+        os.fstat(stream.fileno())
+        return True
+    return False

@@ -1,0 +1,101 @@
+"""Every classification network of torchvision, by torchvision's own names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.squeezenet import Fire
+
+from stages.algorithms.backbone.family import Preprocessing, Published
+
+# Their own truncated-normal start takes minutes and warns that it will change.
+_SLOW_START = ("googlenet", "inception_v3")
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+class TorchvisionFamily:
+    """See `Family`; any node that gives ``[n, channels, h, w]`` is a layer."""
+
+    summary = "a torchvision classification model such as vgg19"
+    usual_weights = "DEFAULT"
+
+    def names(self) -> Sequence[str]:
+        """See `Family.names`."""
+        return _names()
+
+    def build(self, name: str) -> nn.Module:
+        """See `Family.build`."""
+        builder: Callable[..., nn.Module] = torchvision.models.get_model_builder(name)
+        options = {"init_weights": False} if name in _SLOW_START else {}
+        network = builder(weights=None, **options)
+        # The published weights of GoogLeNet and Inception v3 were trained on inputs in [-1, 1];
+        # torchvision converts to that only when it loads the weights itself, so say it here.
+        if hasattr(network, "transform_input"):
+            network.transform_input = True  # type: ignore[assignment]
+        return network
+
+    def weights(self, name: str) -> Mapping[str, Published]:
+        """See `Family.weights`: torchvision's names, `DEFAULT` among them."""
+        members = torchvision.models.get_model_weights(name).__members__
+        published = {}
+        for weights, member in members.items():
+            transforms = member.transforms()
+            scale = Preprocessing(tuple(transforms.mean), tuple(transforms.std))
+            published[weights] = Published(member.url, scale)
+        return published
+
+    def preprocessing(self, name: str) -> Preprocessing:
+        """See `Family.preprocessing`: that of the default weights, else ImageNet's."""
+        default = self.weights(name).get("DEFAULT")
+        return default.preprocessing if default else Preprocessing()
+
+    def aliases(self, name: str, network: nn.Module) -> dict[str, str]:
+        """See `Family.aliases`.
+
+        `conv<block>_<i>` of the VGG family is the activation after the ReLU, as in Simonyan and
+        Zisserman (a block ends at a max-pooling); `fire<i>` of SqueezeNet counts from 2, as in
+        Iandola et al.; `layer1` to `layer4` are torchvision's own for ResNets.
+        """
+        if isinstance(network, torchvision.models.VGG):
+            return vgg_aliases(network.features)
+        if isinstance(network, torchvision.models.SqueezeNet):
+            fires = (i for i, m in enumerate(network.features) if isinstance(m, Fire))
+            return {f"fire{n}": f"features.{i}" for n, i in enumerate(fires, 2)}
+        if isinstance(network, torchvision.models.ResNet):
+            return {f"layer{n}": f"layer{n}" for n in range(1, 5)}
+        return {}
+
+    def default_layer(self, name: str, network: nn.Module) -> str | None:
+        """See `Family.default_layer`: the deepest that a paper names."""
+        return next(reversed(self.aliases(name, network)), None)
+
+    def to_grid(
+        self, name: str, output: torch.Tensor, height: int, width: int
+    ) -> torch.Tensor | None:
+        """See `Family.to_grid`."""
+        return maps_to_grid(output)
+
+
+def maps_to_grid(output: torch.Tensor) -> torch.Tensor | None:
+    """Feature maps ``[n, channels, h, w]`` as ``[n, h, w, channels]``; None for other shapes."""
+    return output.permute(0, 2, 3, 1) if output.ndim == 4 else None
+
+
+def vgg_aliases(features: nn.Sequential) -> dict[str, str]:
+    """`conv<block>_<i>` and the nodes of the ReLUs they mean."""
+    names: dict[str, str] = {}
+    block, position = 1, 0
+    for index, module in enumerate(features):
+        if isinstance(module, nn.Conv2d):
+            position += 1
+        elif isinstance(module, nn.ReLU):
+            names[f"conv{block}_{position}"] = f"features.{index}"
+        elif isinstance(module, nn.MaxPool2d):
+            block, position = block + 1, 0
+    return names

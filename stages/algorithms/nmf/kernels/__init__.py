@@ -1,0 +1,58 @@
+"""The compiled inner loops of a pass over the rows on a CPU.
+
+A pass does three things to each group of rows while it is in the cache: P = A W^T, the coefficients
+H from P and G = W W^T, and the sums H^T A and H^T H. The factors of all factorizations lie side by
+side in tiles of `LANES`, so that one non-zero of A costs one vector instruction per tile whatever
+the k's are.
+
+There are two sets of kernels: `vector`, and `plain` for where that one does not compile. Their
+results differ by rounding.
+"""
+
+import warnings
+from functools import cache
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stages.algorithms.nmf.kernels.compiling import GROUP, LANES, WIDE
+
+__all__ = ["GROUP", "LANES", "WIDE", "pass_over", "sum_of_squares", "sweep_coordinates"]
+
+
+@cache
+def chosen() -> ModuleType:
+    """The set that is used: `vector`, if it compiles and computes as it should."""
+    try:
+        from stages.algorithms.nmf.kernels import vector
+
+        vector.check()
+        return vector
+    except Exception as error:  # nobody promises how: an import, a type, an instruction
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"NMF runs on plain loops, up to five times slower: vector instructions do not compile "
+            f"with numba {version('numba')} on this machine ({reason})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    from stages.algorithms.nmf.kernels import plain
+
+    return plain
+
+
+def pass_over(*arguments: Any) -> None:
+    """See `vector.pass_over`."""
+    chosen().pass_over(*arguments)
+
+
+def sum_of_squares(flat: NDArray[Any]) -> float:
+    """See `vector.sum_of_squares`."""
+    return float(chosen().sum_of_squares(flat))
+
+
+def sweep_coordinates(*arguments: Any) -> None:
+    """See `vector.sweep_coordinates`."""
+    chosen().sweep_coordinates(*arguments)

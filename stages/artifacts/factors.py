@@ -1,0 +1,102 @@
+"""Factors W and coefficients H, as factorize writes them.
+
+Per layer, all factorizations of a set lie side by side as columns (`Factorizations.columns`):
+
+- ``maps``: ragged coefficients float32, one entry per (set, image), ``[h, w, columns]``;
+- small arrays, declared in `LayerFactors`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from stages.artifacts.declared import LayerArray
+from stages.artifacts.factorizations import Factorizations
+from stages.artifacts.layered import Layered, contents_of
+from store import Artifact, Ragged, Staging, create_artifact
+from store.artifact import layer_key
+
+
+@dataclass(frozen=True)
+class LayerFactors:
+    """The factors of one layer. A problem is one (k, seed) of `Factorizations.problems`.
+
+    - ``W``: unit rows, strongest factor of each problem first;
+    - ``energy``: ``||H_j||^2`` of each;
+    - ``loss``: after each update, padded with NaN; ``norm``: ``||A||_F^2``;
+    - ``stability``: cosine and silhouette of each of `Factorizations.ks` (see
+      `stages.algorithms.nmf.choice`), NaN where it was not asked for;
+    - ``parent``: the column of the next smaller k that a factor's coefficients are most like, -1
+      for none, and ``parent_cosine``, how much.
+    """
+
+    artifact: Artifact
+    layer: str
+
+    W = LayerArray(np.float32, "sets", "columns", "channels", name="factors")
+    energy = LayerArray(np.float64, "sets", "columns")
+    norm = LayerArray(np.float64, "sets")
+    loss = LayerArray(np.float64, "sets", "problems", "updates")
+    passes = LayerArray(np.int64, "sets", "problems")
+    converged = LayerArray(np.int64, "sets", "problems")
+    reseeded = LayerArray(np.int64, "sets", "problems")
+    stability = LayerArray(np.float64, "sets", "ks", "measures")
+    parent = LayerArray(np.int64, "sets", "columns")
+    parent_cosine = LayerArray(np.float64, "sets", "columns")
+
+    @property
+    def coefficients(self) -> Ragged:
+        """One entry per (set, image), ``[h, w, columns]``."""
+        return self.artifact.ragged(self.layer)
+
+
+@dataclass(frozen=True)
+class Factors(Layered):
+    """The factors of all layers."""
+
+    @cached_property
+    def factorizations(self) -> Factorizations:
+        """Whose factors the columns are."""
+        return Factorizations.of(self.artifact)
+
+    @property
+    def solver(self) -> str:
+        """What found them."""
+        return str(self.artifact.attrs["solver"])
+
+    @cached_property
+    def image_ids(self) -> NDArray[np.int64]:
+        """The image of each entry; the same at every layer."""
+        return self.at(self.layers[0]).coefficients.image_ids
+
+    def at(self, layer: str) -> LayerFactors:
+        """The factors of one layer."""
+        return LayerFactors(self.artifact, layer)
+
+
+def create_factors(
+    work: Staging,
+    activations: Layered,
+    sets: Mapping[str, Sequence[int] | NDArray[np.int64]],
+    factorizations: Factorizations,
+    solver: str,
+) -> dict[str, zarr.Group]:
+    """Begin the artifact of factors, or go on with it; each layer's group."""
+    group = create_artifact(
+        work.path,
+        owner=work,
+        stage="factorize",
+        fingerprint=work.fingerprint,
+        layers=activations.layers,
+        images=activations.images,
+        contents=contents_of(activations.artifact),
+        sets=sets,
+        **factorizations.attrs,
+        ks=factorizations.ks,
+        solver=solver,
+    )
+    return {layer: group.require_group(layer_key(layer)) for layer in activations.layers}

@@ -1,0 +1,33 @@
+"""What painting pictures of concepts holds in memory: report and transform count it alike."""
+
+from stages.frame.memory import Needs, resident
+
+# Per pixel of a photograph while it is decoded, as in `stages.extract.plan`.
+DECODE_BYTES = 20
+# Per value of an entry's maps: as stored, their bits, as shares, and interpolated columns.
+VALUE_BYTES = 2 + 1 + 4 + 4
+# Per pixel and column of a picture: shares and strengths of raw and refined maps, and temporaries.
+PICTURE_BYTES = 6 * 4
+# Per pixel of a picture: the photograph in several forms, outlines at twice its size.
+PHOTO_BYTES = 4 * 60
+
+
+def picture_needs(photograph: int, maps: int, picture: int, columns: int) -> Needs:
+    """What painting takes; a worker is an image with all of its pictures.
+
+    Parameters
+    ----------
+    photograph, maps, picture : int
+        Pixels of the largest photograph, of its maps, and of a picture.
+    columns : int
+        Of the maps.
+    """
+    return Needs(
+        fixed={"libraries": resident("torch", "skimage.measure", "stages.drawing.figures")},
+        each={
+            "the largest photograph": photograph * DECODE_BYTES,
+            "its maps": 2 * maps * columns * VALUE_BYTES,
+            "its pictures": picture * (columns * PICTURE_BYTES + PHOTO_BYTES),
+        },
+        remedy="make the largest photographs smaller, ask for fewer k and seeds",
+    )

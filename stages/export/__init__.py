@@ -1,0 +1,1 @@
+"""Exports: concepts as data sets that other programs read; one module per format."""

@@ -1,0 +1,135 @@
+"""Writing an export: image by image, in bounded memory, all of it or nothing."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stages.export.exporter import Catalogue, Exporter, Photograph
+from stages.export.selection import Selection
+from stages.frame.errors import StageError
+from stages.frame.parallel import ordered_map, torch_threads_kept
+from stages.frame.progress import track
+from stages.frame.resources import Resources
+from store.publication import STAGING, disk_errors, only_one, write_atomically
+
+RECORD = "export.json"  # in every export: what it is, and that it may be replaced
+# Of one pixel while an image is in work: heat, labels, and what resizing and drawing take.
+PIXEL_BYTES = 40
+
+
+def export(
+    selection: Selection,
+    exporter: Exporter,
+    out: Path,
+    record: dict[str, Any],
+    resources: Resources,
+    *,
+    force: bool = False,
+) -> None:
+    """Write what is selected into folder `out`.
+
+    It appears whole, in the end. Interrupted, nothing is left.
+
+    Parameters
+    ----------
+    record : dict
+        What the export was made from; becomes ``export.json``.
+    force : bool
+        Replace an earlier export.
+
+    Raises
+    ------
+    StageError
+        When `out` is there already, or the format refuses.
+    StoreError
+        When it cannot be written, or another process is at it.
+    """
+    check_target(out, selection.index.dataset.root, force=force)
+    photographs = selection.photographs
+    catalogue = Catalogue(selection.categories, photographs, out.absolute())
+    workers = _workers(selection, resources)
+
+    def encoded(photograph: Photograph) -> Any:
+        return exporter.encode(selection.picture(photograph))
+
+    with disk_errors(out), _work_folder(out) as work, torch_threads_kept():
+        try:
+            exporter.open(work, catalogue)
+            with (
+                track("export", len(photographs), "images") as advance,
+                closing(ordered_map(encoded, photographs, workers=workers)) as results,
+            ):
+                for result in results:
+                    exporter.add(result)
+                    advance(1)
+        except BaseException:
+            with suppress(Exception):  # what happened first is what is told
+                exporter.close()
+            raise
+        exporter.close()
+        write_atomically(work / RECORD, json.dumps(record, indent=1).encode())
+        _publish(work, out)
+
+
+def check_target(out: Path, photographs: Path, *, force: bool) -> None:
+    """Refuse a folder that an export must not be put into.
+
+    Raises
+    ------
+    StageError
+    """
+    if out.resolve().is_relative_to(photographs.resolve()):
+        raise StageError(
+            f"--out {out}: lies in the folder of photographs, and its pictures would become some; "
+            "name another one"
+        )
+    if not (out.exists() or out.is_symlink()):
+        return
+    if not force:
+        raise StageError(f"--out {out}: is there already; name another one, or --force replaces it")
+    if out.is_symlink() or not (out / RECORD).is_file():
+        raise StageError(f"--out {out}: is no export of `dff export`, --force leaves it alone")
+
+
+def _workers(selection: Selection, resources: Resources) -> int:
+    """How many images may be in work at once, within the memory budget; at least one."""
+    pixels = max((h * w for h, w in (one.size for one in selection.photographs)), default=1)
+    each = pixels * (PIXEL_BYTES + 2 * len(selection.columns))
+    return max(1, min(resources.workers, resources.memory // each))
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, for this process alone; nothing is left of it."""
+    staging = out.parent / STAGING
+    folder = staging / f"{out.name}.export"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_one(folder / "lock", out):
+            work = folder / "work"
+            shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+            work.mkdir()
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+                (folder / "lock").unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # others are at work there
+            folder.rmdir()
+            staging.rmdir()
+
+
+def _publish(work: Path, out: Path) -> None:
+    """Put the finished folder in the place of `out`, which may be an earlier export."""
+    if not out.exists():
+        work.rename(out)
+        return
+    retired = work.with_name("retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    out.rename(retired)
+    work.rename(out)
+    shutil.rmtree(retired, ignore_errors=True)

@@ -1,0 +1,77 @@
+"""How much memory a factorization holds, counted before it begins."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stages.artifacts.outline import Outline
+from stages.frame.memory import Needs, resident
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs
+from store.layout import SHARD_BYTES
+
+if TYPE_CHECKING:
+    from stages.factorize.params import FactorizeParams
+
+# Rows of a block as they are read: about this many bytes of float32.
+BLOCK_BYTES = 32 * 2**20
+
+
+def set_needs(
+    params: "FactorizeParams",
+    shape: tuple[int, int],
+    density: float,
+    block_rows: int,
+    rows_of_layer: int,
+    resources: Resources,
+) -> Needs:
+    """What one image set takes when its rows are streamed; what is left may keep rows in memory.
+
+    Parameters
+    ----------
+    shape : (rows, channels)
+        Of the set.
+    density : float
+        Share of non-zeros of sparse blocks; 1 for dense ones.
+    block_rows : int
+        Rows that are read at once.
+    rows_of_layer : int
+        Of all sets together.
+    """
+    from stages.algorithms.nmf.budget import bytes_needed
+
+    passes = bytes_needed(
+        shape,
+        density,
+        params.k,
+        params.seeds,
+        solver=params.solver,
+        block_rows=block_rows,
+        threads=resources.workers,
+    )
+    fixed = {
+        "libraries": resident("stages.algorithms.nmf"),
+        f"passes over {shape[0]} rows with {len(params.factorizations.columns)} factors": passes,
+        # the writer of the coefficients holds an encoded shard
+        "coefficients": min(SHARD_BYTES, 4 * rows_of_layer * len(params.factorizations.columns)),
+    }
+    return Needs(fixed, remedy="ask for fewer k and seeds, or fewer --workers")
+
+
+def foretell(
+    params: "FactorizeParams", outline: Outline, inputs: Inputs, resources: Resources
+) -> tuple[Outline, Needs]:
+    """See `stages.frame.stage.Stage.foretell`: of the set with the most rows."""
+    after = replace(outline, columns=len(params.factorizations.columns))
+    worst = Needs({})
+    reads = writes = 0
+    for layer in outline.layers.values():
+        everything = layer.rows(outline.members)
+        reads += 2 * everything * layer.channels
+        writes += 4 * everything * after.columns
+        block = max(1, BLOCK_BYTES // (4 * layer.channels))
+        for ids in outline.sets.values():
+            shape = layer.rows(ids), layer.channels
+            needs = set_needs(params, shape, layer.density, block, everything, resources)
+            worst = max(worst, needs, key=lambda one: one.least)
+    images = len(outline.members) * len(outline.layers)
+    return after, replace(worst, images=images, reads=reads, writes=writes)

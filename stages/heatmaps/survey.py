@@ -1,0 +1,62 @@
+"""What is known of an image set's coefficients before they become maps."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.algorithms.masks import exact_percentile
+from stages.artifacts.concept_maps import FULL_COLOUR
+from store import Ragged
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """See `stages.artifacts.concept_maps.ConceptMaps`, where these are published.
+
+    Attributes
+    ----------
+    scale, full : float64 [columns]
+    means : float64 [entries of the set, columns]
+    """
+
+    scale: Floats
+    full: Floats
+    means: Floats
+
+
+def survey(coefficients: Ragged, entries: Sequence[int]) -> Survey:
+    """Four passes over a set's coefficients, block by block."""
+    scale = _largest(coefficients, entries)
+    divisor = np.where(scale > 0, scale, 1.0)
+
+    def shares() -> Iterator[NDArray[np.float32]]:
+        for block in coefficients.select(entries).blocks():
+            # PCA's coefficients may be negative: no heat
+            yield np.clip(block / divisor, 0, 1).astype(np.float32)
+
+    members = np.asarray(entries, dtype=np.int64)
+    sizes = coefficients.offsets[members + 1] - coefficients.offsets[members]
+    ends = np.cumsum(sizes)
+    sums = np.zeros((len(members), len(scale)))
+    row = 0
+    for block in shares():
+        owners = np.searchsorted(ends, np.arange(row, row + len(block)), side="right")
+        for column in range(len(scale)):
+            sums[:, column] += np.bincount(owners, block[:, column], minlength=len(members))
+        row += len(block)
+    percentile = exact_percentile(shares, len(scale), FULL_COLOUR)
+    # A factor of very few places has no such percentile: its largest value gets full colour.
+    full = np.where(percentile > 0, percentile, np.where(scale > 0, 1.0, 0.0))
+    return Survey(scale, full, sums / sizes[:, None])
+
+
+def _largest(coefficients: Ragged, entries: Sequence[int]) -> Floats:
+    """The largest coefficient of each column over a set; interpolation never exceeds it."""
+    largest = np.zeros(coefficients.channels)
+    for block in coefficients.select(entries).blocks():
+        np.maximum(largest, block.max(axis=0), out=largest)
+    return largest

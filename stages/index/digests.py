@@ -1,0 +1,74 @@
+"""Digests of files that are asked for again and again: read anew only where a file has changed.
+
+A file counts as unchanged while its size, time of modification and inode are the same, and that
+time lay some seconds back when it was read: within a clock's tick it could change unnoticed.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.frame.parallel import ordered_map
+from store import write_atomically
+
+SETTLED = 3.0  # seconds since a file was last changed
+Stamp = tuple[int, int, int]  # size, time of modification in nanoseconds, inode
+Known = dict[str, tuple[Stamp, str]]
+
+
+def kept_digests(
+    paths: Sequence[Path], digest: Callable[[Path], str], memory: Path, workers: int = 8
+) -> list[str]:
+    """The digest of each file, in order.
+
+    Parameters
+    ----------
+    digest : callable
+        Reads a file.
+    memory : Path
+        A file that remembers digests between processes; anything wrong with it costs time only.
+    """
+    known = _read(memory)
+    stamps = {str(path): _stamp(path) for path in paths}
+    asked = [path for path in paths if known.get(str(path), (None, ""))[0] != stamps[str(path)]]
+    now = time.time_ns()
+    # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
+    read = dict(zip(map(str, asked), ordered_map(digest, asked, workers=workers), strict=True))
+    found = [read[name] if (name := str(path)) in read else known[name][1] for path in paths]
+    kept: Known = {}
+    for path, value in zip(paths, found, strict=True):
+        stamp = stamps[str(path)]
+        if stamp is not None and now - stamp[1] > SETTLED * 1e9:
+            kept[str(path)] = (stamp, value)
+    if kept != known:
+        _write(memory, kept)
+    return found
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _read(memory: Path) -> Known:
+    try:
+        rows = json.loads(memory.read_bytes())
+        return {
+            str(path): ((int(size), int(changed), int(inode)), str(digest))
+            for path, size, changed, inode, digest in rows
+        }
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write(memory: Path, known: Known) -> None:
+    rows = [(path, *stamp, digest) for path, (stamp, digest) in known.items()]
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, json.dumps(rows).encode())
+    except OSError:
+        return  # a project that cannot be written to is read as well

@@ -1,0 +1,1 @@
+"""Names that people give factors: labels.yaml, and whose factors its names are now."""

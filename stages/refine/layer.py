@@ -1,0 +1,110 @@
+"""The maps of one layer as tasks for a refiner: what is read, and what that takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.image_index import ImageIndex
+from stages.artifacts.outline import Shapes, most_pixels
+from stages.frame.memory import Needs
+from stages.maps.memory import map_needs
+from stages.refine.refiners.refiner import Refiner, Size, Task
+
+# What refining takes per value of a map: heat, probability and both filters' sum, each with a
+# copy, q, q in rows, and two of those that wait.
+VALUE_BYTES = 10 * 4
+# Per pixel of an image in its own size: decoded, turned, converted, resized.
+PIXEL_BYTES = 3 * 3
+# Per pixel of its maps: the image as bytes and as float32.
+GUIDE_BYTES = 2 * 3 * 4
+
+
+@dataclass(frozen=True)
+class LayerTasks:
+    """One task per entry of a layer's maps, to be read for a refiner.
+
+    Attributes
+    ----------
+    refiner : Refiner
+        The chosen one.
+    maps : ConceptMaps
+        The heat maps.
+    set_of : sequence of int
+        Each entry's image set, by its place among the sets.
+    columns : sequence of int
+        Those that are refined.
+    """
+
+    refiner: Refiner
+    index: ImageIndex
+    maps: ConceptMaps
+    set_of: Sequence[int]
+    columns: Sequence[int]
+
+    @classmethod
+    def of_all(
+        cls, refiner: Refiner, index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int]
+    ) -> "LayerTasks":
+        """Tasks of every column."""
+        return cls(refiner, index, maps, set_of, range(maps.maps.channels))
+
+    @cached_property
+    def groups(self) -> tuple[slice, ...]:
+        """Places among `columns` of each factorization: neighbours, for columns go by these."""
+        owners = [self.maps.columns[column][:2] for column in self.columns]
+        starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
+        return tuple(map(slice, starts, [*starts[1:], len(owners)]))
+
+    def task(self, entry: int) -> Task:
+        """Read an entry's image and heat maps.
+
+        Raises
+        ------
+        StageError
+            When the image is gone or has changed since the index was made.
+        """
+        import torch
+
+        from stages.algorithms.mean_field import unary
+
+        torch.set_num_threads(1)
+        columns = list(self.columns)
+        heat = torch.from_numpy(self.maps.shares(entry)[columns])  # [columns, h, w]
+        thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]][columns])
+        return Task(self.image(entry), unary(heat, thresholds).numpy(), self.groups)
+
+    def image(self, entry: int) -> NDArray[np.uint8]:
+        """An entry's image at the size of its maps, ``[h, w, 3]``; errors as `task`."""
+        image_id = int(self.maps.maps.image_ids[entry])
+        h, w = (int(side) for side in self.maps.maps.grid_hw[entry])
+        return self.index.rgb_at(image_id, (h, w))
+
+    def needs(self, entries: Sequence[int] | None = None) -> Needs:
+        """What refining all or some entries takes; a worker is an image in work."""
+        some = slice(None) if entries is None else list(entries)
+        photographs = self.index.sizes[self.maps.maps.image_ids[some]]
+        sizes = self.maps.maps.grid_hw[some].astype(np.int64)
+        return refine_needs(self.refiner, photographs, sizes, self.maps.maps.channels)
+
+
+def refine_needs(refiner: Refiner, photographs: Shapes, maps: Shapes, columns: int) -> Needs:
+    """What refining takes.
+
+    Parameters
+    ----------
+    photographs, maps : int64 [entries, 2]
+        (height, width) of the files, and of their maps.
+    """
+    sizes = {(int(h), int(w)) for h, w in maps}
+    own = max((bytes_at(refiner, size, columns) for size in sizes), default=0)
+    image = PIXEL_BYTES * most_pixels(photographs) + own
+    return map_needs(maps, columns, VALUE_BYTES, image, refiner.remedy)
+
+
+def bytes_at(refiner: Refiner, size: Size, columns: int) -> int:
+    """What an image of this size needs besides its maps' values."""
+    return GUIDE_BYTES * size[0] * size[1] + refiner.bytes_per_image(size, columns)

@@ -1,0 +1,66 @@
+"""Where a refiner works: in threads, in processes or on a cluster, or on a GPU."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.frame.parallel import ordered_map
+from stages.frame.resources import Resources
+from stages.maps.write import Compute, Rows
+from stages.refine.layer import LayerTasks
+from stages.refine.refiners.refiner import BatchRefiner, Refiner, Task
+
+
+def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> Iterator[Rows]:
+    """Refined probabilities of each entry, float32 ``[h * w, columns]``, in order."""
+    workers = resources.workers
+    if tasks.refiner.kind == "processes":
+        read = ordered_map(tasks.task, entries, workers=workers)
+        one = partial(rows_of_task, tasks.refiner)
+        yield from ordered_map(
+            one, read, workers=workers, kind="processes", cluster=resources.cluster
+        )
+    elif (device := _device(tasks.refiner, resources)) == "cpu":
+        # Each worker takes an image from its file to its rows: reading, decoding and inference of
+        # several overlap.
+        yield from ordered_map(partial(_on_cpu, tasks), entries, workers=workers)
+    else:
+        from stages.refine.device import DeviceRefiner
+
+        yield from DeviceRefiner(tasks, device, resources).rows(entries)
+
+
+def computing(tasks: LayerTasks, half: bool, resources: Resources) -> Compute:
+    """`refined`, again and again; where masks are q >= 0.5 (`half`) and a GPU makes them, these."""
+    device = _device(tasks.refiner, resources)
+    if device == "cpu":
+        return partial(refined, tasks, resources=resources)
+    from stages.refine.device import DeviceRefiner
+
+    on_device = DeviceRefiner(tasks, device, resources)
+    return on_device.whole if half else on_device.rows
+
+
+def refined_by(refiner: Refiner, task: Task) -> NDArray[np.float32]:
+    """Refined probabilities ``[columns, h, w]`` of one image, in this process, on a CPU."""
+    q = refiner.refine(task)
+    # A factor that is absent stays absent, whatever the floor of the probabilities.
+    present = np.asarray((task.probability > 0).any(axis=(1, 2)))
+    return q if present.all() else np.where(present[:, None, None], q, np.float32(0))
+
+
+def rows_of_task(refiner: Refiner, task: Task) -> Rows:
+    """`refined_by`, as ``[h * w, columns]``."""
+    q = refined_by(refiner, task)
+    return np.ascontiguousarray(q.reshape(len(q), -1).T)
+
+
+def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:
+    return rows_of_task(tasks.refiner, tasks.task(entry))
+
+
+def _device(refiner: Refiner, resources: Resources) -> str:
+    """A GPU for those that can use one."""
+    return resources.torch_device() if isinstance(refiner, BatchRefiner) else "cpu"

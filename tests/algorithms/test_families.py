@@ -1,0 +1,271 @@
+"""What holds for every family of networks: an entry in `CHEAP` each, and a stranger's family."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.init import write_params
+from pipeline.params import read_params
+from stages.algorithms.backbone import (
+    FAMILIES,
+    BackboneError,
+    Preprocessing,
+    Published,
+    aliases,
+    backbone_names,
+    channels,
+    default_layer,
+    describe_layers,
+    family_of,
+    forward_bytes,
+    grid_shape,
+    load_backbone,
+    resolve_layer,
+)
+from stages.algorithms.backbone.graph import build, skeleton
+from stages.algorithms.shipped import shipped_weights
+from stages.extract.stage import sources
+from stages.frame.fingerprint import file_digest
+from store import open_artifact
+from tools import run_dff
+
+# Networks whose forward pass takes a moment.
+CHEAP = {
+    "demo": ["demo"],
+    "torchvision": ["squeezenet1_1", "resnet18", "alexnet", "shufflenet_v2_x0_5"],
+}
+every_network = pytest.mark.parametrize("name", [one for names in CHEAP.values() for one in names])
+PATCH = 16
+
+
+class Tokens(nn.Module):
+    """Patches as tokens behind one that stands for the whole image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 24, PATCH, PATCH)
+        self.whole = nn.Parameter(torch.zeros(1, 1, 24))
+        self.mix = nn.Linear(24, 24)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.whole.expand(tokens.shape[0], -1, -1), tokens], 1)
+        return self.act(self.mix(tokens))
+
+
+class TokenFamily:
+    """A stranger's: one network whose layers give tokens."""
+
+    summary = "tokens of a stranger"
+    usual_weights = "random:3"
+
+    def names(self) -> list[str]:
+        return ["strange_tokens"]
+
+    def build(self, name: str) -> nn.Module:
+        return Tokens()
+
+    def weights(self, name: str) -> Mapping[str, Published]:
+        return {}
+
+    def preprocessing(self, name: str) -> Preprocessing:
+        return Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+    def aliases(self, name: str, network: nn.Module) -> Mapping[str, str]:
+        return {"last": "act"}
+
+    def default_layer(self, name: str, network: nn.Module) -> None:
+        return None
+
+    def to_grid(
+        self, name: str, output: torch.Tensor, height: int, width: int
+    ) -> torch.Tensor | None:
+        h, w = height // PATCH, width // PATCH
+        if output.ndim != 3 or output.shape[1] != 1 + h * w:
+            return None
+        return output[:, 1:].reshape(len(output), h, w, -1)
+
+
+@pytest.fixture
+def strange(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(FAMILIES, "strangers", TokenFamily())
+    return "strange_tokens"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_family_is_here() -> None:
+    assert list(CHEAP) == list(FAMILIES)
+    for family, names in CHEAP.items():
+        assert set(names) <= set(FAMILIES[family].names())
+
+
+def test_a_name_belongs_to_one_family() -> None:
+    names = backbone_names()
+    assert len(set(names)) == len(names) == sum(len(list(f.names())) for f in FAMILIES.values())
+    for family in FAMILIES.values():
+        assert family.names() and family.summary
+        assert all(family_of(name) is family for name in family.names())
+
+
+def test_unknown_names_are_compared_with_those_of_all_families(strange: str) -> None:
+    for wrong, near in (("dmo", "'demo'"), ("VGG_19", "'vgg19'"), ("strange_token", strange)):
+        with pytest.raises(
+            BackboneError, match=f"unknown backbone '{wrong}', did you mean .*{near}"
+        ):
+            family_of(wrong)
+    with pytest.raises(BackboneError, match=r"use demo or a torchvision .* or tokens of"):
+        family_of("0")
+
+
+@every_network
+def test_the_grid_is_that_of_a_forward_pass(name: str) -> None:
+    layer = default_layer(name)
+    backbone = load_backbone(name, [layer], "random:1")
+    for height, width in ((97, 131), (160, 75)):
+        (maps,) = backbone(images(2, 3, height, width)).values()
+        assert maps.shape == (2, *grid_shape(name, layer, height, width), channels(name, layer))
+
+
+@every_network
+def test_the_default_layer_is_listed_as_one_that_can_be_factorised(name: str) -> None:
+    node = skeleton(name).find(resolve_layer(name, default_layer(name)))
+    (layer,) = (one for one in describe_layers(name) if one.node == node)
+    assert layer.non_negative and layer.stride > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("demo", "conv4_2"),
+        ("vgg19", "conv5_4"),
+        ("resnet50", "layer4"),
+        ("squeezenet1_1", "fire9"),  # the ReLU behind it gives classes
+        ("alexnet", "features.11"),  # not the pooling behind it
+        ("googlenet", "inception5b.cat"),  # not the last branch of it
+        ("mobilenet_v2", "features.18"),
+    ],
+)
+def test_the_layer_that_is_tapped_unless_somebody_names_one(name: str, layer: str) -> None:
+    assert default_layer(name) == layer
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "weights"),
+    [("demo", "conv4_2", "bundled"), ("resnet18", "layer4", "DEFAULT")],
+)
+def test_init_writes_what_is_usual_for_a_network(
+    tmp_path: Path, name: str, layer: str, weights: str
+) -> None:
+    write_params(tmp_path / "project", str(tmp_path), None, backbone=name)
+    extract = read_params(tmp_path / "project")["extract"]
+    assert (extract.backbone, extract.layers, extract.weights) == (name, (layer,), weights)
+    write_params(tmp_path / "own", str(tmp_path), None, backbone=name, weights="random:1")
+    extract = read_params(tmp_path / "own")["extract"]
+    assert (extract.layers, extract.weights) == ((layer,), "random:1")
+
+
+def test_a_network_without_such_a_layer_says_so() -> None:
+    with pytest.raises(BackboneError, match="'swin_t' has no layer without negative values"):
+        default_layer("swin_t")
+
+
+@every_network
+def test_aliases_mean_layers(name: str) -> None:
+    for alias, node in aliases(name).items():
+        assert resolve_layer(name, alias) == node
+        assert channels(name, alias) > 0
+
+
+@every_network
+def test_names_of_weights_and_what_images_are_normalised_with(name: str) -> None:
+    family = family_of(name)
+    published = family.weights(name)
+    assert family.usual_weights in published
+    scales = [family.preprocessing(name), *(one.preprocessing for one in published.values())]
+    for scale in scales:
+        assert len(scale.mean) == len(scale.std) == 3 and min(scale.std) > 0
+    backbone = load_backbone(name, [default_layer(name)], "random:0")
+    assert Preprocessing(backbone.mean, backbone.std) == scales[0]
+
+
+@every_network
+def test_wrong_weights_are_refused(name: str, tmp_path: Path) -> None:
+    layer = default_layer(name)
+    published = ", ".join(family_of(name).weights(name))
+    with pytest.raises(BackboneError, match=f"are none of {published}, the path of a .pth"):
+        load_backbone(name, [layer], "no such name")
+    other = "squeezenet1_0" if name != "squeezenet1_0" else "alexnet"
+    torch.save(build(other, "cpu").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(BackboneError, match=f"do not fit backbone '{name}'.* of another model"):
+        load_backbone(name, [layer], str(tmp_path / "other.pth"))
+
+
+def test_shipped_weights_are_found_without_torch() -> None:
+    """By the rule that `Family.weights` states; their digest is part of the fingerprint."""
+    shipped = {
+        (name, weights): one.place
+        for family in FAMILIES.values()
+        for name in family.names()
+        for weights, one in family.weights(name).items()
+        if isinstance(one.place, Path)
+    }
+    assert ("demo", "bundled") in shipped
+    for (name, weights), place in shipped.items():
+        assert place.is_file() and shipped_weights(name, weights) == place
+    params = dataclasses.replace(read_params(Path(__file__).parents[2])["extract"])
+    assert sources(params, Path()) == file_digest(shipped["demo", "bundled"])
+    assert sources(dataclasses.replace(params, backbone="vgg19", weights="DEFAULT"), Path()) == ""
+    assert shipped_weights("vgg19", "bundled") is shipped_weights("demo", "../bundled") is None
+
+
+def test_a_strangers_tokens_have_a_grid(strange: str) -> None:
+    assert default_layer(strange) == "last"
+    assert grid_shape(strange, "last", 50, 64) == (3, 4) and channels(strange, "last") == 24
+    listed = {layer.node: layer for layer in describe_layers(strange)}
+    assert (listed["act"].stride, listed["act"].non_negative) == (PATCH, True)
+    assert not listed["mix"].non_negative
+    assert "embed" not in listed, "this family has no grid for it"
+    backbone = load_backbone(strange, ["last"], "random:3")
+    batch = images(2, 3, 50, 64)
+    found = backbone(batch)["last"]
+    network = build(strange, "cpu", seed=3)
+    with torch.inference_mode():
+        tokens = network(batch)[:, 1:]
+    torch.testing.assert_close(found, tokens.reshape(2, 3, 4, 24))
+    assert forward_bytes(strange, ("last",), 2, 50, 64)[1] == 2 * 13 * 24 * 4
+    with pytest.raises(BackboneError, match="does not give feature maps"):
+        channels(strange, "embed")
+
+
+def test_a_strangers_network_runs_in_the_pipeline(
+    strange: str, tmp_path: Path, photographs: Path
+) -> None:
+    write_params(tmp_path, str(photographs), None, backbone=strange)
+    extract = read_params(tmp_path)["extract"]
+    assert (extract.layers, extract.weights) == (("last",), "random:3")
+    for command in (
+        ["show-model", strange],
+        *([s, "--project", str(tmp_path)] for s in ("index", "extract")),
+    ):
+        result = run_dff(*command)
+        assert result.exit_code == 0, result.output
+    artifact = open_artifact(tmp_path / "artifacts/activations.zarr")
+    assert artifact.attrs["backbone"] == strange
+    maps = artifact.ragged("last")
+    assert maps.channels == 24 and maps.grid_hw.tolist() == 14 * [[14, 14]]
