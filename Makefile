@@ -18,7 +18,7 @@ demo: $(READY)
 	dff run
 
 test: $(READY)
-	pytest -n auto
+	pytest -n auto --dist loadgroup
 
 # the tests that kill an extraction at random instants, 50 times instead of a few
 soak: $(READY)
@@ -28,7 +28,7 @@ check: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n auto
+	pytest -n auto --dist loadgroup
 
 format: $(READY)
 	ruff check --fix .

@@ -31,7 +31,9 @@ def kept_digests(
     """
     known = _read(memory)
     stamps = {str(path): _stamp(path) for path in paths}
-    asked = [path for path in paths if known.get(str(path), (None, ""))[0] != stamps[str(path)]]
+    asked = [
+        path for path in paths if str(path) not in known or known[str(path)][0] != stamps[str(path)]
+    ]
     now = time.time_ns()
     # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
     read = dict(zip(map(str, asked), ordered_map(digest, asked, workers=workers), strict=True))

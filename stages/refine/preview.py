@@ -138,7 +138,7 @@ def _rows(
         photo, heat = _photo(tasks.index, image_id), tasks.maps.shares(entry)
         for place, column in enumerate(tasks.columns):
             k, _, factor = tasks.maps.columns[column]
-            called = f"factor {factor}   {titles[rank][factor]}"
+            called = f"factor {factor}   {titles[rank][factor]}".rstrip()
             rows.append(
                 _Row(
                     f"{tasks.index.names[image_id]}   k = {k}   {called}",

@@ -11,6 +11,8 @@ from PIL import Image
 
 from tools import edit, message, run_dff
 
+pytestmark = pytest.mark.xdist_group("compare")  # one worker makes its project
+
 
 def run(project: Path) -> "subprocess.CompletedProcess[str]":
     """`dff run` as a user types it."""

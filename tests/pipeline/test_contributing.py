@@ -11,6 +11,8 @@ import pytest
 from store import open_artifact
 from tools import ROOT, copy_of_project, draw, shell
 
+pytestmark = pytest.mark.xdist_group("contributing")  # one worker makes its project
+
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|diff) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -20,6 +20,8 @@ from stages.drawing.figures import encoded
 from stages.drawing.sheet import Row, sheet
 from tools import message, run_dff
 
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
+
 SVG = "{http://www.w3.org/2000/svg}"
 INLINE = "module://matplotlib_inline.backend_inline"  # what Jupyter sets
 

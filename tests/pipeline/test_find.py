@@ -8,6 +8,8 @@ import pytest
 from pipeline.results import open_results
 from tools import message, run_dff
 
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
+
 
 def lines(finished: Path, *arguments: str) -> list[tuple[str, float]]:
     result = run_dff("find", "--project", str(finished), *arguments)

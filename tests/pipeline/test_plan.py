@@ -27,6 +27,7 @@ finally:
     with open("/proc/self/status") as file:
         print("held", re.search(r"VmHWM:\\s+(\\d+) kB", file.read())[1], file=sys.stderr)
 """
+MEASURED_STAGES = ("extract", "factorize", "heatmaps", "refine", "evaluate")
 # What is foretold, by a process that has loaded what `dff plan` loads and nothing else.
 FORETOLD = """
 import json
@@ -53,7 +54,7 @@ def lines(project: Path, memory: int = 2**40, workers: int = 2) -> dict[str, Lin
     return {line.name: line for line in found}
 
 
-@pytest.fixture(scope="module", params=[(160, 120), (2400, 1800)], ids=["small", "large"])
+@pytest.fixture(scope="module", params=[(160, 120), (1600, 1200)], ids=["small", "large"])
 def sized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of four photographs of one size, with maps of their own size."""
     folder = tmp_path_factory.mktemp("sized")
@@ -94,6 +95,9 @@ def test_real_peaks_are_within_what_was_foretold(sized: Path) -> None:
     done = subprocess.run(script, cwd=sized, capture_output=True, text=True, check=True)
     foretold = json.loads(done.stdout)
     for stage in STAGES:
+        if stage.name not in MEASURED_STAGES:  # a process takes seconds to load its libraries
+            assert run_dff(stage.name, "--project", str(sized)).exit_code == 0
+            continue
         held, allowed = peak(sized, stage.name, "--workers", "2"), foretold[stage.name]
         assert held <= allowed + SLACK, (stage.name, held // MIB, allowed // MIB)
         assert allowed <= 3 * held, (stage.name, held // MIB, allowed // MIB)

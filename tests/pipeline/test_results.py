@@ -25,6 +25,8 @@ from stages.naming.names import read_names
 from store import ArtifactMissing, open_artifact
 from tools import ROOT, run_dff
 
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
+
 IMAGE = "images/discs/1.png"
 
 

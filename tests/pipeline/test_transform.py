@@ -14,6 +14,8 @@ from stages.artifacts.concept_maps import ConceptMaps
 from store import Staging, open_artifact
 from tools import draw, edit, message, run_dff
 
+pytestmark = pytest.mark.xdist_group("transform")  # one worker makes its project
+
 Dff = Callable[..., Result]
 LAYER, OTHER = "features.5", "features.8"
 

@@ -49,6 +49,9 @@ def test_only_what_has_changed_is_read_again(files: list[Path], tmp_path: Path) 
     assert asked() == ["2.txt"]
     files[0].unlink()
     assert asked() == ["0.txt"]
+    assert asked() == ["0.txt"], "what is not there is not remembered"
+    memory.unlink()
+    assert asked() == ["0.txt", "1.txt", "2.txt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[[1]]", b"\xff\xfe", b'{"a": 1}', b"[[1, 2, 3, 4, 5]]"])

@@ -18,6 +18,8 @@ from stages.report.paper import MAKERS, NUMBERS, comparisons
 from stages.report.params import PAPER_TABLES, ReportParams
 from tools import draw, edit, run_dff
 
+pytestmark = pytest.mark.xdist_group("paper")  # one worker makes its project
+
 numbers = pd.read_csv(NUMBERS, dtype=str, keep_default_na=False)
 
 

@@ -34,6 +34,8 @@ from stages.report.params import ReportParams
 from stages.report.stage import REPORT
 from tools import draw
 
+pytestmark = pytest.mark.xdist_group("report")  # one worker makes its project
+
 SET = "<b>\"Tiere\" & 'Söhne' {{ 7*7 }} $x_1$"
 OTHER = "plain"
 # a name may hold slashes, so that a whole script element fits into one

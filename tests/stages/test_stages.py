@@ -23,17 +23,21 @@ from stages.evaluate.params import EvaluateParams
 from stages.images.decode import decode_rgb
 from stages.images.resize import normalise, resize_rgb
 from store import Artifact, open_artifact
-from tools import edit, refine_by
+from tools import draw_photographs, edit, refine_by, run_dff, small_project
+
+pytestmark = pytest.mark.xdist_group("stages")  # one worker makes its project
 
 Dff = Callable[..., Result]
 
 
-@pytest.fixture
-def finished(project: Path, dff: Dff) -> Path:
-    """A project after all its stages."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after all its stages; nobody changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    project = small_project(folder / "project", draw_photographs(folder / "photographs"))
     edit(project, "layers: [features.5]", "layers: [features.5, features.2]")
     for stage in STAGES:
-        result = dff(stage.name)
+        result = run_dff(stage.name, "--project", str(project))
         assert result.exit_code == 0, result.exception
         assert result.stdout.strip() == str(project / stage.writes)
     return project

@@ -395,13 +395,13 @@ def test_without_dvc_going_back_starts_no_stage(
 ) -> None:
     started: list[str] = []
 
-    def in_this_process(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+    def in_this_process(command: list[str], *_: object) -> "subprocess.CompletedProcess[str]":
         started.append(command[3])
         return subprocess.CompletedProcess(command, run_dff(*command[3:]).exit_code)
 
     for module in ("pipeline.run_alone", "pipeline.status"):
         monkeypatch.setattr(f"{module}.STAGES", STAGES[:3])
-    monkeypatch.setattr(subprocess, "run", in_this_process)
+    monkeypatch.setattr("pipeline.run_alone.run_child", in_this_process)
     factors = project / "artifacts/factors.zarr/zarr.json"
     run_alone(project, {})
     both = factors.read_bytes()

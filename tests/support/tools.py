@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
+from pipeline.init import write_params
 from pipeline.params import PARAMS
 from stages.refine.refiners import REFINERS
 from store import Staging
@@ -35,6 +36,35 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> np.ndarray:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
     return np.array(mask)
+
+
+def draw_photographs(root: Path) -> Path:
+    """Two image sets of seven photographs of three shapes, with masks."""
+    for name in ("discs", "more discs"):
+        for i in range(7):
+            size = [(72, 56), (56, 72), (64, 64)][i % 3]
+            mask = draw(root / "images" / name / f"{i}.png", i, size)
+            target = root / "masks" / name / f"{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(target)
+    return root
+
+
+def small_project(folder: Path, photographs: Path) -> Path:
+    """A project folder whose params.yaml makes a quick run over the photographs."""
+    write_params(
+        folder,
+        str(photographs),
+        None,
+        backbone="squeezenet1_1",
+        weights="random:0",
+        layers=["features.5"],
+    )
+    edit(folder, "size: 224", "size: 64")
+    edit(folder, "batch: 16", "batch: 2")
+    edit(folder, "k: [1, 2, 3, 4]", "k: [1, 2]")
+    edit(folder, "long_side: 224", "long_side: 48")
+    return folder
 
 
 def edit(project: Path, before: str, after: str) -> None:
