@@ -22,7 +22,7 @@ test: $(READY)
 
 # the tests that kill an extraction at random instants, 50 times instead of a few
 soak: $(READY)
-	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py
+	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py tests/stages/test_resume.py
 
 check: $(READY)
 	ruff check .
