@@ -17,6 +17,18 @@ class DvcError(Exception):
     """DVC, or a stage it ran, failed."""
 
 
+def works_here(project: Path) -> bool:
+    """Whether DVC would run in a project: in a git repository, or where it is told to need none.
+
+    A checkout that was downloaded as a ZIP file is none.
+    """
+    folder = project.resolve()
+    if any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        return True
+    configs = (folder / ".dvc" / name for name in ("config", "config.local"))
+    return any("no_scm" in one.read_text(encoding="utf-8") for one in configs if one.is_file())
+
+
 def ensure_repository(project: Path) -> None:
     """Check that the project folder is one that DVC can run.
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app, interruptible
-from pipeline.dvc import ensure_repository, repro
+from pipeline.dvc import ensure_repository, repro, works_here
 from pipeline.gc import collect, kept_line
 from pipeline.params import check_root, read_params
 from pipeline.resources import make_resources
@@ -17,6 +17,7 @@ from pipeline.status import stage_states
 from pipeline.summary import print_summary
 from stages.evaluate.label import ensure_labels
 from stages.frame.params import user_path
+from stages.frame.progress import note
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -42,6 +43,9 @@ def run(
     alone = not (project / "dvc.yaml").exists()
     if not alone:
         ensure_repository(project)
+        if not works_here(project):
+            note("no git repository: the stages run one after the other, without DVC")
+            alone = True
     ensure_labels(user_path(params["evaluate"].labels, project))
     resources = {
         "DFF_DEVICE": device,
