@@ -3,11 +3,10 @@
 # In the order of the panels.
 # isort: off
 from pipeline.cli import setup
-from pipeline.cli import pipeline
+from pipeline.cli import run
 from pipeline.cli import concepts
-from pipeline.cli import stages
-
+from pipeline.cli import stage
 # isort: on
 from pipeline.cli.app import USER_ERRORS, app, interruptible, main
 
-__all__ = ["USER_ERRORS", "app", "concepts", "interruptible", "main", "pipeline", "setup", "stages"]
+__all__ = ["USER_ERRORS", "app", "concepts", "interruptible", "main", "run", "setup", "stage"]
