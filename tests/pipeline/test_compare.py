@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from PIL import Image
 
+from pipeline.registry import STAGES
 from tools import edit, message, run_dff
-
-pytestmark = pytest.mark.xdist_group("compare")  # one worker makes its project
 
 
 def run(project: Path) -> "subprocess.CompletedProcess[str]":
@@ -20,15 +18,17 @@ def run(project: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def finished(project: Path) -> Path:
-    """The small project, run without DVC."""
-    result = run(project)
-    assert result.returncode == 0, result.stderr
+def run_stages(project: Path) -> Path:
+    """The small project with all its artifacts; in this process, which has its libraries loaded."""
+    for stage in STAGES:
+        assert run_dff(stage.name, "--project", str(project)).exit_code == 0
     return project
 
 
-def test_run_needs_no_dvc_and_repeats_nothing(finished: Path) -> None:
+def test_run_needs_no_dvc_and_repeats_nothing(project: Path) -> None:
+    result = run(project)
+    assert result.returncode == 0, result.stderr
+    finished = project
     page = finished / "artifacts/report/index.html"
     first = page.stat().st_mtime_ns
     result = run(finished)
@@ -48,7 +48,8 @@ def test_run_needs_no_dvc_and_repeats_nothing(finished: Path) -> None:
     assert "more than the 128 channels" in result.stderr and "the run stopped" in result.stderr
 
 
-def test_compares_networks(finished: Path, tmp_path: Path) -> None:
+def test_compares_networks(project: Path, tmp_path: Path) -> None:
+    finished = run_stages(project)
     other = tmp_path / "other"
     shutil.copytree(finished, other)
     out = tmp_path / "out" / "figure4"
@@ -57,7 +58,7 @@ def test_compares_networks(finished: Path, tmp_path: Path) -> None:
     assert not out.parent.exists()
 
     edit(other, "layers: [features.5]", "layers: [features.2]")
-    assert run(other).returncode == 0
+    run_stages(other)
     result = run_dff("compare", str(finished), str(other), "--out", str(out))
     assert result.exit_code == 0
     table = pd.read_csv(out.with_suffix(".csv"))
