@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,9 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         except ProcessLookupError:
             pass  # it has ended by itself
 
-    before = {number: signal.signal(number, pass_on) for number in STOPS}
+    # Python hears signals in its first thread alone; a notebook's or a server's may be another
+    heard = STOPS if threading.current_thread() is threading.main_thread() else []
+    before = {number: signal.signal(number, pass_on) for number in heard}
     try:
         yield received
     finally:

@@ -17,11 +17,14 @@ class DvcError(Exception):
     """DVC, or a stage it ran, failed."""
 
 
-def works_here(project: Path) -> bool:
-    """Whether DVC would run in a project: in a git repository, or where it is told to need none.
+def uses_dvc(project: Path) -> bool:
+    """Whether DVC looks after a project: with a dvc.yaml, where DVC can work.
 
-    A checkout that was downloaded as a ZIP file is none.
+    It needs a git repository unless it is told not to; a checkout that was downloaded as a ZIP file
+    is none.
     """
+    if not (project / "dvc.yaml").exists():
+        return False
     folder = project.resolve()
     if any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return True

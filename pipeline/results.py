@@ -28,7 +28,7 @@ from pipeline.bring import bring_activations
 from pipeline.find import find_images
 from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
-from pipeline.run_project import run_project
+from pipeline.run_project import prepared, run_project
 from stages.artifacts.concept_maps import SIDES, ConceptMaps, resized_columns
 from stages.artifacts.declared import Table
 from stages.artifacts.evaluation import KINDS, Evaluation
@@ -87,7 +87,8 @@ def run(
     ParamsError, ResourceError, StageError, StoreError
         One line that says what to mend. A stage that fails has said why on the standard error.
     """
-    run_project(Path(project), device, workers, memory, cluster, store, force=force)
+    resources = prepared(Path(project), device, workers, memory, cluster, store, force=force)
+    run_project(Path(project), resources, force=force)
     return open_results(project)
 
 

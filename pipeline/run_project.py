@@ -1,7 +1,8 @@
-"""The pipeline from Python: what `dff run` does in a folder without DVC."""
+"""What a run of the whole pipeline begins with; and all of it, from Python."""
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from stages.evaluate.label import ensure_labels
 from stages.frame.params import user_path
 
 
-def run_project(
+def prepared(
     project: Path,
     device: str,
     workers: int,
@@ -22,13 +23,18 @@ def run_project(
     store: str,
     *,
     force: bool,
-) -> None:
-    """Check the params, then run what is not fresh; errors as `run_alone`."""
+) -> dict[str, str]:
+    """Check all that can be checked before the first stage; the environment of the stages.
+
+    Raises
+    ------
+    ParamsError, ResourceError, StageError
+    """
     params = read_params(project)
     check_root(project, params["index"].root)
     checked = make_resources(device, workers, memory, cluster, store)
     ensure_labels(user_path(params["evaluate"].labels, project))
-    resources = {
+    return {
         "DFF_DEVICE": device,
         "DFF_WORKERS": str(workers),
         "DFF_MEMORY": memory,
@@ -36,6 +42,10 @@ def run_project(
         "DFF_STORE": checked.store or "",
         "DFF_REUSE": "0" if force else "1",
     }
+
+
+def run_project(project: Path, resources: Mapping[str, str], *, force: bool) -> None:
+    """Run what is not fresh, without DVC; errors as `run_alone`."""
     # stages are processes: they write to a file, which a notebook's stream need not be
     with redirect_stderr(sys.stderr if _is_file(sys.stderr) else sys.__stderr__):
         run_alone(project, resources, force=force)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.dvc import uses_dvc
 from pipeline.params import read_params
 from pipeline.registry import STAGES
 from stages.frame.code import code_digest
@@ -36,7 +37,7 @@ def stage_states(project: Path) -> Iterator[State]:
     artifact counts only where DVC does not look after that.
     """
     params = read_params(project)
-    by_code = not (project / "dvc.yaml").exists()
+    by_code = not uses_dvc(project)
     expected: dict[str, str] = {}
     for stage in STAGES:
         sources = stage.sources(params[stage.name], project) if stage.sources else ""

@@ -30,6 +30,7 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EXDEV}
 # How a file system says that it has no locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+RETIRED = "retired"  # what another folder took the place of, in two steps
 PUBLISHING = "publishing"  # the inode of what is being published
 
 
@@ -226,14 +227,21 @@ def publish(work: Staging) -> None:
         for name in files:
             fsync_path(Path(folder) / name)
         fsync_path(Path(folder))
+    if out.exists() or out.is_symlink():
+        # after the exchange the old one lies where the work was: the inode tells them apart
+        write_atomically(work.scratch / PUBLISHING, str(finished.stat().st_ino).encode())
+    put_in_place(finished, out)
+
+
+def put_in_place(finished: Path, out: Path) -> None:
+    """Rename a folder to `out`, in one step where the system can exchange it for what is there.
+
+    What was there lies where the folder was then; elsewhere it is `RETIRED` beside it.
+    """
     if not (out.exists() or out.is_symlink()):
         finished.rename(out)
-        fsync_path(out.parent)
-        return
-    # after the exchange the old one lies where the work was: the inode tells them apart
-    write_atomically(work.scratch / PUBLISHING, str(finished.stat().st_ino).encode())
-    if not _exchange(finished, out):
-        retired = finished.parent / "retired"
+    elif not _exchange(finished, out):
+        retired = finished.parent / RETIRED
         remove(retired)
         out.rename(retired)
         finished.rename(out)
@@ -271,7 +279,7 @@ def _recover(folder: Path, out: Path) -> None:
     """Bring back an artifact whose successor was about to be renamed into its place."""
     if out.exists() or out.is_symlink():
         return
-    for retired in folder.glob("*/retired"):
+    for retired in folder.glob(f"*/{RETIRED}"):
         if not (retired.parent / "artifact").exists():
             continue  # its successor was published, and is gone for another reason
         retired.rename(out)

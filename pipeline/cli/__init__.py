@@ -6,6 +6,7 @@ from pipeline.cli import setup
 from pipeline.cli import run
 from pipeline.cli import concepts
 from pipeline.cli import stage
+
 # isort: on
 from pipeline.cli.app import USER_ERRORS, app, interruptible, main
 

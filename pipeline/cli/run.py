@@ -8,15 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app, interruptible
-from pipeline.dvc import ensure_repository, repro, works_here
+from pipeline.dvc import ensure_repository, repro, uses_dvc
 from pipeline.gc import collect, kept_line
-from pipeline.params import check_root, read_params
 from pipeline.resources import make_resources
 from pipeline.run_alone import run_alone
+from pipeline.run_project import prepared
 from pipeline.status import stage_states
 from pipeline.summary import print_summary
-from stages.evaluate.label import ensure_labels
-from stages.frame.params import user_path
 from stages.frame.progress import note
 
 
@@ -36,30 +34,17 @@ def run(
     folder without dvc.yaml the stages run one after the other, but for those that are fresh. A run
     that was interrupted goes on where it stopped.
     """
-    params = read_params(project)
-    check_root(project, params["index"].root)
-    # refuse bad ones before the first stage
-    checked = make_resources(device, workers, memory, cluster, store)
-    alone = not (project / "dvc.yaml").exists()
-    if not alone:
+    resources = prepared(project, device, workers, memory, cluster, store, force=force)
+    with_dvc = uses_dvc(project)
+    if (project / "dvc.yaml").exists():
         ensure_repository(project)
-        if not works_here(project):
+        if not with_dvc:
             note("no git repository: the stages run one after the other, without DVC")
-            alone = True
-    ensure_labels(user_path(params["evaluate"].labels, project))
-    resources = {
-        "DFF_DEVICE": device,
-        "DFF_WORKERS": str(workers),
-        "DFF_MEMORY": memory,
-        "DFF_CLUSTER": cluster,
-        "DFF_STORE": checked.store or "",
-        "DFF_REUSE": "0" if force else "1",
-    }
     with interruptible():
-        if alone:
-            run_alone(project, resources, force=force)
-        else:
+        if with_dvc:
             repro(project, resources, force=force)
+        else:
+            run_alone(project, resources, force=force)
     print_summary(project)
 
 

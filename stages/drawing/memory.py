@@ -1,9 +1,8 @@
 """What painting pictures of concepts holds in memory: report and transform count it alike."""
 
 from stages.frame.memory import Needs, resident
+from stages.images.decode import DECODE_BYTES
 
-# Per pixel of a photograph while it is decoded, as in `stages.extract.plan`.
-DECODE_BYTES = 20
 # Per value of an entry's maps: as stored, their bits, as shares, and interpolated columns.
 VALUE_BYTES = 2 + 1 + 4 + 4
 # Per pixel and column of a picture: shares and strengths of raw and refined maps, and temporaries.

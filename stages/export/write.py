@@ -10,10 +10,18 @@ from typing import Any
 from stages.export.exporter import Catalogue, Exporter, Photograph
 from stages.export.selection import Selection
 from stages.frame.errors import StageError
+from stages.frame.memory import Needs, resident, resources_within
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
 from stages.frame.resources import Resources
-from store.publication import STAGING, disk_errors, only_one, write_atomically
+from store.publication import (
+    RETIRED,
+    STAGING,
+    disk_errors,
+    only_one,
+    put_in_place,
+    write_atomically,
+)
 
 RECORD = "export.json"  # in every export: what it is, and that it may be replaced
 # Of one pixel while an image is in work: heat, labels, and what resizing and drawing take.
@@ -50,7 +58,7 @@ def export(
     check_target(out, selection.index.dataset.root, force=force)
     photographs = selection.photographs
     catalogue = Catalogue(selection.categories, photographs, out.absolute())
-    workers = _workers(selection, resources)
+    workers = resources_within("export", export_needs(selection), resources).workers
 
     def encoded(photograph: Photograph) -> Any:
         return exporter.encode(selection.picture(photograph))
@@ -71,7 +79,7 @@ def export(
             raise
         exporter.close()
         write_atomically(work / RECORD, json.dumps(record, indent=1).encode())
-        _publish(work, out)
+        put_in_place(work, out)
 
 
 def check_target(out: Path, photographs: Path, *, force: bool) -> None:
@@ -94,11 +102,15 @@ def check_target(out: Path, photographs: Path, *, force: bool) -> None:
         raise StageError(f"--out {out}: is no export of `dff export`, --force leaves it alone")
 
 
-def _workers(selection: Selection, resources: Resources) -> int:
-    """How many images may be in work at once, within the memory budget; at least one."""
+def export_needs(selection: Selection) -> Needs:
+    """What exporting takes; a worker is an image in work."""
     pixels = max((h * w for h, w in (one.size for one in selection.photographs)), default=1)
     each = pixels * (PIXEL_BYTES + 2 * len(selection.columns))
-    return max(1, min(resources.workers, resources.memory // each))
+    return Needs(
+        {"libraries": resident("torch")},
+        {"masks at the size of the largest photograph": each},
+        remedy="make the largest photographs smaller",
+    )
 
 
 @contextmanager
@@ -114,22 +126,11 @@ def _work_folder(out: Path) -> Iterator[Path]:
             work.mkdir()
             try:
                 yield work
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+            finally:  # and of what was there before
+                for leftover in (work, folder / RETIRED):
+                    shutil.rmtree(leftover, ignore_errors=True)
                 (folder / "lock").unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # others are at work there
             folder.rmdir()
             staging.rmdir()
-
-
-def _publish(work: Path, out: Path) -> None:
-    """Put the finished folder in the place of `out`, which may be an earlier export."""
-    if not out.exists():
-        work.rename(out)
-        return
-    retired = work.with_name("retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    out.rename(retired)
-    work.rename(out)
-    shutil.rmtree(retired, ignore_errors=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.memory import Needs, resources_within
 from stages.frame.resources import Resources
+from stages.images.decode import DECODE_BYTES
 from stages.images.resize import Resize, target_shape
 from store.layout import CHUNK_BYTES, SHARD_BYTES
 
@@ -30,9 +31,6 @@ GPU_BATCH = 256
 GPU_OUTPUTS = 128 * 2**20
 # Batches of a GPU that have buffers: two being decoded, two computed or on their way back.
 SLOTS = 4
-# Per pixel of an image file while it is decoded: Pillow's 4 bytes, once more turned upright, and
-# two arrays of RGB; measured 16 for images with transparency, which are put onto white.
-DECODE_BYTES = 20
 
 
 @dataclass(frozen=True)

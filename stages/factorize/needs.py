@@ -23,6 +23,7 @@ def set_needs(
     block_rows: int,
     rows_of_layer: int,
     resources: Resources,
+    libraries: int,
 ) -> Needs:
     """What one image set takes when its rows are streamed; what is left may keep rows in memory.
 
@@ -36,6 +37,8 @@ def set_needs(
         Rows that are read at once.
     rows_of_layer : int
         Of all sets together.
+    libraries : int
+        Bytes of the process before it holds any rows.
     """
     from stages.algorithms.nmf.budget import bytes_needed
 
@@ -49,7 +52,7 @@ def set_needs(
         threads=resources.workers,
     )
     fixed = {
-        "libraries": resident("stages.algorithms.nmf"),
+        "libraries": libraries,
         f"passes over {shape[0]} rows with {len(params.factorizations.columns)} factors": passes,
         # the writer of the coefficients holds an encoded shard
         "coefficients": min(SHARD_BYTES, 4 * rows_of_layer * len(params.factorizations.columns)),
@@ -57,12 +60,17 @@ def set_needs(
     return Needs(fixed, remedy="ask for fewer k and seeds, or fewer --workers")
 
 
+def library_bytes() -> int:
+    """Bytes of the process with what a factorization needs."""
+    return resident("stages.algorithms.nmf")
+
+
 def foretell(
     params: "FactorizeParams", outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`: of the set with the most rows."""
     after = replace(outline, columns=len(params.factorizations.columns))
-    worst = Needs({})
+    worst, libraries = Needs({}), library_bytes()
     reads = writes = 0
     for layer in outline.layers.values():
         everything = layer.rows(outline.members)
@@ -71,7 +79,7 @@ def foretell(
         block = max(1, BLOCK_BYTES // (4 * layer.channels))
         for ids in outline.sets.values():
             shape = layer.rows(ids), layer.channels
-            needs = set_needs(params, shape, layer.density, block, everything, resources)
+            needs = set_needs(params, shape, layer.density, block, everything, resources, libraries)
             worst = max(worst, needs, key=lambda one: one.least)
     images = len(outline.members) * len(outline.layers)
     return after, replace(worst, images=images, reads=reads, writes=writes)

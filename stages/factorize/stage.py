@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.factors import LayerFactors, create_factors
-from stages.factorize.needs import foretell, set_needs
+from stages.factorize.needs import foretell, library_bytes, set_needs
 from stages.factorize.params import FactorizeParams
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
@@ -39,7 +39,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     positions, entries = _members(sets)
     groups = create_factors(work, activations, positions, params.factorizations, params.solver)
     total = len(activations.layers) * len(sets)
-    job = _Job(params, work, resources)
+    job = _Job(params, work, resources, library_bytes())
     with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
         done = 0
         for number, layer in enumerate(activations.layers):
@@ -60,6 +60,7 @@ class _Job:
     params: FactorizeParams
     work: Staging
     resources: Resources
+    libraries: int  # bytes of the process before any rows: what one set leaves is none of the next
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _factorize_set(
 
     params = job.params
     device = job.resources.torch_device()
-    kept = _within_budget(rows, params, job.resources, writer.total_rows, device)
+    kept = _within_budget(rows, job, writer.total_rows, device)
     try:
         sweep = Sweep(
             kept,
@@ -162,9 +163,7 @@ def _factorize_set(
         raise StageError(f"image set {name!r}: {str(error) or 'out of memory'}") from error
 
 
-def _within_budget(
-    rows: SetRows, params: FactorizeParams, resources: Resources, rows_of_layer: int, device: str
-) -> "RowBlocks":
+def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) -> "RowBlocks":
     """The rows kept in memory where they fit the budget, streamed from disk otherwise.
 
     A GPU that can keep them has them from disk, once.
@@ -172,8 +171,17 @@ def _within_budget(
     from stages.algorithms.nmf.budget import READERS, device_holds
     from stages.algorithms.rows import ResidentRows
 
+    resources = job.resources
     density = rows.density if rows.form == "sparse" else 1.0
-    needs = set_needs(params, rows.shape, density, rows.rows_per_block, rows_of_layer, resources)
+    needs = set_needs(
+        job.params,
+        rows.shape,
+        density,
+        rows.rows_per_block,
+        rows_of_layer,
+        resources,
+        job.libraries,
+    )
     resources_within("factorize", needs, resources)
     spare = resources.memory - needs.least
     if device != "cpu":

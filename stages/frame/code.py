@@ -58,9 +58,13 @@ def code_digest(module: str) -> str:
     """SHA-256 over the names and contents of `code_files`."""
     digest = hashlib.sha256()
     for file in code_files(module):
-        content = hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
-        digest.update(f"{file.as_posix()}\0{content}\n".encode())
+        digest.update(f"{file.as_posix()}\0{_content(file)}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _content(file: Path) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
 
 
 @cache
@@ -81,11 +85,11 @@ def _beside(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _imported(module: str) -> Iterator[str]:
+@cache
+def _imported(module: str) -> tuple[str, ...]:
     """Modules of this project that one imports, and the packages that this runs."""
     parent = module.rpartition(".")[0]
-    if parent:
-        yield parent
+    found = [parent] if parent else []
     for node in _statements(ast.parse(_file(module).read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -93,7 +97,8 @@ def _imported(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # what is imported from a package may be a module
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if _is_ours(name))
+        found += [name for name in names if _is_ours(name)]
+    return tuple(found)
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:

@@ -4,6 +4,7 @@ Beside the artifact, not in it: an artifact has no clock.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from store import write_atomically
@@ -15,8 +16,9 @@ RATE = "rate.json"
 def record_rate(out: Path, images: int, seconds: float) -> None:
     """Remember how long an uninterrupted run took for so many photographs."""
     path = _path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"images": images, "seconds": seconds}).encode())
+    with suppress(OSError):  # the artifact is there, and a plan can do without
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"images": images, "seconds": seconds}).encode())
 
 
 def read_rate(out: Path) -> float | None:

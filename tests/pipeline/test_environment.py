@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dvc import works_here
+from pipeline.dvc import uses_dvc
 from store import staging
 from store.publication import fsync_path, only_one
 from tools import ROOT, edit, shell
@@ -165,12 +165,12 @@ def test_a_checkout_without_git_runs_without_dvc(project: Path) -> None:
     """As a ZIP download is one."""
     (project / ".dvc").mkdir()
     (project / "dvc.yaml").write_text("stages: {}\n")
-    assert not works_here(project)
+    assert not uses_dvc(project)
     edit(project, "stability_runs: 5", "stability_runs: 0")
     done = subprocess.run(command("run"), cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no git repository: the stages run one after the other, without DVC" in done.stderr
     assert (project / "artifacts/report/index.html").exists()
     (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    assert works_here(project)
-    assert works_here(ROOT) == (ROOT / ".git").exists()
+    assert uses_dvc(project)
+    assert uses_dvc(ROOT) == (ROOT / ".git").exists()

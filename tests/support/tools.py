@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,12 +38,15 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> np.ndarray:
     return np.array(mask)
 
 
-def draw_photographs(root: Path) -> Path:
+def draw_photographs(
+    root: Path,
+    count: int = 7,
+    sizes: Sequence[tuple[int, int]] = ((72, 56), (56, 72), (64, 64)),
+) -> Path:
     """Two image sets of seven photographs of three shapes, with masks."""
     for name in ("discs", "more discs"):
-        for i in range(7):
-            size = [(72, 56), (56, 72), (64, 64)][i % 3]
-            mask = draw(root / "images" / name / f"{i}.png", i, size)
+        for i in range(count):
+            mask = draw(root / "images" / name / f"{i}.png", i, sizes[i % len(sizes)])
             target = root / "masks" / name / f"{i}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask).save(target)
