@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.init import write_params
 from pipeline.params import PARAMS, read_params, render
-from stages.extract.own import OWN, Channels, OwnActivations, OwnArray, digest_of
+from stages.artifacts.activations import OWN
+from stages.extract.own import Channels, OwnActivations, OwnArray, digest_of
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
 from store import write_atomically

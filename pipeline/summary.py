@@ -10,6 +10,7 @@ from pipeline.registry import BY_NAME
 from stages.artifacts.evaluation import KINDS, Evaluation
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
+from stages.index.notes import plural
 from stages.naming.names import FactorNames, title
 from store import ArtifactMissing
 
@@ -36,16 +37,18 @@ def print_summary(project: Path) -> None:
     if quality.empty:
         images = evaluation.metrics["images"]
         console.print(f"{images} images; no ground truth of masks or parts, so no scores")
-    for line in _names(evaluation):
+    names = _names(evaluation)
+    for line in names:
         console.print(line, soft_wrap=True)
+    if quality.empty and not names:
+        console.print("`dff label` writes a form in which you name what the factors show")
     failures = ImageIndex.open(project / BY_NAME["index"].writes, project).failures["kind"]
     unused = {kind: int((failures == kind).sum()) for kind in ("image", "file", "annotation")}
     unused["annotation"] += int((~evaluation.failures["scored"]).sum())
-    if any(unused.values()):
-        console.print(
-            f"not used: {unused['image']} image files, {unused['file']} other files, "
-            f"{unused['annotation']} annotations; the report lists them"
-        )
+    nouns = {"image": "image", "file": "other file", "annotation": "annotation"}
+    told = [plural(count, nouns[kind]) for kind, count in unused.items() if count]
+    if told:
+        console.print(f"not used: {', '.join(told)}; the report lists them")
     console.print(f"report: {page.resolve()}", soft_wrap=True)
 
 

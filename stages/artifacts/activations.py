@@ -12,6 +12,8 @@ from stages.artifacts.layered import Layered
 from store import Location, Ragged, Staging, create_artifact
 
 HASHES = "image_sha256"
+# Backbone of activations that somebody brought: no network of ours saw the photographs.
+OWN = "own"
 
 
 class NetworkFacts(TypedDict):

@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.artifacts.activations import HASHES, create_activations
+from stages.artifacts.activations import HASHES, OWN, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import LayerOutline, Outline
 from stages.extract.plan import disk_order
@@ -35,7 +35,6 @@ from store.layout import CHUNK_BYTES, SHARD_BYTES
 if TYPE_CHECKING:
     from stages.extract.params import ExtractParams
 
-OWN = "own"
 Channels = Literal["last", "first"]
 BLOCK_BYTES = 32 * 2**20  # of one array, read at once
 

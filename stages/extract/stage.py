@@ -19,12 +19,12 @@ import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.shipped import shipped_weights
-from stages.artifacts.activations import HASHES, create_activations
+from stages.artifacts.activations import HASHES, OWN, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
 from stages.extract.needs import channels_of, footprint, foretell, grids_of, in_large_batches
 from stages.extract.outputs import BeyondFloat16
-from stages.extract.own import OWN, extract_own, foretell_own
+from stages.extract.own import extract_own, foretell_own
 from stages.extract.params import ExtractParams
 from stages.extract.plan import Order, disk_order, plan_jobs, shard_bytes
 from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 
-from stages.artifacts.activations import Activations, NetworkFacts
+from stages.artifacts.activations import OWN, Activations, NetworkFacts
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.factors import Factors
@@ -79,8 +79,9 @@ class Opened:
         facts = [
             ("Network", str(self.network["backbone"])),
             ("Weights", f"{weights} (SHA-256 {digest}…)"),
-            ("Input", size),
         ]
+        if self.network["backbone"] != OWN:  # of others' activations we do not know
+            facts.append(("Input", size))
         layers = self.factors.layers
         facts.append(("Layer" if len(layers) == 1 else "Layers", ", ".join(layers)))
         facts.append(("Images", f"{len(self.index.images):,}"))

@@ -82,6 +82,8 @@ def test_from_arrays_to_scores_and_figures(
                             for path in images if path.parent.name == name])  # fmt: skip
         assert np.linalg.norm(A - H @ r.factors(name, 2)) < 0.05 * np.linalg.norm(A)
     assert (project / "artifacts/report/index.html").exists()
+    page = (project / "artifacts/report/index.html").read_text(encoding="utf-8")
+    assert "<dt>Network</dt>" in page and "<dt>Input</dt>" not in page, "nobody knows their size"
     assert {state.state for state in stage_states(project)} == {"fresh"}
     assert [line.state for line in planned(project, Resources())] == ["fresh"] * 7
     # the same again is the same project
