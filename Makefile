@@ -20,9 +20,11 @@ demo: $(READY)
 test: $(READY)
 	pytest -n auto --dist loadgroup
 
-# the tests that kill an extraction at random instants, 50 times instead of a few
+# the tests that kill an extraction at random instants, 50 times instead of a few; and the whole
+# rehearsal of benchmarks/gpu.sh
 soak: $(READY)
-	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py tests/stages/test_resume.py
+	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py tests/stages/test_resume.py \
+		tests/benchmarks/test_gpu_rehearsal.py
 
 check: $(READY)
 	ruff check .

@@ -26,7 +26,8 @@ os.environ["DFF_KEEP"] = "0"  # what is timed is the work, not what was made bef
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(code)
 """
 
@@ -134,7 +135,7 @@ def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
 
 
 def run_dff(project: Path, *arguments: str) -> dict[str, float]:
-    """`dff ...` in a process of its own: its seconds and its peak RSS in MiB."""
+    """`dff ...` in a process of its own: its seconds, those of processors, its peak RSS in MiB."""
     # not the command `dff`: this project need not be installed
     command = [sys.executable, "-m", "pipeline", *arguments, "--project", str(project)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
@@ -148,5 +149,9 @@ def run_dff(project: Path, *arguments: str) -> dict[str, float]:
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
-    peak = int(done.stdout.splitlines()[-1])
-    return {"seconds": time.perf_counter() - start, "peak_mib": peak / 1024}
+    cpu, peak = done.stdout.splitlines()[-1].split()
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": float(cpu),
+        "peak_mib": int(peak) / 1024,
+    }

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 import zarr
 from numpy.typing import NDArray
 
 from pipeline.init import write_params
-from pipeline.params import PARAMS, read_params, render
+from pipeline.params import PARAMS, load, read_params, render
 from stages.artifacts.activations import OWN
 from stages.extract.own import Channels, OwnActivations, OwnArray, digest_of
 from stages.frame.errors import StageError
@@ -163,7 +162,7 @@ def _saved(project: Path, array: "NDArray[Any] | zarr.Array[Any]", digests: Sequ
 def _write_params(project: Path, root: Path | None, extract: Mapping[str, Any]) -> Path:
     path = project / PARAMS
     read_params(project)  # what is there is right, or its error is told
-    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sections = load(path)
     sections["extract"] |= extract
     if root is not None:
         sections["index"]["root"] = str(root)

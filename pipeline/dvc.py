@@ -40,12 +40,13 @@ def ensure_repository(project: Path) -> None:
     DvcError
         When dvc.yaml or .dvc is missing.
     """
-    for needed in ("dvc.yaml", ".dvc"):
-        if not (project / needed).exists():
-            raise DvcError(
-                f"{project / needed}: not there; run this in the project's folder (or with "
-                "--project), or run the stages one by one"
-            )
+    if not (project / "dvc.yaml").exists():
+        raise DvcError(
+            f"{project / 'dvc.yaml'}: not there; run this in the project's folder (or with "
+            "--project), or run the stages one by one"
+        )
+    if not (project / ".dvc").exists():
+        raise DvcError(f"{project / '.dvc'}: not there; `git init`, then `dvc init` makes it")
 
 
 def repro(project: Path, resources: Mapping[str, str], *, force: bool = False) -> None:

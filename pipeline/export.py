@@ -24,6 +24,7 @@ from stages.frame.execute import gather_inputs
 from stages.frame.params import suggestion, user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
+from stages.index.notes import plural
 from stages.naming.names import read_names
 from store import open_artifact
 
@@ -132,5 +133,5 @@ def _refuse_unknown(flag: str, name: str, known: Sequence[str]) -> None:
 
 
 def _say(what: str, selection: Selection) -> None:
-    sets, concepts = len(selection.names), len(selection.categories)
-    note(f"export {what}: {sets} image sets, {concepts} concepts")
+    sets = plural(len(selection.names), "image set")
+    note(f"export {what}: {sets}, {plural(len(selection.categories), 'concept')}")

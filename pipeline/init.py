@@ -1,6 +1,7 @@
 """`dff init`: a complete params.yaml for a folder of photographs, the demo or a data set."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 
 from pipeline.params import PARAMS, ParamsError, build, render
 from pipeline.registry import STAGES
+from stages.frame.params import user_path
 from store import write_atomically
 
 Sections = dict[str, dict[str, Any]]
@@ -92,7 +94,7 @@ def preset(what: str, root: Path | None) -> Sections:
         return sections
     if root is None:
         raise ParamsError(f"dff init {what} ROOT: name the folder of the data set too")
-    if not root.is_dir():
+    if not user_path(str(root), Path()).is_dir():
         raise ParamsError(f"{root}: no such folder (nor is it a preset: {', '.join(PRESETS)})")
     sections["index"]["root"] = str(root)
     return sections
@@ -100,7 +102,32 @@ def preset(what: str, root: Path | None) -> Sections:
 
 def _seen_from(project: Path, path: str) -> str:
     """A path as params.yaml must name it: relative ones are relative to the project folder."""
-    return path if Path(path).is_absolute() else os.path.relpath(path, project)
+    given = user_path(path, Path())
+    if given.is_absolute():
+        return path
+    # as they are on disk: behind a link, `..` is another folder than it is written
+    return os.path.relpath(given.resolve(), project.resolve())
+
+
+def _weights_seen_from(project: Path, weights: str) -> str:
+    """As `_seen_from`; other names of weights (``DEFAULT``, ``random:0``) as they are."""
+    if user_path(weights, Path()).is_file():
+        return _seen_from(project, weights)
+    if Path(weights).suffix or os.sep in weights:
+        raise ParamsError(f"{weights}: no such file of weights (--weights)")
+    return weights
+
+
+def _refuse_among(photographs: Path, project: Path, command: Sequence[str]) -> None:
+    """Keep the project's own files from lying among the photographs, and becoming some."""
+    root = user_path(str(photographs), Path()).resolve()
+    if project.resolve().is_relative_to(root):
+        beside = os.path.relpath(root.with_name(f"{root.name}-dff"))
+        again = shlex.join(["dff", "init", *command, "--project", beside])
+        raise ParamsError(
+            f"{photographs}: the project's own files would lie among the photographs; make it "
+            f"beside them: `{again}`, then `dff run --project {shlex.quote(beside)}`"
+        )
 
 
 def _is_someones(path: Path) -> bool:
@@ -135,9 +162,14 @@ def write_params(
     sections = preset(what, root)
     extract = sections.setdefault("extract", {})
     if what != "demo":
-        sections["index"]["root"] = _seen_from(project, sections["index"]["root"])
-    if weights and Path(weights).is_file():
-        weights = _seen_from(project, weights)
+        given = sections["index"]["root"]
+        named = {"--backbone": [backbone], "--weights": [weights], "--layer": layers}
+        options = [part for name, of in named.items() for one in of if one for part in (name, one)]
+        command = [what, *([str(root)] if root else []), *options]
+        _refuse_among(Path(given), project, command)
+        sections["index"]["root"] = _seen_from(project, given)
+    if weights:
+        weights = _weights_seen_from(project, weights)
     if backbone:
         extract["backbone"] = backbone
         if not (weights and layers):

@@ -12,6 +12,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
 from stages.frame.execute import execute, gather_inputs
 from stages.frame.params import user_path
+from stages.frame.progress import note
 from stages.frame.resources import Resources
 from stages.naming.labels import read_labels
 
@@ -29,6 +30,7 @@ def label_factors(
     inputs = gather_inputs(EVALUATE, project)
     if not auto:
         print(write_form(params, inputs, force=force))
+        note("fill it in while looking at the report; `dff run` then shows the names everywhere")
         return
     print(label_automatically(params, inputs, images, resources, force=force))
     _evaluate(project, params, resources)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -12,10 +13,20 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.registry import STAGES
+from stages.datasets import READERS
 from stages.frame.params import registry_of, suggestion, user_path
 from stages.frame.stage import Stage
+from stages.frame.written import AsWritten, Written, dumped, problem_of
+from stages.index.params import IndexParams
 
 PARAMS = "params.yaml"
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_WHOLE = r"[-+]?(0|[1-9]\d*)"
+FORMS = {
+    int: _WHOLE,
+    float: rf"{_WHOLE}(\.\d*)?([eE][-+]?\d+)?|[-+]?\.\d+([eE][-+]?\d+)?|[-+]?\.(inf|nan)",
+    bool: r"(?i:true|false)",
+}
 
 
 class ParamsError(Exception):
@@ -32,17 +43,7 @@ def read_params(project: Path) -> dict[str, Any]:
         keys, values of a wrong type or out of range.
     """
     path = project / PARAMS
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoKeyTwice)
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path}: not there; `dff init` writes one") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ParamsError(f"{path}: not valid YAML{line}: {problem}") from error
+    content = load(path)
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: must have the sections {', '.join(s.name for s in STAGES)}")
     names = [stage.name for stage in STAGES]
@@ -52,32 +53,37 @@ def read_params(project: Path) -> dict[str, Any]:
     return {stage.name: build(stage, content.get(stage.name), path.name) for stage in STAGES}
 
 
-class _NoKeyTwice(yaml.SafeLoader):
-    """YAML whose mappings have each key once: of two values one would be ignored."""
+def load(path: Path) -> Any:
+    """What a params.yaml says, values as they are written (`stages.frame.written`).
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping as it is written, before `<<` brings others into it."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if (key.tag, key.value) in seen:
-                    raise yaml.composer.ComposerError(
-                        problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return node
+    Raises
+    ------
+    ParamsError
+        When it is not there, cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=AsWritten)
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: not there; `dff init` writes one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read ({error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{path}: {problem_of(error)}") from error
 
 
-def check_root(project: Path, root: str) -> None:
-    """Say before DVC does that there is no such folder of photographs.
+def check_root(project: Path, params: IndexParams) -> None:
+    """Say before any stage does that there is no such folder of photographs.
 
     Raises
     ------
     ParamsError
     """
-    if not user_path(root, project).is_dir():
-        raise ParamsError(f"{project / PARAMS}: index.root: {root}: no such folder")
+    if READERS[params.dataset].draw:
+        return  # into the artifact: no folder of the user's is read
+    if not params.root:
+        raise ParamsError(f"{project / PARAMS}: index.root: name the folder of your photographs")
+    if not user_path(params.root, project).is_dir():
+        raise ParamsError(f"{project / PARAMS}: index.root: {params.root}: no such folder")
 
 
 def build(stage: Stage[Any], section: object, source: str = PARAMS) -> Any:
@@ -164,6 +170,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         return tuple(_typed(one, item, where) for one in values)
     if typing.get_origin(hint) is Literal:
         hint = str  # the dataclass itself knows its choices
+    if isinstance(value, Written):
+        return _scalar(value, hint, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):
@@ -172,9 +180,22 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ParamsError(f"{where}: {value} is not a finite number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise ParamsError(f"{where}: {value!r} is not {names[hint]}")
+        raise ParamsError(f"{where}: {value!r} is not {NAMES[hint]}")
     return value
+
+
+def _scalar(value: Written, hint: Any, where: str) -> Any:
+    """A value by how it is written: as text anything, as a number what all read alike."""
+    if hint is str:
+        return str(value)
+    if not re.fullmatch(FORMS[hint], value):
+        other = None
+        with contextlib.suppress(yaml.YAMLError, ValueError):  # of `!!int "["`, `2019-99-99`
+            other = yaml.safe_load(value)  # of `010`, `1_000`, `12:30`, `yes`
+        taken = f", and to some programs {other!r}" if isinstance(other, hint) else ""
+        raise ParamsError(f"{where}: {value} in line {value.line} is not {NAMES[hint]}{taken}")
+    read = yaml.safe_load(value.lower())
+    return read if hint is bool else _typed(hint(read), hint, where)
 
 
 def render(sections: Mapping[str, Mapping[str, Any]], heading: str) -> str:
@@ -215,7 +236,5 @@ def _flow(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
     if isinstance(plain, dict):
         plain = {key: list(one) if isinstance(one, tuple) else one for key, one in plain.items()}
-    text = yaml.safe_dump(
-        plain, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False
-    )
+    text = dumped(plain, default_flow_style=True)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -31,7 +31,7 @@ def prepared(
     ParamsError, ResourceError, StageError
     """
     params = read_params(project)
-    check_root(project, params["index"].root)
+    check_root(project, params["index"])
     checked = make_resources(device, workers, memory, cluster, store)
     ensure_labels(user_path(params["evaluate"].labels, project))
     return {

@@ -1,15 +1,25 @@
 """`dff transform`: which stages see photographs that were not in the set, one after the other."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.params import read_params
+from pipeline.params import PARAMS, read_params
 from pipeline.registry import BY_NAME
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.evaluation import RAW, REFINED, Evaluation
 from stages.artifacts.factors import Factors
+from stages.artifacts.image_index import ImageIndex
+from stages.evaluate.boxes import write_boxes
+from stages.evaluate.concepts import write_concepts
+from stages.export.masks import Masks
+from stages.export.selection import Selection, factor_names
+from stages.export.write import export
 from stages.frame.errors import StageError
 from stages.frame.execute import execute, gather_inputs
 from stages.frame.fingerprint import fingerprint
@@ -17,27 +27,47 @@ from stages.frame.params import user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
 from stages.index.params import IndexParams
-from stages.naming.names import read_names
-from stages.transform.page import write_page
+from stages.naming.names import FactorNames, read_names
+from stages.transform import stage as transforming
+from stages.transform.page import PAGE, write_page
 from stages.transform.params import TransformParams
 from stages.transform.stage import TRANSFORM, check_columns, check_recipe, with_factors_of
+from store import write_atomically
 from store.artifact import read_attrs
 from store.publication import disk_errors
 
+RECORD = "transform.json"  # in every result: what it is of, and that it may be replaced
+ARTIFACTS = "artifacts"
+ALONE = "photograph"  # folder among them, of the one file that was named
+MASKS = "masks"
 
-def transform_folder(
-    project: Path, folder: Path, set: str, k: int, layer: str, out: Path, resources: Resources
+
+def transform_photographs(
+    project: Path,
+    photographs: Path,
+    set: str,
+    k: int,
+    layer: str,
+    out: Path,
+    resources: Resources,
+    *,
+    force: bool = False,
 ) -> Path:
-    """Write heat maps and pictures of a folder's photographs; returns the page.
+    """Write maps, masks, tables and pictures of a photograph or a folder of them; returns the page.
 
     Interrupted, it goes on where it stopped; photographs that were seen before do not go through
     the network again.
 
+    Parameters
+    ----------
+    force : bool
+        Replace a result of other photographs, another set or k in `out`.
+
     Raises
     ------
     StageError, StoreError, ParamsError, DatasetError
-        Nothing that can be used in `folder`, no such set, k or layer, a project that has not been
-        run or whose params.yaml has changed since.
+        Nothing that can be used in `photographs`, no such set, k or layer, a project that has not
+        been run or whose params.yaml has changed since, an `out` with something else in it.
     """
     known = gather_inputs(TRANSFORM, project)
     maps = ConceptMaps.open(known["heatmaps"])
@@ -45,33 +75,116 @@ def transform_folder(
     if layer not in maps:
         raise StageError(f"--layer {layer}: not extracted, there are {', '.join(maps)}")
     check_columns(maps[layer], set, k)
-    if not folder.is_dir():
-        raise StageError(f"{folder}: no such folder of photographs")
+    if not photographs.exists():
+        raise StageError(f"{photographs}: no such folder of photographs, nor such a photograph")
     params = read_params(project)
     _check_chain(project, params)
+    asked = {
+        "project": str(project.resolve()),
+        "photographs": str(photographs.resolve()),
+        **{"set": set, "k": k, "layer": layer},
+    }
+    _check_target(out, photographs, asked, force=force)
     path = user_path(params["evaluate"].labels, project)
     names = read_names(path, Factors.open(known["factorize"]))
     for line in names.notes:
         note(f"{path.name}: {line}")
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        root = photographs.resolve() if photographs.is_dir() else _folder_of_one(photographs, out)
+    # damaged files are listed on the page; only when all are is there nothing to do
+    index = IndexParams(dataset="folder", root=str(root), max_failed=1.0)
+    execute(BY_NAME["index"], index, out, resources)
+    with disk_errors(out):
+        (out / PAGE).unlink(missing_ok=True)  # it comes last: where it is, all is there
+        write_atomically(out / RECORD, json.dumps(asked, indent=1).encode())
+    extract = _extract_params(project, params["extract"], layer)
+    seen = execute(BY_NAME["extract"], extract, out, resources)
+    check_recipe(Activations.open(known["extract"]), Activations.open(seen), layer)
+    chosen = TransformParams(set, k, layer)
+    execute(with_factors_of(known), chosen, out, resources)
+    if params["refine"].binarise == "percentile":
+        note("refine.binarise: percentile: refined masks begin at that of these photographs")
+    execute(_refine_here(), params["refine"], out, resources)
+    _write_tables(chosen, params["evaluate"].least_area, names, out, resources)
+    return write_page(chosen, known, names, out, resources)
+
+
+def _check_target(out: Path, photographs: Path, asked: Mapping[str, Any], *, force: bool) -> None:
+    """Refuse a folder with something else in it; an earlier result of the same is brought up to
+    date."""
     if out.exists() and not out.is_dir():
         raise StageError(f"--out {out}: is a file; name a folder")
-    if out.resolve().is_relative_to(folder.resolve()):
+    if photographs.is_dir() and out.resolve().is_relative_to(photographs.resolve()):
         raise StageError(
             f"--out {out}: lies in the folder of photographs, and its pictures would become some; "
             "name another one"
         )
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    # damaged files are listed on the page; only when all are is there nothing to do
-    photographs = IndexParams(dataset="folder", root=str(folder.resolve()), max_failed=1.0)
-    execute(BY_NAME["index"], photographs, out, resources)
-    seen = execute(
-        BY_NAME["extract"], _extract_params(project, params["extract"], layer), out, resources
-    )
-    check_recipe(Activations.open(known["extract"]), Activations.open(seen), layer)
-    chosen = TransformParams(set, k, layer)
-    execute(with_factors_of(known), chosen, out, resources)
-    return write_page(chosen, known, names, out, resources)
+    # all that is there before there is a record
+    if not out.exists() or not {one.name for one in out.iterdir()} - {ARTIFACTS}:
+        return
+    earlier = _earlier(out)
+    if earlier is None:
+        raise StageError(
+            f"--out {out}: has other things in it, no result of `dff transform`; name another one"
+        )
+    if earlier != asked and not force:
+        what = f", of {earlier['photographs']}" if "photographs" in earlier else ""
+        raise StageError(
+            f"--out {out}: has an earlier result{what}; name another one, or --force replaces it"
+        )
+
+
+def _earlier(out: Path) -> dict[str, Any] | None:
+    """What the result in a folder is of, ``{}`` where it does not say; None where there is none."""
+    try:
+        return dict(json.loads((out / RECORD).read_bytes()))
+    except (OSError, ValueError):
+        # of an earlier version; a project's own folder has artifacts, too
+        ours = (out / TRANSFORM.writes).exists() and not (out / PARAMS).exists()
+        return {} if ours else None
+
+
+def _folder_of_one(photograph: Path, out: Path) -> Path:
+    """A folder that has this photograph alone, as a link where there can be one."""
+    folder = out / ARTIFACTS / ALONE
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    place = folder / photograph.name
+    try:
+        place.symlink_to(photograph.resolve())
+    except OSError:
+        shutil.copyfile(photograph, place)
+    return folder.resolve()
+
+
+def _refine_here() -> Any:
+    """The refine stage in the folder of a result."""
+    refine = BY_NAME["refine"]
+    reads = {**refine.reads, "heatmaps": TRANSFORM.writes}
+    return dataclasses.replace(refine, reads=reads, writes=transforming.REFINED)
+
+
+def _write_tables(
+    params: TransformParams, least_area: float, names: FactorNames, out: Path, resources: Resources
+) -> None:
+    """The tables that evaluate writes of the project's own photographs, and masks as PNG files."""
+    layer, name, k = params.layer, params.set, params.k
+    raw = ConceptMaps.open(out / TRANSFORM.writes)[layer]
+    refined = ConceptMaps.open(out / transforming.REFINED)[layer]
+    index = ImageIndex.open(out / BY_NAME["index"].writes, out, raw.artifact)
+    opened = {(layer, RAW): raw, (layer, REFINED): refined}
+    with disk_errors(out), TemporaryDirectory(dir=out, prefix=".") as made:
+        write_concepts(Path(made), opened, index, names)
+        # nothing is taken for the object here
+        write_boxes(Path(made), opened, index, least_area, Evaluation.foreground.frame([]))
+        for table in (Evaluation.concepts, Evaluation.boxes):
+            (Path(made) / table.file).replace(out / table.file)
+    seed = raw.factorizations.shown_seed
+    called = {name: factor_names(name, k, names.of(layer, name, k, seed))}
+    selection = Selection(refined, index, k, seed, called, least_area)
+    record = {"format": "masks", "maps": REFINED, "made_from": refined.artifact.fingerprint}
+    export(selection, Masks(), out / MASKS, record, resources, force=True)
 
 
 def _check_chain(project: Path, params: Mapping[str, Any]) -> None:

@@ -17,13 +17,14 @@ FORMATS = "; ".join(f"{name}: {one.summary}" for name, one in EXPORTERS.items())
 
 @app.command(rich_help_panel="Concepts")
 def transform(
-    folder: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs, or one photograph.")],
     set: Annotated[str, typer.Option("--set", help="Image set whose factors are used.")],
     k: Annotated[int, typer.Option("--k", help="Number of factors.")],
     layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Where to.", show_default="transformed/SET-kK")
+        Path | None, typer.Option(help="Folder to make.", show_default="transformed/SET-kK")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace another result.")] = False,
     project: Project = Path(),
     device: Device = "auto",
     workers: Workers = 0,
@@ -31,17 +32,40 @@ def transform(
 ) -> None:
     """Find the concepts of an image set in photographs that were not in it.
 
-    The factors stay as they are; only coefficients are found for the new photographs. Writes
-    heatmaps.zarr, a picture of each photograph, and a page of them all.
+    The factors stay as they are; only coefficients are found for the new photographs. Writes a page
+    with pictures of them all, masks as PNG files, concepts.parquet and boxes.parquet as evaluate
+    writes them, heatmaps.zarr and refined.zarr. Asked again, it brings the result up to date.
     """
     # imported here: the other commands need neither templates nor pictures
-    from pipeline.transform import transform_folder
+    from pipeline.transform import transform_photographs
 
     resources = make_resources(device, workers, memory, "")
     target = out or project / "transformed" / f"{file_name(set)}-k{k}"
     with interruptible():
-        page = transform_folder(project, folder, set, k, layer, target, resources)
+        page = transform_photographs(
+            project, photographs, set, k, layer, target, resources, force=force
+        )
     print(page)
+
+
+@app.command(rich_help_panel="Concepts")
+def pin(
+    project: Project = Path(),
+    freeze: Annotated[
+        bool,
+        typer.Option("--freeze", help="Never change them: new photographs are only looked at."),
+    ] = False,
+) -> None:
+    """Keep the concepts that were found, for photographs that come later.
+
+    The next `dff run` goes on from them: factors, colours and names stay in their order, and heat
+    maps, masks and boxes are made for what is new or has changed. Sets factorize.start (and freeze)
+    in params.yaml; an empty start begins from nothing again.
+    """
+    from pipeline.pin import pin as pin_project
+
+    with interruptible():
+        print(pin_project(project, freeze=freeze))
 
 
 @app.command(rich_help_panel="Concepts")

@@ -1,5 +1,6 @@
 """Commands for setting up a project."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from pipeline.cli.app import Project, app
 from pipeline.init import PRESETS, write_params
-from pipeline.params import ParamsError
+from pipeline.params import ParamsError, read_params
 
 
 @app.command("show-model", rich_help_panel="Setting up")
@@ -44,8 +45,8 @@ def init(
     what: Annotated[
         str,
         typer.Argument(
-            help="A folder of photographs, or a preset followed by its folder: "
-            + ", ".join(PRESETS)
+            help="A folder of photographs; demo; or a data set followed by its folder: "
+            + ", ".join(name for name in PRESETS if name != "demo")
             + "."
         ),
     ],
@@ -54,15 +55,48 @@ def init(
     backbone: Annotated[str, typer.Option(help="Network; see show-model.")] = "",
     weights: Annotated[str, typer.Option(help="DEFAULT, or a weights file.")] = "",
     layer: Annotated[list[str] | None, typer.Option(help="Layer to tap; repeatable.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace an existing params.yaml.")] = False,
+    dvc: Annotated[
+        bool, typer.Option("--dvc", help="Write a dvc.yaml for the project, too.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Replace params.yaml, and dvc.yaml with --dvc.")
+    ] = False,
 ) -> None:
     """Write a params.yaml.
 
     `dff init PHOTOGRAPHS` is for a folder with one folder of photographs per image set (or just
     photographs: one set). `dff init demo` is the embedded default; the other presets are for data
-    sets that were downloaded. Nothing is copied or changed but params.yaml.
+    sets that were downloaded. Photographs are neither copied nor changed. With --dvc the project is
+    one for DVC, too: `git init`, `dvc init`, and `dvc repro` runs it.
     """
     path = write_params(
         project, what, root, backbone=backbone, weights=weights, layers=layer or [], force=force
     )
-    print(f"wrote {path}; look through it, then: dff run")
+    if not dvc:
+        print(f"wrote {path}; look through it, then: dff run{_with(project)}")
+        return
+    # imported here: the other commands write none
+    from pipeline.dvc_yaml import write_project_yaml
+
+    labels = read_params(project)["evaluate"].labels
+    other = write_project_yaml(project, labels, force=force)
+    print(f"wrote {path} and {other}; look through it, then: git init && dvc init && dvc repro")
+
+
+def _with(project: Path) -> str:
+    """The option that says where a project is, for a command to be typed here."""
+    return "" if project == Path() else f" --project {shlex.quote(str(project))}"
+
+
+@app.command("code", hidden=True)
+def write_code_digests(
+    path: Annotated[Path, typer.Argument(help="JSON file to write.")],
+) -> None:
+    """Write which code every stage runs now, as digests, for DVC to compare.
+
+    A dvc.yaml of `dff init --dvc` runs it first, so that a stage runs again when another version of
+    this program does it in another way, and only then.
+    """
+    from pipeline.dvc_yaml import write_code
+
+    write_code(path)

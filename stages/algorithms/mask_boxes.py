@@ -1,4 +1,4 @@
-"""Boxes of all components of all masks of an image, compiled.
+"""Boxes of all components of all masks of an image, compiled; and where the masks lie.
 
 What `stages.algorithms.masks.components` finds for one mask, this finds for all columns of the form
 on disk at once, many times faster and without the interpreter lock, so that threads share the work.
@@ -52,6 +52,35 @@ def mask_boxes(
     ranks = np.arange(len(found)) - starts[found[:, 0]]
     boxes = np.concatenate([found[:, :1], ranks[:, None], found[:, 1:]], axis=1)
     return boxes, (sums / found[:, 5]).astype(np.float32)
+
+
+def centroids(bits: NDArray[np.uint8], size: tuple[int, int], columns: int) -> NDArray[np.float64]:
+    """Means (y, x) of the centres of a mask's pixels, float64 ``[columns, 2]``; NaN without any.
+
+    Parameters
+    ----------
+    bits : uint8 [h * w, ceil(columns / 8)]
+    size : (h, w)
+    """
+    moments = _moments(np.ascontiguousarray(bits), *size, columns).astype(np.float64)
+    area = moments[:, :1]
+    found = np.full((columns, 2), np.nan)
+    return np.divide(moments[:, 1:], area, out=found, where=area > 0) + 0.5
+
+
+@compiled
+def _moments(bits: Any, h: Any, w: Any, columns: Any):  # type: ignore[no-untyped-def]
+    """Pixels of each mask, and the sums of their rows and columns, int64 ``[columns, 3]``."""
+    found = np.zeros((columns, 3), np.int64)
+    for column in range(columns):
+        byte, bit = column // 8, np.uint8(1 << (column % 8))
+        for y in range(h):
+            for x in range(w):
+                if bits[y * w + x, byte] & bit:
+                    found[column, 0] += 1
+                    found[column, 1] += y
+                    found[column, 2] += x
+    return found
 
 
 @compiled

@@ -9,6 +9,9 @@ Both artifacts have one shape. Per layer:
   byte ``c // 8``. A mask is where the exact map, before it became a whole number, reaches its
   threshold; a threshold of 0 (a concept that is absent from most of the set) gives an empty mask.
 - small arrays, declared in `ConceptMaps`.
+
+``recipe``, an attribute, and ``made_from`` of each layer say from what the maps of an entry were
+made, whatever the other images: a later run takes them over by these.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +46,8 @@ class MapFacts(TypedDict):
     # heatmaps and transform
     long_side: NotRequired[int]
     percentile: NotRequired[float]
+    # heatmaps and refine
+    recipe: NotRequired[str]
     # refine
     method: NotRequired[str]
     binarise: NotRequired[str]
@@ -69,6 +74,11 @@ class ConceptMaps:
     scale = LayerArray(np.float64, "sets", "columns")
     full = LayerArray(np.float64, "sets", "columns")
     means = LayerArray(np.float64, "entries", "columns")
+    made_from = LayerArray(np.uint8, "entries", "bytes")
+    # the largest share of each map, and the means (y, x) of its mask's pixels' centres, in pixels
+    # of the map; NaN where the mask is empty
+    peaks = LayerArray(np.float64, "entries", "columns")
+    centroids = LayerArray(np.float64, "entries", "columns", "axes")
 
     @classmethod
     def open(cls, path: Path) -> "dict[str, ConceptMaps]":
@@ -144,38 +154,46 @@ def _box_table(found: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.Data
     return pd.DataFrame(found, columns=BOX_COLUMNS).assign(score=scores)
 
 
-class Boxes(NamedTuple):
-    """Boxes of some masks as they are stored: the columns of `ConceptMaps.boxes`.
+class Measured(NamedTuple):
+    """What is measured of one entry's maps and masks when they are written.
 
     Attributes
     ----------
-    found : int64 [n, 8]
+    boxes : int64 [n, 8]
         `BOX_COLUMNS`.
     scores : float32 [n]
+    peaks : float64 [columns]
+    centroids : float64 [columns, 2]
+        See `ConceptMaps`.
     """
 
-    found: NDArray[np.int64]
+    boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
+    peaks: NDArray[np.float64]
+    centroids: NDArray[np.float64]
 
 
-class BoxWriter:
-    """Writes `ConceptMaps.boxes` as they come, entry after entry."""
+class MeasuredWriter:
+    """Writes what is measured as it comes, entry after entry."""
 
-    def __init__(self, group: zarr.Group) -> None:
-        self._found = ArrayWriter(
-            group, "boxes", (len(BOX_COLUMNS),), np.int64, ("components", "of_each")
+    def __init__(self, group: zarr.Group, columns: int) -> None:
+        self._arrays = (
+            ArrayWriter(group, "boxes", (len(BOX_COLUMNS),), np.int64, ("components", "of_each")),
+            ArrayWriter(group, "box_scores", (), np.float32, ("components",)),
+            ArrayWriter(group, "peaks", (columns,), np.float64, ConceptMaps.peaks.axes),
+            ArrayWriter(group, "centroids", (columns, 2), np.float64, ConceptMaps.centroids.axes),
         )
-        self._scores = ArrayWriter(group, "box_scores", (), np.float32, ("components",))
 
-    def append(self, boxes: Boxes) -> None:
-        """Add those of the next entries."""
-        self._found.append(boxes.found)
-        self._scores.append(boxes.scores)
+    def append(self, one: Measured) -> None:
+        """Add what was measured of the next entry."""
+        rows: list[NDArray[Any]] = [one.boxes, one.scores, one.peaks[None], one.centroids[None]]
+        for array, more in zip(self._arrays, rows, strict=True):
+            array.append(more)
 
     def close(self) -> None:
         """Store what is left."""
-        self._found.close()
-        self._scores.close()
+        for array in self._arrays:
+            array.close()
 
 
 class MapsOf(TypedDict):

@@ -9,6 +9,7 @@ A reader's class has the small arrays of a layer, or the tables of a folder, as 
     factors.at(layer).loss                     # whoever reads it
 """
 
+import csv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,9 @@ class Table:
     Parameters
     ----------
     file : str
-        Its suffix says whether it is Parquet or CSV.
+        Its suffix says whether it is Parquet or CSV. Beside a CSV file, which is for people and
+        for `dvc plots`, lies the same as Parquet: programs take a set called ``NA`` in a CSV file
+        for a missing value, and ``010`` for 10.
     **columns : Kind
         What each column holds, in order. Of numbers and shares some may be missing (NaN).
     """
@@ -155,14 +158,14 @@ class Table:
         """Store it; the frame has these columns."""
         typed = self._typed(frame)
         if self.file.endswith(".csv"):
-            typed.to_csv(folder / self.file, index=False)
-        else:
-            typed.to_parquet(folder / self.file, schema=self.schema)
+            # text in quotes: else a name that ends a line (\\r) would be one, to some programs
+            typed.to_csv(folder / self.file, index=False, quoting=csv.QUOTE_NONNUMERIC)
+        typed.to_parquet(self._parquet(folder), schema=self.schema)
 
     @contextmanager
     def growing(self, folder: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         """Store a Parquet file bit by bit: yields what adds rows, a row group each time."""
-        with pq.ParquetWriter(folder / self.file, self.schema) as writer:
+        with pq.ParquetWriter(self._parquet(folder), self.schema) as writer:
 
             def add(frame: pd.DataFrame) -> None:
                 rows = pa.Table.from_pandas(self._typed(frame), self.schema, preserve_index=False)
@@ -178,14 +181,10 @@ class Table:
         ArtifactDamaged
             When it is gone, cannot be read, or has other columns.
         """
-        options: dict[str, Any] = {"columns": list(self.columns)}
-        if self.file.endswith(".csv"):
-            # what stands there is what is meant: a set may be called "NA", a layer "7"
-            empty = {name: [""] for name, kind in self.columns.items() if kind == "number"}
-            types = {n: str if kind == "text" else PANDAS[kind] for n, kind in self.columns.items()}
-            options = {"dtype": types, "keep_default_na": False, "na_values": empty}
-            options["usecols"] = list(self.columns)
-        return read_table(folder / self.file, **options)
+        return read_table(self._parquet(folder), columns=list(self.columns))
+
+    def _parquet(self, folder: Path) -> Path:
+        return (folder / self.file).with_suffix(".parquet")
 
     @property
     def schema(self) -> pa.Schema:

@@ -30,6 +30,11 @@ class LayerFactors:
     - ``loss``: after each update, padded with NaN; ``norm``: ``||A||_F^2``;
     - ``stability``: cosine and silhouette of each of `Factorizations.ks` (see
       `stages.algorithms.nmf.choice`), NaN where it was not asked for;
+    - of sets that went on from pinned factors (`stages.artifacts.pinned`), NaN and 0 for others:
+      ``held_scale``, ``held_full``, ``held_thresholds``: what their heat maps go on to be measured
+      by (see `stages.artifacts.concept_maps`); ``explained``: the share of ``||A||_F^2`` that each
+      problem explains, of the pinned images when they were pinned and of those that are new since;
+      ``carried``: of how many images the coefficients were taken over, and how many are new;
     - ``parent``: the column of the next smaller k that a factor's coefficients are most like, -1
       for none, and ``parent_cosine``, how much.
     """
@@ -45,6 +50,11 @@ class LayerFactors:
     converged = LayerArray(np.int64, "sets", "problems")
     reseeded = LayerArray(np.int64, "sets", "problems")
     stability = LayerArray(np.float64, "sets", "ks", "measures")
+    held_scale = LayerArray(np.float64, "sets", "columns")
+    held_full = LayerArray(np.float64, "sets", "columns")
+    held_thresholds = LayerArray(np.float64, "sets", "columns")
+    explained = LayerArray(np.float64, "sets", "problems", "measures")
+    carried = LayerArray(np.int64, "sets", "measures")
     parent = LayerArray(np.int64, "sets", "columns")
     parent_cosine = LayerArray(np.float64, "sets", "columns")
 
@@ -68,6 +78,12 @@ class Factors(Layered):
         """What found them."""
         return str(self.artifact.attrs["solver"])
 
+    @property
+    def held_percentile(self) -> float | None:
+        """Of the thresholds that pinned heat maps go on with; None without pinned factors."""
+        found = self.artifact.attrs.get("held_percentile")
+        return None if found is None else float(found)
+
     @cached_property
     def image_ids(self) -> NDArray[np.int64]:
         """The image of each entry; the same at every layer."""
@@ -84,6 +100,7 @@ def create_factors(
     sets: Mapping[str, Sequence[int] | NDArray[np.int64]],
     factorizations: Factorizations,
     solver: str,
+    held_percentile: float | None = None,
 ) -> dict[str, zarr.Group]:
     """Begin the artifact of factors, or go on with it; each layer's group."""
     group = create_artifact(
@@ -98,5 +115,6 @@ def create_factors(
         **factorizations.attrs,
         ks=factorizations.ks,
         solver=solver,
+        held_percentile=held_percentile,
     )
     return {layer: group.require_group(layer_key(layer)) for layer in activations.layers}

@@ -1,4 +1,4 @@
-"""Tables between stages: Parquet and CSV files inside artifacts."""
+"""Tables between stages: Parquet files inside artifacts."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,16 @@ from store import ArtifactDamaged
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a table that a stage published; by its suffix Parquet or CSV.
+    """Read a table that a stage published.
 
     Raises
     ------
     ArtifactDamaged
         When it is gone or cannot be read.
     """
-    reader = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
     try:
-        return reader(path, **options)
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' own errors are ValueErrors
+        return pd.read_parquet(path, **options)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise ArtifactDamaged(
             f"{path}: cannot be read ({error}); run its stage again with `--no-reuse`, "
             "or restore it with `dvc checkout`"

@@ -54,6 +54,13 @@ class Palette:
         return np.minimum(raw / full[:, None, None], np.float32(1))
 
 
+def levels(shares: NDArray[np.float32], thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Shares ``[k, h, w]`` on a scale where the mask begins at 1, by thresholds ``[k]``."""
+    # A threshold of 0 stands for a concept that is absent: an empty mask.
+    reach = np.where(thresholds > 0, thresholds, np.inf).astype(np.float32)
+    return shares / reach[:, None, None]
+
+
 def palettes(factors: Factors, heatmaps: ConceptMaps, rank: int) -> dict[int, Palette]:
     """Of one image set, by its place among the sets, at the layer of the heat maps: by k."""
     columns = {k: heatmaps.columns_of(k) for k in sorted(factors.factorizations.ks)}

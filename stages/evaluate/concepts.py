@@ -1,24 +1,18 @@
 """concepts.parquet: how strong every concept is on every image, and where it lies."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import unpack_masks
 from stages.artifacts.concept_maps import SIDES, ConceptMaps
 from stages.artifacts.evaluation import RAW, REFINED, Evaluation
 from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.boxes import main_boxes
 from stages.evaluate.counting import Key
-from stages.frame.parallel import ordered_map
-from stages.frame.progress import track
-from stages.frame.resources import Resources
 from stages.naming.names import FactorNames
 
 # Rows that are put together before they are stored: some tens of megabytes.
@@ -30,22 +24,19 @@ def write_concepts(
     opened: Mapping[Key, ConceptMaps],
     index: ImageIndex,
     labels: FactorNames,
-    resources: Resources,
 ) -> None:
     """Store `Evaluation.concepts`, a row per layer, image set, image and factor, bit by bit.
 
-    Every image's raw maps are read once, for their largest values, and its refined masks, for their
-    centroids; all else was published with the maps.
+    Everything was measured when the maps were written: none is read.
     """
-    total = sum(len(opened[key].maps) for key in opened if key[1] == RAW)
-    with Evaluation.concepts.growing(folder) as add, track("concepts", total, "images") as advance:
+    with Evaluation.concepts.growing(folder) as add:
         for layer in dict.fromkeys(layer for layer, _ in opened):
             layer_maps = _LayerMaps.of(opened[layer, RAW], opened[layer, REFINED], index)
             for name, entries in layer_maps.raw.sets.items():
                 problems = layer_maps.raw.factorizations.problems
                 named = [one for k, seed in problems for one in labels.texts(layer, name, k, seed)]
                 for some in _blocks(entries, len(named)):
-                    table = layer_maps.table(some, resources, advance)
+                    table = layer_maps.table(some)
                     add(table.assign(layer=layer, set=name, name=named * len(some)))
 
 
@@ -78,20 +69,11 @@ class _LayerMaps:
         areas = {RAW: mask_areas(raw), REFINED: mask_areas(refined)}
         return cls(raw, refined, index, areas, main_boxes(refined, index))
 
-    def table(
-        self, entries: NDArray[np.int64], resources: Resources, advance: Callable[[int], None]
-    ) -> pd.DataFrame:
+    def table(self, entries: NDArray[np.int64]) -> pd.DataFrame:
         """Rows of some entries, one per column each; without layer, set and name."""
-        read = partial(_peaks_and_centroids, self.raw, self.refined)
-        with closing(ordered_map(read, entries.tolist(), workers=resources.workers)) as found:
-            pairs = []
-            for pair in found:
-                pairs.append(pair)
-                advance(1)
-        peaks, centroids = (np.stack(one) for one in zip(*pairs, strict=True))
         image_ids = self.raw.maps.image_ids[entries]
         scale = self.index.sizes[image_ids] / self.refined.maps.grid_hw[entries]  # (down, across)
-        centroids = centroids * scale[:, None, :]
+        centroids = self.refined.centroids[entries] * scale[:, None, :]
         columns = np.array(self.raw.columns).reshape(-1, 3)
         names = np.array(self.index.names, dtype=object)
         numbers = {name: np.tile(columns[:, i], len(entries))
@@ -102,7 +84,7 @@ class _LayerMaps:
                 "image": np.repeat(names[image_ids], len(columns)),
                 **numbers,
                 "mean": self.raw.means[entries].ravel(),
-                "peak": peaks.ravel(),
+                "peak": self.raw.peaks[entries].ravel(),
                 "raw_area": self.areas[RAW][entries].ravel(),
                 "refined_area": self.areas[REFINED][entries].ravel(),
                 "y": centroids[..., 0].ravel(),
@@ -122,32 +104,3 @@ def mask_areas(maps: ConceptMaps) -> NDArray[np.float64]:
         np.add.at(areas, (boxes["entry"].to_numpy(), boxes["column"].to_numpy()), boxes["area"])
     pixels: NDArray[np.int64] = maps.maps.grid_hw.astype(np.int64).prod(axis=1)
     return areas / pixels[:, None]
-
-
-def _peaks_and_centroids(
-    raw: ConceptMaps, refined: ConceptMaps, entry: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Largest shares ``[columns]`` of raw maps, and centroids of refined masks ``[columns, 2]``."""
-    values = raw.maps.map(entry)
-    # row against row first: numpy is many times faster along the long axis
-    peaks = values.reshape(len(values), -1).max(axis=0).reshape(values.shape[1:]).max(axis=0)
-    peaks = peaks / np.iinfo(values.dtype).max
-    return peaks, centroids(unpack_masks(refined.bits.map(entry), len(refined.columns)))
-
-
-def centroids(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Means (y, x) of the pixels' centres, float64 ``[columns, 2]``; NaN for an empty mask.
-
-    Parameters
-    ----------
-    masks : bool [h, w, columns]
-    """
-    h, w, columns = masks.shape
-    # one product gives, of every pixel column, its pixels and the sum of their rows: exact as
-    # float32 up to some five thousand rows
-    weights = np.stack([np.ones(h), np.arange(h)]).astype(np.float32)
-    counts, rows = (weights @ masks.reshape(h, -1).astype(np.float32)).reshape(2, w, columns)
-    counts, rows = counts.astype(np.float64), rows.astype(np.float64)
-    sums = np.stack([rows.sum(axis=0), np.arange(w) @ counts], axis=1)
-    area = counts.sum(axis=0)[:, None]
-    return np.divide(sums, area, out=np.full((columns, 2), np.nan), where=area > 0) + 0.5

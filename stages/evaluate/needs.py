@@ -14,11 +14,9 @@ from stages.maps.memory import WRITTEN_BYTES
 MASK_BYTES = 3
 # And every pixel besides: its regions, a number for their combination, temporaries.
 PIXEL_BYTES = 40
-# Of each mask, while the sets are counted or described: its box, and two areas.
+# Of each mask, while the sets are counted or described: its box; two areas, peak and centroid.
 BOX_BYTES = 4 * 8
-AREA_BYTES = 2 * 8
-# What one value of an image's maps takes while they are described: as stored, as bits, as float32.
-DESCRIBED_BYTES = 2 + 1 + 4
+AREA_BYTES = (2 + 1 + 2) * 8
 
 
 def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int) -> Needs:
@@ -34,7 +32,6 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
         Of the maps.
     """
     counted = most_pixels(photographs) * (MASK_BYTES * columns + PIXEL_BYTES)
-    described = most_pixels(maps) * columns * DESCRIBED_BYTES
     of_masks = len(maps) * columns * (len((RAW, REFINED)) * layers * BOX_BYTES + AREA_BYTES)
     return Needs(
         fixed={
@@ -42,7 +39,7 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
             "boxes": of_masks,
         },
         # one waits to be added up while the next is counted
-        each={"masks at the size of the largest photograph": 2 * max(counted, described)},
+        each={"masks at the size of the largest photograph": 2 * counted},
         images=len(maps),
         remedy="make the largest photographs and their annotations smaller, ask for fewer k and "
         "seeds",

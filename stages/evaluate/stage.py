@@ -16,7 +16,8 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
   image, and, in pixels of the image, centroid and largest component's box of the refined one;
 - ``failures.parquet``: annotations that cannot be used, and doubtful ones that are scored;
 - ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv``, ``figure4.csv`` and
-  ``choice.csv`` (for `dvc plots`), ``links.csv`` (`choice_tables`), ``artifact.json``.
+  ``choice.csv`` (for `dvc plots`), ``links.csv`` (`choice_tables`), each as Parquet beside it, too,
+  ``artifact.json``.
 
 The tables' columns are declared in `stages.artifacts.evaluation`.
 
@@ -107,7 +108,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
     left_out = {(name, image) for name, images in labels.seen.items() for image in images}
     left_out |= {(name, image) for name in factors.sets for image in damaged}
     write_detections(work.path / "detections", largest, index, annotated, left_out)
-    write_concepts(work.path, opened, index, labels, within)
+    write_concepts(work.path, opened, index, labels)
     write_failures(work.path, damaged, doubtful)
     for line in notes:
         note(f"{params.labels}: {line}")
@@ -145,13 +146,13 @@ def _write_tables(
     Evaluation.figure4.write(folder, figure4_table(scores))
     Evaluation.choice.write(folder, choice)
     Evaluation.links.write(folder, link_table(factors))
-    write_metrics(folder, metrics_of(scores, quality, losses, choice, index))
+    write_metrics(folder, metrics_of(quality, losses, choice, index))
     return foreground
 
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=8,
+    version=9,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),

@@ -57,7 +57,8 @@ def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFram
     ``part_iou`` is the mean over the factors of the IoU with the single best part (never the
     background). Of the factor that fits the object best: ``object_iou``, ``object_precision``,
     ``object_accuracy`` and ``corloc``; of the one that shape speaks for the same as ``shape_...``.
-    For k = 1 the two are one. NaN where the ground truth has no such thing.
+    For k = 1 the two are one. NaN where the ground truth has no such thing, as `part_iou` of a set
+    without parts, and where one seed has no deviation.
     """
     keys = [*QUALITY_KEYS, "seed"]
     per_seed = scores.groupby(keys)[["best_part_iou"]].mean()
@@ -65,21 +66,29 @@ def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFram
     for rule, prefix in ((BY_TRUTH, ""), (BY_SHAPE, "shape_")):
         chosen = foreground[foreground["rule"] == rule].set_index(keys)[OBJECT_MEASURES]
         per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
+    with_parts = scores.loc[~scores["best_part"].isin([OBJECT, ""]), "set"].unique()
+    has_parts = per_seed.index.get_level_values("set").isin(with_parts)
+    per_seed["part_iou"] = per_seed["part_iou"].where(has_parts)
     over_seeds = per_seed.groupby(level=QUALITY_KEYS)
     measures = list(per_seed)
     means = over_seeds.mean()
-    # of these seeds, not an estimate for others: 0 for a single one
-    spread = over_seeds.std(ddof=0).add_suffix("_std")
+    spread = over_seeds.agg(_deviation).add_suffix("_std")
     order = [name for measure in measures for name in (measure, f"{measure}_std")]
     table = means.join(spread)[order]
     table["seeds"] = over_seeds.size()
     return table.reset_index()
 
 
+def _deviation(values: "pd.Series[float]") -> float:
+    """Of these seeds, not an estimate for others; one alone has none."""
+    return float(values.std(ddof=0)) if len(values) > 1 else np.nan
+
+
 def figure4_table(scores: pd.DataFrame) -> pd.DataFrame:
     """The paper's Figure 4: mean best-part IoU over the image sets, by layer and k.
 
-    ``part_iou_std`` is the deviation over the seeds of that mean over the sets.
+    Where only the whole object is annotated, as in iCoseg, it is the one part there is.
+    ``part_iou_std`` is the deviation over the seeds of that mean over the sets; NaN for one seed.
     """
     keys = ["layer", "maps", "k"]
     by_set = scores.groupby([*keys, "seed", "set"])["best_part_iou"].mean().dropna()
@@ -88,7 +97,7 @@ def figure4_table(scores: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "part_iou": over_seeds.mean(),
-            "part_iou_std": over_seeds.std(ddof=0),
+            "part_iou_std": over_seeds.agg(_deviation),
             "seeds": over_seeds.size(),
             "sets": by_set.groupby(level=keys).apply(lambda one: one.index.unique("set").size),
         }
@@ -97,7 +106,6 @@ def figure4_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def metrics_of(
-    scores: pd.DataFrame,
     quality: pd.DataFrame,
     losses: pd.DataFrame,
     choice: pd.DataFrame,
@@ -106,7 +114,7 @@ def metrics_of(
     """Nested numbers for `dvc metrics show`: a few by layer, set and k, and means over the sets.
 
     ``explained`` is the share of the activations' energy, per cent. IoU and CorLoc are of refined
-    masks but in the means over the sets, which have both; part_iou is of sets with parts alone.
+    masks but in the means over the sets, which have both.
     """
     metrics: dict[str, Any] = {
         "images": len(index.images),
@@ -124,8 +132,6 @@ def metrics_of(
         if row["suggested"]:
             node["suggested_k"] = int(row["k"])
     names = ["object_iou", "part_iou", "corloc"]
-    with_parts = set(scores.loc[~scores["best_part"].isin([OBJECT, ""]), "set"])
-    quality = quality.assign(part_iou=quality["part_iou"].where(quality["set"].isin(with_parts)))
     for row in quality[quality["maps"] == REFINED].to_dict("records"):
         metrics[row["layer"]][row["set"]][f"k{row['k']}"] |= _rounded(row, names)
     for (layer, k, kind), group in quality.groupby(["layer", "k", "maps"]):

@@ -1,13 +1,13 @@
 """How much of this machine's memory an extraction will hold, counted before it begins."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.artifacts.outline import LayerOutline, Outline, Shapes, most_pixels
+from stages.extract.grids import grids_of
 from stages.extract.plan import (
     CPU_SLICE,
     Footprint,
@@ -97,9 +97,8 @@ def foretell(
     params: "ExtractParams", outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`: grids of all layers, and what a run will hold."""
-    resident(*LIBRARIES)  # before anything else loads them
     shapes = [target_shape(int(h), int(w), params.resize, params.size) for h, w in outline.sizes]
-    grids = grids_of(params, shapes)
+    grids = grids_of(params, [(int(h), int(w)) for h, w in outline.sizes])
     layers = {layer: LayerOutline(grids[layer], width) for layer, width in channels_of(params)}
     after = replace(outline, inputs=np.array(shapes).reshape(-1, 2), layers=layers)
     needs = footprint(params, outline.sizes, shapes, resources).needs
@@ -118,21 +117,6 @@ def channels_of(params: "ExtractParams") -> Iterator[tuple[str, int]]:
 
     for layer in params.layers:
         yield layer, channels(params.backbone, layer)
-
-
-def grids_of(params: "ExtractParams", shapes: Sequence[Shape]) -> dict[str, NDArray[np.int64]]:
-    """By layer, the grids (h, w) of images of these shapes, ``[n, 2]``."""
-    from stages.algorithms.backbone import grid_shape
-
-    known = {
-        (layer, shape): grid_shape(params.backbone, layer, *shape)
-        for layer in params.layers
-        for shape in set(shapes)
-    }
-    return {
-        layer: np.array([known[layer, shape] for shape in shapes], np.int64).reshape(-1, 2)
-        for layer in params.layers
-    }
 
 
 def _most(shapes: Collection[Shape]) -> int:

@@ -22,7 +22,8 @@ from stages.algorithms.shipped import shipped_weights
 from stages.artifacts.activations import HASHES, OWN, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
-from stages.extract.needs import channels_of, footprint, foretell, grids_of, in_large_batches
+from stages.extract.grids import grids_of, note_single_cells
+from stages.extract.needs import LIBRARIES, channels_of, footprint, foretell, in_large_batches
 from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
 from stages.extract.params import ExtractParams
@@ -31,7 +32,7 @@ from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of
 from stages.extract.stream import Stream
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
-from stages.frame.memory import Needs
+from stages.frame.memory import Needs, resident
 from stages.frame.params import user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
@@ -86,6 +87,10 @@ def _extract(
 
     index = ImageIndex.open(inputs["index"], inputs.project)
     order = disk_order(index, params.resize, params.size)
+    names = [index.names[i] for i in order.image_ids]
+    # before weights are downloaded, and before anything assumes that the network takes them
+    grids = grids_of(params, [index.size(i) for i in order.image_ids], names)
+    note_single_cells(grids, names)
     weights = _weights(params.weights, inputs.project)
     device = resources.torch_device()
     backbone = load_backbone(
@@ -113,7 +118,6 @@ def _extract(
     write_array(group, HASHES, index.hashes)
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]
-    grids = grids_of(params, order.shapes)
     half = params.dtype == "float16"
     batch = lanes.slice if on_gpu else params.batch
     while True:
@@ -250,7 +254,13 @@ def _foretell(
 ) -> tuple[Outline, Needs]:
     if params.backbone == OWN:
         return foretell_own(params, outline, inputs)
-    return foretell(params, outline, inputs, resources)
+    resident(*LIBRARIES)  # before anything else loads them
+    from stages.algorithms.backbone import BackboneError
+
+    try:
+        return foretell(params, outline, inputs, resources)
+    except BackboneError as error:
+        raise StageError(str(error)) from error
 
 
 EXTRACT: Stage[ExtractParams] = Stage(

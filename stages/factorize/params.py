@@ -21,6 +21,9 @@ class FactorizeParams:
     max_passes: int = param(100, "at most so many updates")
     stability_runs: int = param(5, "runs on row samples that say how stable each k is; 0: none")
 
+    start: str = param("", "factors to go on from, as `dff pin` keeps them; empty: from nothing")
+    freeze: bool = param(False, "never change those: new images get only their coefficients")
+
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
             raise ValueError(f"k: {list(self.k)} must be one or more numbers of at least 1")
@@ -29,6 +32,10 @@ class FactorizeParams:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: {list(self.seeds)} must be different numbers from 0 up")
         check_choices(self)
+        if self.freeze and not self.start:
+            raise ValueError("freeze: true needs factors to keep: `dff pin` sets start to some")
+        if self.start and self.solver != "hals":
+            raise ValueError(f"start: solver {self.solver} cannot go on from factors, hals can")
         if self.tol < 0 or self.max_passes < 1:
             raise ValueError("tol must be at least 0 and max_passes at least 1")
         if self.stability_runs == 1 or self.stability_runs < 0:

@@ -3,7 +3,7 @@
 Writes ``factors.zarr``, see `stages.artifacts.factors`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.factors import LayerFactors, create_factors
+from stages.artifacts.pinned import Pinned
+from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
 from stages.factorize.params import FactorizeParams
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
-from stages.frame.progress import track
+from stages.frame.params import user_path
+from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import RaggedWriter, SetRows, Staging, plan_layout, replacing
+from store import Ragged, RaggedWriter, SetRows, Staging, plan_layout, replacing
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
 
 if TYPE_CHECKING:
     from stages.algorithms.nmf import Factorization
-    from stages.algorithms.nmf.choice import Stability
     from stages.algorithms.rows import RowBlocks
 
 
@@ -37,20 +39,32 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     activations = Activations.open(inputs["extract"])
     sets = activations.sets
     positions, entries = _members(sets)
-    groups = create_factors(work, activations, positions, params.factorizations, params.solver)
+    pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
+    groups = create_factors(
+        work,
+        activations,
+        positions,
+        params.factorizations,
+        params.solver,
+        pinned.percentile if pinned else None,
+    )
     total = len(activations.layers) * len(sets)
-    job = _Job(params, work, resources, library_bytes())
+    told: list[str] = []
+    job = _Job(params, work, resources, library_bytes(), pinned)
     with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
         done = 0
         for number, layer in enumerate(activations.layers):
             results = []
             for one in _factorize_layer(job, activations, layer, entries, groups[layer], number):
                 results.append(one)
+                told += one.told
                 done += 1
                 if done > int(work.progress.get("done", 0)):
                     work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
             _write_results(groups[layer], params, results)
+    for line in told:
+        note(line)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class _Job:
     work: Staging
     resources: Resources
     libraries: int  # bytes of the process before any rows: what one set leaves is none of the next
+    pinned: Pinned | None
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,13 @@ class _SetResult:
     """What is known of one set in the end, besides its coefficients."""
 
     factorizations: "list[Factorization]"
-    stability: "list[Stability]"
+    stability: Sequence[tuple[float, float]]
     parent: NDArray[np.int64]
     parent_cosine: NDArray[np.float64]
+    held: Held | None
+    explained: NDArray[np.float64]  # [problems, 2], see `LayerFactors`
+    carried: tuple[int, int]
+    told: list[str]  # how far new images are from what pinned factors explain
 
 
 def _members(
@@ -114,16 +133,44 @@ def _factorize_layer(
     )
     first_row = 0
     for rank, (name, members) in enumerate(activations.sets.items()):
-        rows = ragged.select(members).compact()
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
-        yield _factorize_set(job, name, rows, first_row, writer, checkpoint)
-        first_row += rows.shape[0]
+        one = _OfSet(name, ragged, members, first_row, checkpoint)
+        held = (
+            held_by(job.pinned, activations, layer, name, job.params.factorizations)
+            if job.pinned
+            else None
+        )
+        yield _factorize_set(job, one, writer, held)
+        first_row = one.end
     writer.close()
 
 
-def _factorize_set(
-    job: _Job, name: str, rows: SetRows, first_row: int, writer: RaggedWriter, checkpoint: Path
-) -> _SetResult:
+@dataclass(frozen=True)
+class _OfSet:
+    """One set's rows."""
+
+    name: str
+    ragged: Ragged
+    members: NDArray[np.int64]
+    first_row: int  # of all sets' coefficients
+    checkpoint: Path
+
+    @property
+    def rows(self) -> SetRows:
+        return self.ragged.select(self.members).compact()
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each image."""
+        offsets: NDArray[np.int64] = self.ragged.offsets
+        return offsets[self.members + 1] - offsets[self.members]
+
+    @property
+    def end(self) -> int:
+        return self.first_row + int(self.sizes.sum())
+
+
+def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None) -> _SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
@@ -134,7 +181,7 @@ def _factorize_set(
 
     params = job.params
     device = job.resources.torch_device()
-    kept = _within_budget(rows, job, writer.total_rows, device)
+    kept = _within_budget(of.rows, job, writer.total_rows, device)
     try:
         sweep = Sweep(
             kept,
@@ -146,21 +193,35 @@ def _factorize_set(
             max_passes=params.max_passes,
             device=device,
             threads=job.resources.workers,
-            stability_runs=params.stability_runs,
-            resume=_load_state(checkpoint),
+            stability_runs=0 if held and held.stability else params.stability_runs,
+            start=held.start if held else None,
+            freeze=params.freeze,
+            resume=_load_state(of.checkpoint),
         )
         while not sweep.done:
             sweep.step()
-            _save_state(checkpoint, sweep.state())
+            _save_state(of.checkpoint, sweep.state())
         links = Links(params.factorizations.columns)
 
         def write(row: int, block: NDArray[np.float32]) -> None:
             links.add(block)
-            writer.append(first_row + row, block)
+            writer.append(of.first_row + row, block)
 
-        return _SetResult(sweep.finish(write), sweep.stability, *links.parents())
+        carrying = Carrying(held, of.sizes, write) if held else None
+        found = sweep.finish(carrying or write)
+        stability = [(one.cosine, one.silhouette) for one in sweep.stability]
+        explained = np.full((len(found), 2), np.nan)
+        carried, told = (0, 0), []
+        if held and carrying:
+            stability = held.stability or stability
+            fresh = of.ragged.select(of.members[held.fresh]).compact()
+            new = carrying.explained(fresh, found, params.factorizations)
+            explained = np.stack([held.explained, new], axis=1)
+            carried = carrying.kept, len(held.fresh)
+            told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
-        raise StageError(f"image set {name!r}: {str(error) or 'out of memory'}") from error
+        raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
+    return _SetResult(found, stability, *links.parents(), held, explained, carried, told)
 
 
 def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) -> "RowBlocks":
@@ -225,19 +286,31 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
     stable = np.full((len(results), len(params.k), 2), np.nan)
     for row, result in zip(stable, results, strict=True):
         for entry, one in zip(row, result.stability, strict=False):
-            entry[:] = one.cosine, one.silhouette
+            entry[:] = one
     of.stability.write(group, stable)
+    nothing = np.full(len(params.factorizations.columns), np.nan)
+    held = np.array([one.held.heat if one.held else [nothing] * 3 for one in results])
+    for at, array in enumerate((of.held_scale, of.held_full, of.held_thresholds)):
+        array.write(group, held[:, at])
+    of.explained.write(group, [result.explained for result in results])
+    of.carried.write(group, [result.carried for result in results])
     of.parent.write(group, [result.parent for result in results])
     of.parent_cosine.write(group, [result.parent_cosine for result in results])
 
 
+def sources(params: FactorizeParams, project: Path) -> str:
+    """Digest of the pinned factors."""
+    return Pinned.open(user_path(params.start, project)).digest if params.start else ""
+
+
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=3,
+    version=4,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),
     run=run,
     summary="Factorize the activations of each image set, for every k and seed.",
+    sources=sources,
     foretell=foretell,
 )

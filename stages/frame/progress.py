@@ -80,4 +80,5 @@ def _plain_lines(label: str, total: int, unit: str, done: int) -> Iterator[Calla
     yield advance
     seconds = time.monotonic() - began
     resumed = f" ({done} from an earlier run)" if done else ""
-    print(f"{label}: {count} {unit} in {seconds:.1f} s{resumed}", file=sys.stderr, flush=True)
+    counted = unit.removesuffix("s") if count == 1 else unit
+    print(f"{label}: {count} {counted} in {seconds:.1f} s{resumed}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import ConceptMaps, create_maps, entry_sets, inherited
-from stages.artifacts.factors import Factors
+from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.memory import resources_within
 from stages.frame.parallel import ordered_map
@@ -25,29 +25,39 @@ from stages.heatmaps.needs import foretell
 from stages.heatmaps.params import HeatmapsParams
 from stages.heatmaps.survey import survey
 from stages.maps.coefficients import HEAT_BYTES, heat_map, map_size
+from stages.maps.earlier import digests, find_earlier, recipe_of
 from stages.maps.memory import map_needs
-from stages.maps.write import MapPlan, Percentile, Rows, track_images, write_maps
+from stages.maps.write import MapPlan, Percentile, Rows, note_taken, track_images, write_maps
 from store import Ragged, Staging
+
+# Modules whose code, and that which they import, decides about maps, masks and boxes.
+DECISIVE = ("stages.maps.coefficients", "stages.algorithms.masks", "stages.algorithms.mask_boxes")
+
+IMAGES_AT_ONCE = 64  # whose coefficients are read together
 
 
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
     factors = Factors.open(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors.artifact)
+    recipe = recipe_of(params.long_side, *DECISIVE)
     groups = create_maps(
         work,
         "heatmaps",
         inherited(factors.artifact),
         percentile=params.percentile,
         long_side=params.long_side,
+        recipe=recipe,
     )
     sets = entry_sets(factors.artifact)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
-    rule = Percentile(params.percentile)
+    taken = 0
     with track_images("heatmaps", len(set_of), len(factors.layers)) as advance:
         for layer in factors.layers:
-            coefficients = factors.at(layer).coefficients
-            scale = _surveyed(coefficients, sets, groups[layer], work, f"survey {layer}")
+            of = factors.at(layer)
+            coefficients = of.coefficients
+            scale = _surveyed(of, sets, groups[layer], work, f"survey {layer}")
+            held = of.held_thresholds if factors.held_percentile == params.percentile else None
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
             one = partial(_heat_map, coefficients, sizes, scale, set_of)
@@ -60,12 +70,23 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             ) -> Iterator[Rows]:
                 return ordered_map(one, entries, workers=workers)
 
-            plan = MapPlan(sizes, ids, sets, columns, np.uint16, rule, workers)
-            write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+            plan = MapPlan(
+                sizes,
+                ids,
+                sets,
+                columns,
+                np.uint16,
+                Percentile(params.percentile, held),
+                workers,
+                _made_from(coefficients, sizes, scale, set_of),
+                find_earlier(work, recipe, layer) if resources.reuse else None,
+            )
+            taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+    note_taken("heatmaps", taken, len(set_of) * len(factors.layers))
 
 
 def _surveyed(
-    coefficients: Ragged,
+    factors: LayerFactors,
     sets: Sequence[Sequence[int]],
     group: zarr.Group,
     work: Staging,
@@ -74,7 +95,8 @@ def _surveyed(
     """Store what the coefficients tell before they become maps; returns the scale of every set."""
     if work.progress.get(key):
         return ConceptMaps.scale.written(group)
-    found = [survey(coefficients, entries) for entries in sets]
+    held = zip(factors.held_scale, factors.held_full, strict=True)
+    found = [survey(factors.coefficients, *one) for one in zip(sets, held, strict=True)]
     scale = np.array([one.scale for one in found])
     ConceptMaps.scale.write(group, scale)
     ConceptMaps.full.write(group, [one.full for one in found])
@@ -94,9 +116,31 @@ def _heat_map(
     return heat_map(coefficients.map(entry), sizes[entry], scale[set_of[entry]])
 
 
+def _made_from(
+    coefficients: Ragged,
+    sizes: Sequence[tuple[int, int]],
+    scale: NDArray[np.float64],
+    set_of: Sequence[int],
+) -> NDArray[np.uint8]:
+    """What decides an entry's maps besides the recipe."""
+    offsets, grids = coefficients.offsets, coefficients.grid_hw
+
+    def parts() -> Iterator[Sequence[bytes]]:
+        for start in range(0, len(sizes), IMAGES_AT_ONCE):
+            some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
+            first = int(offsets[some.start])
+            rows = coefficients.rows(first, int(offsets[some.stop]))
+            for entry in some:
+                mine = rows[int(offsets[entry]) - first : int(offsets[entry + 1]) - first]
+                shapes = repr((grids[entry].tolist(), sizes[entry]))
+                yield shapes.encode(), scale[set_of[entry]].tobytes(), mine.tobytes()
+
+    return digests(parts())
+
+
 HEATMAPS: Stage[HeatmapsParams] = Stage(
     name="heatmaps",
-    version=4,
+    version=5,
     params=HeatmapsParams,
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),

@@ -28,9 +28,17 @@ class Survey:
     means: Floats
 
 
-def survey(coefficients: Ragged, entries: Sequence[int]) -> Survey:
-    """Four passes over a set's coefficients, block by block."""
-    scale = _largest(coefficients, entries)
+def survey(coefficients: Ragged, entries: Sequence[int], held: tuple[Floats, Floats]) -> Survey:
+    """Four passes over a set's coefficients, block by block.
+
+    Parameters
+    ----------
+    held : (scale, full) [columns] each
+        Those that are given all the same (`stages.artifacts.factors`); NaN: to be found.
+    """
+    held_scale, held_full = held
+    largest = _largest(coefficients, entries)
+    scale = np.where(np.isfinite(held_scale), held_scale, largest)
     divisor = np.where(scale > 0, scale, 1.0)
 
     def shares() -> Iterator[NDArray[np.float32]]:
@@ -51,6 +59,7 @@ def survey(coefficients: Ragged, entries: Sequence[int]) -> Survey:
     percentile = exact_percentile(shares, len(scale), FULL_COLOUR)
     # A factor of very few places has no such percentile: its largest value gets full colour.
     full = np.where(percentile > 0, percentile, np.where(scale > 0, 1.0, 0.0))
+    full = np.where(np.isfinite(held_full), held_full, full)
     return Survey(scale, full, sums / sizes[:, None])
 
 

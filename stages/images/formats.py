@@ -6,6 +6,7 @@ from pathlib import Path
 # HEIC needs a decoder that Pillow does not bring; it is used where it is installed.
 HEIF = find_spec("pillow_heif") is not None
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+HEIF_REMEDY = "pip install 'dff-pipeline[heic]' to read them, or convert them"
 _IMAGES = (
     ".jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .png .apng .webp .bmp .dib .gif .tif .tiff "
     ".ppm .pgm .pbm .pnm .jp2 .j2k .jpx .jpf .j2c .jpc .avif .avifs .tga .pcx .mpo"
@@ -26,7 +27,7 @@ _UNFINISHED = ".crdownload .part .partial .download .filepart"
 _ARCHIVES = ".zip .tar .gz .tgz .7z .rar"
 # What looks like a photograph to a person and is not read as one, and what to do about it.
 REMEDIES = {
-    **({} if HEIF else dict.fromkeys(HEIF_SUFFIXES, "pip install pillow-heif, or convert them")),
+    **({} if HEIF else dict.fromkeys(HEIF_SUFFIXES, HEIF_REMEDY)),
     **dict.fromkeys(_RAW.split(), "a camera's raw file: export them as JPEG"),
     **dict.fromkeys(_FILMS.split(), "a film: export its frames"),
     **dict.fromkeys(_COPIES.split(), "a copy that a program keeps: rename them to use them"),

@@ -1,5 +1,6 @@
 """The collection that the params of the index name, and the images of it that they ask for."""
 
+import shlex
 from pathlib import Path, PurePosixPath
 
 from stages.datasets import READERS, Dataset, DatasetError, FoundImage
@@ -20,8 +21,8 @@ def open_collection(params: IndexParams, project: Path) -> Dataset:
     path = user_path(params.root, project)
     if project.resolve().is_relative_to(root := path.resolve()):
         raise DatasetError(
-            f"{root}: index.root holds this project's own folder; put the photographs into a "
-            "folder of their own"
+            f"{root}: index.root holds this project's own folder; make the project elsewhere, such "
+            f"as `dff init {shlex.quote(str(root))} --project {shlex.quote(f'{root}-dff')}`"
         )
     return READERS[params.dataset].open(path, params.options)
 

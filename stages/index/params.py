@@ -17,7 +17,7 @@ class IndexParams:
         "demo", OPTIONS, "demo, folder (your photographs), icoseg, voc or pascal_part"
     )
     options: Any = options_of("dataset")
-    root: str = param("stages/datasets/demo", "folder of photographs; for the demo: its code")
+    root: str = param("", "folder of photographs; the demo needs none")
     sets: tuple[str, ...] = param((), "these image sets only; [] for all")
     max_failed: float = param(0.05, "stop when more than this share of the files is unreadable")
 

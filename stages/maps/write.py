@@ -9,19 +9,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.algorithms.mask_boxes import mask_boxes
+from stages.algorithms.mask_boxes import centroids, mask_boxes
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
-from stages.artifacts.concept_maps import Boxes, BoxWriter, ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.frame.parallel import ordered_map
-from stages.frame.progress import track
+from stages.frame.progress import note, track
+from stages.maps.earlier import EarlierMaps
 from stages.maps.memory import SHARD_BYTES
-from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries
+from store import Ragged, RaggedWriter, Staging, StoreError, plan_layout, whole_entries
 from store.writer import Background
 
 Rows = NDArray[np.float32]  # [h * w, columns], shares
@@ -35,15 +36,29 @@ class Whole:
     bits: NDArray[np.uint8]  # [h * w, ceil(columns / 8)], by the plan's thresholds
 
 
+class Taken(NamedTuple):
+    """An entry of earlier maps that is taken over."""
+
+    entry: int
+
+
 Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
 Advance = Callable[[Fraction], None]
 
 
 @dataclass(frozen=True)
 class Percentile:
-    """Masks begin at this percentile of a set's values; takes two passes over them."""
+    """Masks begin at this percentile of a set's values; takes two passes over them.
+
+    Attributes
+    ----------
+    q : float
+    held : float64 [sets, columns], optional
+        Thresholds that are given all the same; NaN: to be counted.
+    """
 
     q: float
+    held: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,10 @@ class MapPlan:
         Where masks begin, in shares.
     workers : int
         Threads that make whole numbers, masks and boxes.
+    made_from : uint8 [entries, 32], optional
+        See `stages.artifacts.concept_maps`.
+    earlier : EarlierMaps, optional
+        Where entries made from the same may be taken from.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -74,6 +93,8 @@ class MapPlan:
     dtype: type[np.unsignedinteger[Any]]
     thresholds: NDArray[np.float64] | Percentile
     workers: int = 1
+    made_from: NDArray[np.uint8] | None = None
+    earlier: EarlierMaps | None = None
 
     @property
     def passes(self) -> int:
@@ -88,7 +109,7 @@ class _Finished:
     entry: int
     levels: NDArray[Any]  # [h * w, columns]
     bits: NDArray[np.uint8]  # [h * w, bytes]
-    boxes: Boxes
+    measured: Measured
 
 
 @contextmanager
@@ -106,6 +127,12 @@ def track_images(label: str, images: int, layers: int = 1) -> Iterator[Advance]:
         yield finished
 
 
+def note_taken(label: str, taken: int, images: int) -> None:
+    """Say how many images' maps are what they were."""
+    if taken:
+        note(f"{label}: {taken} of {images} images are as they were, their maps are taken over")
+
+
 def write_maps(
     group: zarr.Group,
     plan: MapPlan,
@@ -113,8 +140,10 @@ def write_maps(
     work: Staging,
     key: str,
     advance: Advance,
-) -> None:
+) -> int:
     """Write the maps of all entries in order; goes on where an earlier run stopped.
+
+    Returns how many were taken over from earlier maps.
 
     Parameters
     ----------
@@ -129,7 +158,7 @@ def write_maps(
         Told of the share of an image's work at this layer that is done, pass by pass; see
         `track_images`.
     """
-    _Writing(group, plan, compute, work, key, advance).run()
+    return _Writing(group, plan, compute, work, key, advance).run()
 
 
 class _Writing:
@@ -145,6 +174,7 @@ class _Writing:
         advance: Advance,
     ) -> None:
         self.group, self.plan, self.compute = group, plan, compute
+        self.taken = 0
         self.threads = ExitStack()
         # Compressing takes longer than anything else here: it is not for the thread that appends.
         encoders, storing = (
@@ -198,34 +228,51 @@ class _Writing:
         """So many maps were computed, each in one of the passes."""
         self.advance(Fraction(maps, self.plan.passes))
 
-    def run(self) -> None:
-        """Write everything that is not there yet."""
+    def run(self) -> int:
+        """Write everything that is not there yet; see `write_maps`."""
         with self.threads:
             self._run()
+        return self.taken
 
     def _run(self) -> None:
         first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
-        boxes = BoxWriter(self.group)
+        measured = MeasuredWriter(self.group, self.plan.columns)
         for rank, entries in enumerate(self.plan.sets):
             thresholds = self._thresholds(rank, entries)
             kept = [entry for entry in entries if entry < first]
             fresh = [entry for entry in entries if entry >= first]
-            finish = partial(_finish, self.plan, thresholds)
-            computed = zip(fresh, self.compute(fresh), strict=True) if fresh else ()
-            for finished in self._in_order(kept, finish, computed):
-                boxes.append(finished.boxes)
+            finish = partial(self._finish, thresholds)
+            for finished in self._in_order(kept, finish, self._computing(fresh, thresholds)):
+                measured.append(finished.measured)
                 self._computed()
         self.maps.close()
         self.bits.close()
-        boxes.close()
+        measured.close()
         found = np.array(self.state["thresholds"], dtype=np.float64)
+        if self.plan.made_from is not None:
+            ConceptMaps.made_from.write(self.group, self.plan.made_from)
         ConceptMaps.thresholds.write(self.group, found.reshape(-1, self.plan.columns))
+
+    def _computing(
+        self, entries: Sequence[int], thresholds: NDArray[np.float64]
+    ) -> Iterator[tuple[int, Rows | Whole | Taken]]:
+        """Each entry's maps: where an earlier run has them, or what is computed now."""
+        earlier, made_from = self.plan.earlier, self.plan.made_from
+        known = {}
+        if earlier is not None and made_from is not None:
+            found = {entry: earlier.find(made_from[entry], thresholds) for entry in entries}
+            known = {entry: there for entry, there in found.items() if there >= 0}
+        self.taken += len(known)
+        missing = [entry for entry in entries if entry not in known]
+        computed = iter(self.compute(missing) if missing else ())
+        for entry in entries:
+            yield entry, Taken(known[entry]) if entry in known else next(computed)
 
     def _in_order(
         self,
         kept: Sequence[int],
-        finish: Callable[[tuple[int, Rows | Whole]], _Finished],
-        computed: Iterable[tuple[int, Rows | Whole]],
+        finish: Callable[[tuple[int, Rows | Whole | Taken]], _Finished],
+        computed: Iterable[tuple[int, Rows | Whole | Taken]],
     ) -> Iterator[_Finished]:
         """Entries from disk, then those that are computed and written now."""
         yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
@@ -236,10 +283,29 @@ class _Writing:
             self.bits.append(start, finished.bits)
             yield finished
 
+    def _finish(
+        self, thresholds: NDArray[np.float64], computed: tuple[int, Rows | Whole | Taken]
+    ) -> _Finished:
+        """An entry's shares as whole numbers, masks and boxes."""
+        from stages.algorithms.heatmap import quantise
+
+        entry, shares = computed
+        if isinstance(shares, Taken):
+            try:
+                assert self.plan.earlier is not None
+                shares = Whole(*self.plan.earlier.rows(shares.entry))
+            except StoreError as error:
+                note(f"not taking over earlier maps: {error}")
+                shares = next(iter(self.compute([entry])))
+        if isinstance(shares, Whole):
+            return _measured(self.plan, entry, shares.levels, shares.bits)
+        bits = pack_masks(binarise(shares, thresholds, axis=1))
+        return _measured(self.plan, entry, quantise(shares, self.plan.dtype), bits)
+
     def _from_disk(self, entry: int) -> _Finished:
         rows = int(self.bits.offsets[entry]), int(self.bits.offsets[entry + 1])
         levels, bits = (array.rows(*rows) for array in self._on_disk)
-        return _with_boxes(self.plan, entry, levels, bits)
+        return _measured(self.plan, entry, levels, bits)
 
     @cached_property
     def _on_disk(self) -> tuple[Ragged, Ragged]:
@@ -252,7 +318,13 @@ class _Writing:
         if rank < len(known):
             self._computed((self.plan.passes - 1) * len(entries))
             return np.array(known[rank])
-        if isinstance(self.plan.thresholds, Percentile):
+        rule = self.plan.thresholds
+        if not isinstance(rule, Percentile):
+            found = rule[rank]
+        elif rule.held is not None and np.isfinite(rule.held[rank]).all():
+            found = rule.held[rank]
+            self._computed((self.plan.passes - 1) * len(entries))
+        else:
 
             def once() -> Iterator[Rows]:
                 for rows in self.compute(entries):
@@ -260,9 +332,9 @@ class _Writing:
                     yield rows
                     self._computed()
 
-            found = exact_percentile(once, self.plan.columns, self.plan.thresholds.q)
-        else:
-            found = self.plan.thresholds[rank]
+            found = exact_percentile(once, self.plan.columns, rule.q)
+            if rule.held is not None:
+                found = np.where(np.isfinite(rule.held[rank]), rule.held[rank], found)
         known.append(found.tolist())
         if isinstance(self.plan.thresholds, Percentile):
             # by the thread that records what is stored: never two at once
@@ -270,24 +342,16 @@ class _Writing:
         return found
 
 
-def _finish(
-    plan: MapPlan, thresholds: NDArray[np.float64], computed: tuple[int, Rows | Whole]
-) -> _Finished:
-    """An entry's shares as whole numbers, masks and boxes."""
-    from stages.algorithms.heatmap import quantise
-
-    entry, shares = computed
-    if isinstance(shares, Whole):
-        return _with_boxes(plan, entry, shares.levels, shares.bits)
-    bits = pack_masks(binarise(shares, thresholds, axis=1))
-    return _with_boxes(plan, entry, quantise(shares, plan.dtype), bits)
-
-
-def _with_boxes(
+def _measured(
     plan: MapPlan, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]
 ) -> _Finished:
-    """Boxes from what is on disk, so that an interrupted run finds the same ones."""
-    boxes, scores = mask_boxes(bits, levels, plan.sizes[entry])
+    """Measured on what is on disk, so that an interrupted run finds the same."""
+    size, largest = plan.sizes[entry], np.iinfo(plan.dtype).max
+    boxes, scores = mask_boxes(bits, levels, size)
     owned = np.concatenate([np.full((len(boxes), 1), entry), boxes], axis=1)
-    shares = scores / np.float32(np.iinfo(plan.dtype).max)
-    return _Finished(entry, levels, bits, Boxes(owned, shares))
+    # row against row first: numpy is many times faster along the long axis
+    peaks = levels.reshape(size[0], -1).max(axis=0).reshape(size[1], -1).max(axis=0) / largest
+    measured = Measured(
+        owned, scores / np.float32(largest), peaks, centroids(bits, size, plan.columns)
+    )
+    return _Finished(entry, levels, bits, measured)

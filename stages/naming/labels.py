@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from stages.frame.errors import StageError
 from stages.frame.params import suggestion
+from stages.frame.written import NoKeyTwice, dumped, problem_of
 
 Names = tuple[str, ...]  # of one factor; empty when nobody named it
 Matrix = NDArray[np.float32]
@@ -50,7 +51,7 @@ HEADING = """\
 """
 
 
-class _Plain(yaml.SafeLoader):
+class _Plain(NoKeyTwice):
     """Takes scalars as they are written, but for null."""
 
 
@@ -114,7 +115,9 @@ def read_labels(path: Path) -> Labels:
         content = yaml.load(path.read_text(encoding="utf-8"), _Plain)
     except FileNotFoundError:
         return none
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        none.refuse(f"cannot be read ({problem_of(error)})")
+    except (OSError, ValueError, RecursionError) as error:
         none.refuse(f"cannot be read ({' '.join(str(error).split())})")
     if content is None:
         return none
@@ -164,6 +167,8 @@ def _by_k(labels: Labels, name: Any, by_k: Any) -> dict[int, tuple[Names, ...]]:
     for written, factors in by_k.items():
         where = f"sets.{name}.{written}"
         k = _whole(labels, where, written)
+        if k in found:
+            labels.refuse(f"{where}: {k} stands there twice")
         if not isinstance(factors, list) or len(factors) != k:
             labels.refuse(f"{where}: must be a list of {k} names, one per factor (null for none)")
         found[k] = tuple(_names(labels, where, one) for one in factors)
@@ -195,6 +200,8 @@ def _directions(labels: Labels, name: Any, by_k: Any) -> dict[int, Matrix]:
     for written, text in by_k.items():
         where = f"directions.{name}.{written}"
         k = _whole(labels, where, written)
+        if k in found:
+            labels.refuse(f"{where}: {k} stands there twice")
         try:
             found[k] = unpacked(str(text), k)
         except (ValueError, binascii.Error, zlib.error):
@@ -241,10 +248,7 @@ def labels_text(
     content["directions"] = {
         name: {k: packed(W) for k, W in by_k.items()} for name, by_k in directions.items()
     }
-    text: str = yaml.safe_dump(
-        content, sort_keys=False, default_flow_style=None, allow_unicode=True
-    )
-    return HEADING + text
+    return HEADING + dumped(content, default_flow_style=None, width=80)
 
 
 def _plain(names: Names) -> str | list[str] | None:

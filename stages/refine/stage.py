@@ -6,6 +6,7 @@ Working size is that of the heat maps.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +20,28 @@ from stages.frame.memory import Needs, resources_within
 from stages.frame.parallel import torch_threads_kept
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.maps.write import MapPlan, Percentile, track_images, write_maps
+from stages.maps.earlier import digests, find_earlier, recipe_of
+from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
 from stages.refine.layer import LayerTasks, refine_needs
 from stages.refine.params import RefineParams
 from stages.refine.work import computing
 from store import Staging, open_artifact
+
+# Modules whose code, and that which they import, decides about maps, masks and boxes.
+DECISIVE = (
+    "stages.refine.work",
+    "stages.images.decode",
+    "stages.images.resize",
+    "stages.algorithms.masks",
+    "stages.algorithms.mask_boxes",
+)
 
 
 def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
     heatmaps = open_artifact(inputs["heatmaps"])
     index = ImageIndex.open(inputs["index"], inputs.project, heatmaps)
+    recipe = recipe_of(dataclasses.asdict(params), *DECISIVE, type(params.options).__module__)
     groups = create_maps(
         work,
         "refine",
@@ -37,9 +49,11 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
         method=params.method,
         binarise=params.binarise,
         params=dataclasses.asdict(params),
+        recipe=recipe,
     )
     sets = entry_sets(heatmaps)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
+    taken = 0
     tracking = track_images("refine", len(set_of), len(heatmaps.layers))
     with tracking as advance, torch_threads_kept():
         for layer in heatmaps.layers:
@@ -56,9 +70,21 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 np.uint8,
                 thresholds_of(params, len(sets), columns),
                 within.workers,
+                _made_from(index, maps, set_of),
+                find_earlier(work, recipe, layer) if resources.reuse else None,
             )
             compute = computing(tasks, params.binarise == "half", within)
-            write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+            taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+    note_taken("refine", taken, len(set_of) * len(heatmaps.layers))
+
+
+def _made_from(index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int]) -> NDArray[np.uint8]:
+    """What decides an entry's refined maps besides the recipe."""
+    ids = maps.maps.image_ids
+    return digests(
+        (made.tobytes(), maps.thresholds[rank].tobytes(), index.hashes[image_id].tobytes())
+        for made, rank, image_id in zip(maps.made_from, set_of, ids, strict=True)
+    )
 
 
 def thresholds_of(
@@ -87,7 +113,7 @@ def foretell(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=3,
+    version=4,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import RAW
-from stages.drawing.palette import Palette, palettes
+from stages.drawing.palette import Palette, levels, palettes
 from stages.report.opened import Opened
 
 
@@ -38,10 +38,7 @@ class Concepts(Palette):
 
     def levels(self, kind: str, shares: NDArray[np.float32]) -> NDArray[np.float32]:
         """Shares on a scale where the mask begins at 1, float32 ``[k, h, w]``."""
-        thresholds = self.maps(kind).thresholds[self.rank][self.columns]
-        # A threshold of 0 stands for a concept that is absent: an empty mask.
-        reach = np.where(thresholds > 0, thresholds, np.inf).astype(np.float32)
-        return shares / reach[:, None, None]
+        return levels(shares, self.maps(kind).thresholds[self.rank][self.columns])
 
     def mask_starts(self) -> NDArray[np.float64]:
         """Where raw masks begin on the scale of `strength`, float64 ``[k]``."""

@@ -68,8 +68,8 @@ def quality_plot(curves: Mapping[str, pd.DataFrame], column: str, salt: str) -> 
             rows = curves[kind].sort_values("k")
             x, y, spread = (rows[name].to_numpy() for name in ("k", column, f"{column}_std"))
             axes.errorbar(
-                x, y, spread if spread.any() else None, color=css(colour(rank)), linestyle=line,
-                linewidth=1.8, marker="o", markersize=4.5, capsize=3,
+                x, y, spread if (spread > 0).any() else None, color=css(colour(rank)),
+                linestyle=line, linewidth=1.8, marker="o", markersize=4.5, capsize=3,
             )  # fmt: skip
             ends[kind] = (x[-1], y[-1])
         _label_ends(axes, ends, {"raw": 3, "refined": 0}, gap=7)
@@ -104,7 +104,7 @@ def figure4(table: pd.DataFrame) -> Figure:
                 x, y, spread = (rows[n].to_numpy() for n in ("k", "part_iou", "part_iou_std"))
                 ink = css(colour(rank))
                 axes.plot(x, y, color=ink, linestyle=line, linewidth=1.8, marker="o", markersize=4)
-                if spread.any():
+                if (spread > 0).any():
                     axes.fill_between(x, y - spread, y + spread, color=ink, alpha=0.18, linewidth=0)
                 ends[layer if kind == "refined" else f"{layer} raw"] = (x[-1], y[-1])
         heights = _apart({name: end[1] for name, end in ends.items()}, gap=7)

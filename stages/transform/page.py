@@ -13,8 +13,8 @@ from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import most_pixels
 from stages.drawing.colours import css
 from stages.drawing.memory import picture_needs
-from stages.drawing.overlays import heat_picture
-from stages.drawing.palette import Palette, palettes
+from stages.drawing.overlays import heat_picture, mask_picture
+from stages.drawing.palette import Palette, levels, palettes
 from stages.drawing.templates import page_templates
 from stages.frame.memory import resources_within
 from stages.frame.parallel import ordered_map
@@ -24,10 +24,11 @@ from stages.frame.stage import Inputs
 from stages.images.resize import resize_rgb, target_shape
 from stages.naming.names import FactorNames
 from stages.transform.params import TransformParams
-from stages.transform.stage import TRANSFORM
+from stages.transform.stage import REFINED, TRANSFORM
 from store import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "index.html"
 PICTURES = "pictures"
 LONG_SIDE = 480  # pixels of the pictures
 QUALITY = 88
@@ -54,6 +55,7 @@ def write_page(
     of_set = palettes(factors, ConceptMaps.open(known["heatmaps"])[params.layer], rank)
     palette = of_set[params.k]
     maps = ConceptMaps.open(out / TRANSFORM.writes)[params.layer]
+    refined = ConceptMaps.open(out / REFINED)[params.layer]
     index = ImageIndex.open(out / TRANSFORM.reads["index"], out, maps.artifact)
     shutil.rmtree(out / PICTURES, ignore_errors=True)  # of photographs that are no longer there
     (out / PICTURES).mkdir()
@@ -63,11 +65,11 @@ def write_page(
     workers = resources_within("transform", needs, resources).workers
     shown = []
     with track("pictures", len(entries), "images") as advance:
-        paint = partial(_paint, out, index, maps, palette)
+        paint = partial(_paint, out, index, maps, refined, palette)
         for one in ordered_map(paint, entries, workers=workers):
             shown.append(one)
             advance(1)
-    page = out / "index.html"
+    page = out / PAGE
     html = (
         page_templates(TEMPLATES)
         .get_template("transform.html.j2")
@@ -86,22 +88,32 @@ def write_page(
 
 
 def _paint(
-    out: Path, index: ImageIndex, maps: ConceptMaps, palette: Palette, entry: int
+    out: Path,
+    index: ImageIndex,
+    maps: ConceptMaps,
+    refined: ConceptMaps,
+    palette: Palette,
+    entry: int,
 ) -> dict[str, object]:
-    """One photograph and its concepts, side by side in two files with numbers for names."""
+    """One photograph, its concepts and their masks, in three files with numbers for names."""
     image_id = int(maps.maps.image_ids[entry])
     height, width = target_shape(*index.size(image_id), "long_side", LONG_SIDE)
     photo = resize_rgb(index.rgb(image_id), (height, width))
-    strength = palette.strength(maps.shares(entry, (height, width)))
-    files = [f"{PICTURES}/{image_id:06d}-{kind}.jpg" for kind in ("photo", "heat")]
-    Image.fromarray(photo).save(out / files[0], quality=QUALITY)
-    heat_picture(photo, strength, palette.colours).save(out / files[1], quality=QUALITY)
-    means = np.asarray(maps.shares(entry).mean(axis=(1, 2)), dtype=np.float64)
+    shares = maps.shares(entry, (height, width))
+    raw = levels(shares, maps.thresholds[0])
+    fine = levels(refined.shares(entry, (height, width)), refined.thresholds[0])
+    pictures = {
+        "photo": Image.fromarray(photo),
+        "heat": heat_picture(photo, palette.strength(shares), palette.colours),
+        "masks": mask_picture(photo, list(raw), list(fine), palette.colours),
+    }
+    files = {kind: f"{PICTURES}/{image_id:06d}-{kind}.jpg" for kind in pictures}
+    for kind, picture in pictures.items():
+        picture.save(out / files[kind], quality=QUALITY)
     return {
         "name": index.names[image_id],
-        "photo": files[0],
-        "heat": files[1],
+        **files,
         "width": width,
         "height": height,
-        "means": [100 * float(mean) for mean in means],
+        "means": [100 * float(mean) for mean in maps.means[entry]],
     }

@@ -3,7 +3,8 @@
 Not one of the pipeline's stages: `dff transform` runs it on a folder of its own, with the factors
 and the scales of the project. Writes ``heatmaps`` in the form of `stages.artifacts.concept_maps`,
 quantised by the scale of the image set that the factors come from and with its thresholds, so that
-a colour means what it means there; beyond that scale, values are clipped.
+a colour means what it means there; beyond that scale, values are clipped. `dff transform` refines
+them as the project's own are refined, and puts tables and masks beside them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,13 @@ from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.maps.coefficients import HEAT_BYTES, heat_map, map_size
+from stages.maps.earlier import digests
 from stages.maps.memory import map_needs
 from stages.maps.write import MapPlan, Rows, track_images, write_maps
 from stages.transform.params import TransformParams
 from store import Ragged, Staging
 
+REFINED = Path("refined.zarr")  # beside the heat maps
 # Images whose coefficients are found at once.
 IMAGES_AT_ONCE = 64
 
@@ -95,6 +98,9 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     needs = map_needs(np.array(sizes), len(columns), HEAT_BYTES)
     workers = resources_within("transform", needs, resources).workers
     ConceptMaps.scale.write(groups[params.layer], scale[None])
+    ConceptMaps.full.write(groups[params.layer], known.full[rank, columns][None])
+    means, made_from = _survey(ragged, W, sizes, scale, resources)
+    ConceptMaps.means.write(groups[params.layer], means)
     with track_images("transform", len(sizes)) as advance:
 
         def compute(entries: Sequence[int]) -> Iterator[Rows]:
@@ -111,9 +117,43 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
 
         ids = ragged.image_ids.tolist()
         plan = MapPlan(
-            sizes, ids, [range(len(ids))], len(columns), np.uint16, thresholds[None], workers
+            sizes,
+            ids,
+            [range(len(ids))],
+            len(columns),
+            np.uint16,
+            thresholds[None],
+            workers,
+            made_from,
         )
         write_maps(groups[params.layer], plan, compute, work, f"rows {params.layer}", advance)
+
+
+def _survey(
+    ragged: Ragged,
+    W: NDArray[np.float32],
+    sizes: Sequence[tuple[int, int]],
+    scale: NDArray[np.float64],
+    resources: Resources,
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Each image's mean coefficients as shares of the scale, and what decides its maps.
+
+    A pass of its own: maps that an earlier run has written are not computed again.
+
+    Returns
+    -------
+    means : float64 [images, k]
+    made_from : uint8 [images, 32]
+    """
+    divisor = np.where(scale > 0, scale, 1.0)
+    means, made_from = [], []
+    for start in range(0, len(ragged), IMAGES_AT_ONCE):
+        some = range(start, min(start + IMAGES_AT_ONCE, len(ragged)))
+        for entry, grid in _coefficients(ragged, some, W, resources).items():
+            means.append(np.clip(grid / divisor, 0, 1).mean(axis=(0, 1)))
+            shapes = repr((grid.shape, sizes[entry]))
+            made_from.append(digests([(shapes.encode(), scale.tobytes(), grid.tobytes())]))
+    return np.array(means), np.concatenate(made_from)
 
 
 Grids = dict[int, NDArray[np.float32]]
@@ -147,7 +187,7 @@ def _heat_map(
 
 TRANSFORM: Stage[TransformParams] = Stage(
     name="transform",
-    version=3,
+    version=4,
     params=TransformParams,
     reads={
         "index": Path("artifacts/index"),

@@ -215,16 +215,32 @@ def test_grid_shape_of_large_networks_at_odd_sizes(backbone: str) -> None:
         assert grid_shape(backbone, layer, height, width) == cells
 
 
+def test_threads_matter_to_rounding_only() -> None:
+    """What README says of runs whose memory leaves fewer batches than processors."""
+    network, pixels = load_backbone("squeezenet1_1", ["fire9"], "random:0"), images(4, 3, 65, 65)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(network(pixels)["fire9"])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert torch.linalg.norm(other - found[0]) <= 1e-5 * torch.linalg.norm(found[0])
+
+
 def test_an_image_too_small_is_refused() -> None:
     for backbone, layer in (("vgg19", "conv5_4"), ("alexnet", "features.12"), ("demo", "conv4_2")):
-        with pytest.raises(BackboneError, match=r"of 5x7 pixels .*use larger images"):
+        with pytest.raises(
+            BackboneError, match=r"of 5x7 pixels .*: the next size that it takes is \d+x\d+$"
+        ):
             grid_shape(backbone, layer, 5, 7)
     with pytest.raises(BackboneError, match="5x7 pixels"):
         load_backbone("squeezenet1_1", ["fire9"], "random:0")(images(1, 3, 5, 7))
 
 
 def test_a_network_of_one_size_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BackboneError, match="it may only take 224x224"):
+    with pytest.raises(BackboneError, match="it takes 224x224"):
         grid_shape("maxvit_t", "blocks", 300, 300)
     assert capfd.readouterr().err == ""
 
@@ -530,6 +546,63 @@ def test_a_file_may_be_wrapped_prefixed_partial_half_or_safetensors(
     half = saved({name: tensor.half() for name, tensor in state.items()}, "half.pth")
     network = load_backbone("squeezenet1_1", ["fire9"], half)
     assert network(images(1, 3, 64, 64))["fire9"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("lacking", ["", "features."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "backbone.",
+        "net.",
+        "model.",
+        "module.",
+        "module.model.backbone.",
+        "_orig_mod.module.encoder.",
+    ],
+)
+def test_names_may_have_any_prefix(
+    squeezenet: torch.nn.Module, saved: Callable[..., str], prefix: str, lacking: str
+) -> None:
+    state = dict(squeezenet.state_dict())
+    plain = load_backbone("squeezenet1_1", ["fire9"], saved(state, "plain.pth")).weights_digest
+    named = {prefix + n.removeprefix(lacking): t for n, t in state.items()}
+    others = {"head.weight": torch.zeros(3), "epoch": torch.tensor(3)}
+    for content in (named | others, {"state_dict": others | named}, {"model": {"net": named}}):
+        path = saved(content, "prefixed.ckpt")
+        assert load_backbone("squeezenet1_1", ["fire9"], path).weights_digest == plain
+
+
+def test_blocks_that_look_like_the_beginning_of_a_network_are_none(
+    saved: Callable[..., str],
+) -> None:
+    """Every batch norm of a ResNet's first block is called and shaped as that of its stem."""
+    state = graphs.build("resnet18", "cpu", seed=1).state_dict()
+    plain = load_backbone("resnet18", ["relu"], saved(state)).weights_digest
+    prefixed = saved({f"net.{name}": tensor for name, tensor in state.items()}, "net.pth")
+    assert load_backbone("resnet18", ["relu"], prefixed).weights_digest == plain
+
+
+def test_two_networks_in_one_file_are_one_too_many(
+    squeezenet: torch.nn.Module, saved: Callable[..., str]
+) -> None:
+    state = squeezenet.state_dict()
+    both = {f"{who}.{n}": t for who in ("student", "teacher") for n, t in state.items()}
+    with pytest.raises(BackboneError, match=r"2 networks that fit, student\. and teacher\.: save"):
+        load_backbone("squeezenet1_1", ["fire9"], saved(both))
+
+
+def test_a_file_that_fits_in_part_names_what_is_missing_and_what_is_there(
+    squeezenet: torch.nn.Module, saved: Callable[..., str]
+) -> None:
+    state = {f"backbone.{n}": t for n, t in squeezenet.state_dict().items()}
+    weight = state.pop("backbone.features.3.squeeze.weight")
+    state = {"backbone.features.3.shrink.weight": weight, **state}
+    with pytest.raises(BackboneError) as caught:
+        load_backbone("squeezenet1_1", ["fire9"], saved(state))
+    message = str(caught.value)
+    assert "1 of the 50 tensors it needs: features.3.squeeze.weight is missing" in message
+    assert "the file has backbone.features.3.shrink.weight" in message
+    assert "\n" not in message
 
 
 def test_batch_norm_statistics_must_be_there_but_not_its_counter(

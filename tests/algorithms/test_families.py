@@ -172,10 +172,11 @@ def test_the_layer_that_is_tapped_unless_somebody_names_one(name: str, layer: st
 def test_init_writes_what_is_usual_for_a_network(
     tmp_path: Path, name: str, layer: str, weights: str
 ) -> None:
-    write_params(tmp_path / "project", str(tmp_path), None, backbone=name)
+    (photographs := tmp_path / "photographs").mkdir()
+    write_params(tmp_path / "project", str(photographs), None, backbone=name)
     extract = read_params(tmp_path / "project")["extract"]
     assert (extract.backbone, extract.layers, extract.weights) == (name, (layer,), weights)
-    write_params(tmp_path / "own", str(tmp_path), None, backbone=name, weights="random:1")
+    write_params(tmp_path / "own", str(photographs), None, backbone=name, weights="random:1")
     extract = read_params(tmp_path / "own")["extract"]
     assert (extract.layers, extract.weights) == ((layer,), "random:1")
 

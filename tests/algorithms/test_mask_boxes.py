@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from stages.algorithms.mask_boxes import mask_boxes
+from stages.algorithms.mask_boxes import centroids, mask_boxes
 from stages.algorithms.masks import components, pack_masks
 
 
@@ -71,3 +72,16 @@ def test_more_components_than_are_expected_at_first():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"\(6, 1\).*\(6, 9\).*\(2, 3\)"):
         mask_boxes(np.zeros((6, 1), np.uint8), np.zeros((6, 9), np.uint8), (2, 3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.bool_, st.tuples(*(st.integers(1, 9),) * 3)))
+def test_centroids_are_the_means_of_the_pixels_centres(masks: np.ndarray) -> None:
+    h, w, columns = masks.shape
+    found = centroids(pack_masks(masks.reshape(h * w, columns)), (h, w), columns)
+    for column, centroid in enumerate(found):
+        pixels = np.argwhere(masks[..., column])
+        if len(pixels):
+            np.testing.assert_allclose(centroid, pixels.mean(axis=0) + 0.5)
+        else:
+            assert np.isnan(centroid).all()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment, nnls
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from loops import SETS, loops
 from stages.algorithms.nmf import INITS, SOLVERS, Sweep, factorize, factorize_many, transform
@@ -218,6 +219,19 @@ def test_objective_within_a_thousandth_of_scikit_learns_best(shape, k, seed):
     # the paper's updates come close, slowly: measured 1.0000 to 1.0012 after 600 passes
     fs = factorize_many(A, [k], range(3), solver="mu", tol=0, max_passes=600)
     assert min(f.loss[-1] for f in fs) <= 1.002 * best
+
+
+@every_init
+@pytest.mark.parametrize("rows", ["dense", "sparse"])
+def test_a_start_does_not_depend_on_the_threads_of_libraries(init, rows):
+    A = np.abs(np.random.default_rng(0).standard_normal((900, 160))).astype(np.float32)
+    A = A if rows == "dense" else scipy.sparse.csr_array(A * (A > 1))
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(factorize(A, 4, init=init, max_passes=2))
+    np.testing.assert_array_equal(found[0].factors, found[1].factors)
+    np.testing.assert_array_equal(found[0].coefficients, found[1].coefficients)
 
 
 @pytest.mark.parametrize("k", [2, 4])

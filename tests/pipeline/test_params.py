@@ -1,20 +1,24 @@
 """params.yaml is read strictly, and every mistake is one line that says what to write instead."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline.init import PRESETS, demo_params, write_params
-from pipeline.params import PARAMS, ParamsError, build, read_params
+from pipeline.params import PARAMS, ParamsError, build, check_root, read_params, render
 from pipeline.registry import STAGES
 from stages.frame.fingerprint import fingerprint
 from stages.frame.params import choice, fill_options, options_of, param, user_path
 from stages.frame.stage import Stage
-from tools import ROOT, edit, run_dff
+from tools import ROOT, edit, message, run_dff
 
 
 def test_the_shipped_params_are_the_demo_preset() -> None:
@@ -30,7 +34,8 @@ def test_the_shipped_params_are_the_defaults() -> None:
 
 @pytest.mark.parametrize("what", PRESETS)
 def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
-    root = None if what == "demo" else tmp_path
+    root = None if what == "demo" else tmp_path / "data"
+    (tmp_path / "data").mkdir()
     path = write_params(tmp_path, what, root)
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
     params = read_params(tmp_path)
@@ -52,12 +57,12 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
         ("k: [1, 2]", "k: []", "factorize.k: [] must be one or more numbers"),
         ("k: [1, 2]", "k: [2, 2]", "factorize.k: [2, 2] has a number twice"),
         ("k: [1, 2]", "k: two", "factorize.k: 'two' is not a whole number"),
-        ("k: [1, 2]", "k: [true]", "factorize.k: True is not a whole number"),
-        ("size: 64", "size: 64.5", "extract.size: 64.5 is not a whole number"),
+        ("k: [1, 2]", "k: [true]", "factorize.k: true in line"),
+        ("size: 64", "size: 64.5", "extract.size: 64.5 in line"),
         ("size: 64", "size: 8", "extract.size: 8 is not between 32 and 4096"),
         ("solver: hals", "solver: als", "factorize.solver: 'als' is unknown, choose hals or mu"),
         ("method: guided", "method: crf", "refine.method: 'crf' is unknown, choose guided"),
-        ("joint: false", "joint: 1", "refine.guided.joint: 1 is not true or false"),
+        ("joint: false", "joint: 1", "refine.guided.joint: 1 in line"),
         (
             "dataset: folder",
             "dataset: coco",
@@ -71,6 +76,9 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
         ("tol: 0.0001", "tol: small", "factorize.tol: 'small' is not a number"),
         ("  weight: 5.0", "  weight: .nan", "refine.guided.weight: nan is not a finite number"),
         ("seeds: [0]  ", "seeds: [0", "params.yaml: not valid YAML in line"),
+        ("size: 64", "size: !!int [64]", "params.yaml: not valid YAML in line"),
+        ("size: 64", "size: !!int '['", "extract.size: [ in line"),
+        ("size: 64", "size: 2019-99-99", "extract.size: 2019-99-99 in line"),
     ],
 )
 def test_a_mistake_is_one_clear_line(project: Path, before: str, after: str, expected: str) -> None:
@@ -89,6 +97,52 @@ def test_numbers_as_people_write_them(project: Path) -> None:
     assert params["factorize"].tol == 2e-4
     assert params["refine"].options.weight == 5.0
     assert params["factorize"].k == (3,)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("k: [1, 2]", "k: [010]", "factorize.k: 010 in line # is not a whole number, {}8"),
+        ("k: [1, 2]", "k: [1_0]", "factorize.k: 1_0 in line # is not a whole number, {}10"),
+        ("k: [1, 2]", "k: 2019-12-24", "factorize.k: 2019-12-24 in line # is not a whole number"),
+        ("size: 64", "size: 0x40", "extract.size: 0x40 in line # is not a whole number, {}64"),
+        ("size: 64", "size: 1:04", "extract.size: 1:04 in line # is not a whole number, {}64"),
+        ("max_failed: 0.05", "max_failed: 00.5", "00.5 in line # is not a number, {}0.5"),
+        ("joint: false", "joint: no", "joint: no in line # is not true or false, {}False"),
+    ],
+)  # fmt: skip
+def test_values_that_programs_read_in_two_ways(
+    project: Path, before: str, after: str, expected: str
+) -> None:
+    edit(project, before, after)
+    lines = (project / PARAMS).read_text().splitlines()
+    (number,) = (i for i, line in enumerate(lines, 1) if after in line)
+    with pytest.raises(ParamsError) as raised:
+        read_params(project)
+    said = expected.format("and to some programs ").replace("#", str(number))
+    assert str(raised.value).endswith(said)
+
+
+def test_text_is_what_is_written(project: Path) -> None:
+    edit(project, "  sets: []", "  sets: [010, no, NA, 1e3, 1_000, 12:30, 2019-12-24, 'null']")
+    sets = read_params(project)["index"].sets
+    assert sets == ("010", "no", "NA", "1e3", "1_000", "12:30", "2019-12-24", "null")
+    assert {type(one) for one in sets} == {str}
+    edit(project, "'null'", "null")
+    with pytest.raises(ParamsError, match=r"index.sets: None is not text"):
+        read_params(project)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(), max_size=3), st.floats(0, 1), st.integers(1, 100))
+@example(["NA", "010", "no", "", "~", "1e3", "=", "<<"], 1e-05, 10)
+def test_what_init_writes_is_read_as_it_was(sets: list[str], share: float, k: int) -> None:
+    sections = {"index": {"sets": tuple(sets), "max_failed": share}, "factorize": {"k": (k,)}}
+    with TemporaryDirectory() as folder:
+        (Path(folder) / PARAMS).write_text(render(sections, "x"), encoding="utf-8")
+        read = read_params(Path(folder))
+    assert (read["index"].sets, read["index"].max_failed) == (tuple(sets), share)
+    assert read["factorize"].k == (k,)
 
 
 def test_a_missing_key_names_the_usual_value(project: Path) -> None:
@@ -299,3 +353,40 @@ def test_a_mistake_in_options_is_one_clear_line(section: dict, expected: str) ->
 def test_options_of_another_choice_are_refused() -> None:
     with pytest.raises(ValueError, match="way: smooth takes Smooth"):
         Toy("smooth", options=Sharp())
+
+
+def test_init_writes_a_dvc_yaml_for_a_project_that_is_no_checkout(
+    tmp_path: Path, photographs: Path
+) -> None:
+    project = tmp_path / "own"
+    result = run_dff("init", str(photographs), "--dvc", "--project", str(project))
+    assert "git init && dvc init && dvc repro" in result.output
+    made = yaml.safe_load((project / "dvc.yaml").read_text())
+    assert list(made["stages"]) == ["code", *(stage.name for stage in STAGES)]
+    outs = {path for stage in made["stages"].values() for path in stage["outs"]}
+    for stage in STAGES:
+        entry = made["stages"][stage.name]
+        assert entry["params"] == [stage.name, {"artifacts/code.json": [stage.name]}]
+        for path in entry.get("deps", []):
+            assert path in outs or path == "${evaluate.labels}", "nothing of the checkout"
+    assert (project / "labels.yaml").exists()
+    code = project / "artifacts/code.json"
+    assert run_dff("code", str(code)).exit_code == 0
+    assert set(json.loads(code.read_text())) == {"dff", *(stage.name for stage in STAGES)}
+    # what is somebody's stays
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    result = run_dff("init", str(photographs), "--dvc", "--project", str(project))
+    assert "is another one; --force replaces it" in message(result)
+    assert (project / "dvc.yaml").read_text() == "stages: {}\n"
+
+
+def test_the_demo_needs_no_folder_and_others_name_theirs(tmp_path: Path) -> None:
+    write_params(tmp_path, "demo", None)
+    check_root(tmp_path, read_params(tmp_path)["index"])
+    edit(tmp_path, "dataset: demo", "dataset: folder")
+    text = (tmp_path / PARAMS).read_text()
+    start, end = text.index("  demo:"), text.index("  root:")
+    folder = "  folder: {masks: masks, parts: parts, whole: '', void: -1}\n"
+    (tmp_path / PARAMS).write_text(text[:start] + folder + text[end:])
+    with pytest.raises(ParamsError, match=r"index\.root: name the folder of your photographs"):
+        check_root(tmp_path, read_params(tmp_path)["index"])

@@ -20,7 +20,6 @@ from pipeline.registry import STAGES
 from pipeline.results import Results, open_results, run
 from stages.evaluate.concepts import write_concepts
 from stages.frame.errors import StageError
-from stages.frame.resources import Resources
 from stages.naming.names import read_names
 from store import ArtifactMissing, open_artifact
 from tools import ROOT, run_dff
@@ -155,7 +154,7 @@ def test_the_table_is_written_in_blocks(
     monkeypatch.setattr("stages.evaluate.concepts.BLOCK_ROWS", 13)  # two images of six columns
     opened = {("features.5", kind): of["features.5"] for kind, of in results.maps.items()}
     names = read_names(results.project / "labels.yaml", results.learned)
-    write_concepts(tmp_path, opened, results.index, names, Resources(workers=2))
+    write_concepts(tmp_path, opened, results.index, names)
     file = pq.ParquetFile(tmp_path / "concepts.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [12] * 4
     assert file.read().to_pandas().equals(results.table())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import Result
@@ -107,7 +108,7 @@ def test_the_page_names_every_photograph_and_loads_its_pictures(
     assert hostile not in page and hostile in html.unescape(page)
     assert "below/more.png" in page and "no image.jpg" in page
     pictures = sorted(path.name for path in (out / "pictures").iterdir())
-    assert len(pictures) == 6 and all(name[:6].isdigit() for name in pictures)
+    assert len(pictures) == 9 and all(name[:6].isdigit() for name in pictures)
     for name in pictures:
         assert f"pictures/{name}" in page
     with Image.open(out / "pictures" / pictures[0]) as image:
@@ -207,6 +208,81 @@ def test_pictures_among_the_photographs_are_refused(finished: Path, tmp_path: Pa
     (tmp_path / "file").write_text("")
     options = ("--set", "discs", "--k", "1", "--out", str(tmp_path / "file"))
     assert "is a file" in message(transform(finished, tmp_path / "new", *options))
+
+
+def test_the_photographs_of_the_set_get_the_masks_and_tables_they_have(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Every row of the project's own tables again, by another way: to least squares' tolerance."""
+    out = tmp_path / "out"
+    folder = finished.parent / "photographs" / "discs"
+    assert (
+        transform(finished, folder, "--set", "discs", "--k", "3", "--out", str(out)).exit_code == 0
+    )
+    mine, known = (
+        pd.read_parquet(one / "concepts.parquet")
+        for one in (out, finished / "artifacts/evaluation")
+    )
+    known = known[(known["layer"] == LAYER) & (known["set"] == "discs") & (known["k"] == 3)]
+    known = known.assign(image=known["image"].str.removeprefix("discs/"))
+    keys = ["layer", "set", "image", "k", "seed", "factor"]
+    both = mine.merge(known, on=keys, suffixes=("", "_known"))
+    assert len(both) == len(mine) == len(known) == 15
+    for column in ("mean", "peak", "raw_area", "refined_area"):
+        np.testing.assert_allclose(both[column], both[f"{column}_known"], atol=0.01)
+    boxes = pd.read_parquet(out / "boxes.parquet")
+    assert set(boxes["maps"]) == {"raw", "refined"} and set(boxes["k"]) == {3}
+    refined = ConceptMaps(open_artifact(out / "refined.zarr"), LAYER)
+    image = refined.artifact.images[int(refined.maps.image_ids[0])]
+    for factor in range(3):
+        png = out / f"masks/parts/{Path(image).stem}/discs%2F3%2F{factor}.png"
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(png)) > 0, refined.masks(0, (48, 64))[factor]
+        )
+
+
+def test_one_photograph_alone(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 9, (64, 48))
+    draw(tmp_path / "new" / "b.png", 8, (64, 48))
+    options = ("--set", "discs", "--k", "1", "--out")
+    one, all_of_them = tmp_path / "one", tmp_path / "all"
+    assert transform(finished, tmp_path / "new/b.png", *options, str(one)).exit_code == 0
+    assert transform(finished, tmp_path / "new", *options, str(all_of_them)).exit_code == 0
+    alone, both = (pd.read_parquet(out / "concepts.parquet") for out in (one, all_of_them))
+    assert alone["image"].tolist() == ["b.png"]
+    np.testing.assert_allclose(alone["mean"], both.loc[both["image"] == "b.png", "mean"], rtol=1e-3)
+    (tmp_path / "new/no image.txt").write_text("text")
+    result = transform(finished, tmp_path / "new/no image.txt", *options, str(tmp_path / "text"))
+    assert "no images found" in message(result)
+
+
+def test_another_result_is_replaced_only_by_force(finished: Path, tmp_path: Path) -> None:
+    for folder in ("new", "other"):
+        draw(tmp_path / folder / f"{folder}.png", 9, (64, 48))
+    out = tmp_path / "out"
+    options = ("--k", "1", "--out", str(out), "--set")
+    assert transform(finished, tmp_path / "new", *options, "discs").exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for folder, name in (("other", "discs"), ("new", "more_discs")):
+        said = message(transform(finished, tmp_path / folder, *options, name))
+        assert f"has an earlier result, of {tmp_path / 'new'}" in said and "--force" in said
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    forced = transform(finished, tmp_path / "other", *options, "more_discs", "--force")
+    assert forced.exit_code == 0, forced.output
+    assert set(pd.read_parquet(out / "concepts.parquet")["image"]) == {"other.png"}
+    assert "more_discs" in (out / "index.html").read_text(encoding="utf-8")
+    assert sorted(path.name for path in (out / "masks/parts").iterdir()) == ["other"]
+
+
+def test_folders_of_others_are_left_alone(finished: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new" / "a.png", 9, (64, 48))
+    (tmp_path / "pages/pictures").mkdir(parents=True)
+    (tmp_path / "pages/index.html").write_text("somebody's")
+    options = ("--set", "discs", "--k", "1", "--force", "--out")
+    for folder in (tmp_path / "pages", finished):
+        said = message(transform(finished, tmp_path / "new", *options, str(folder)))
+        assert "no result of `dff transform`" in said
+    assert (tmp_path / "pages/index.html").read_text() == "somebody's"
 
 
 @pytest.mark.parametrize("layer", [LAYER, OTHER])

@@ -1,5 +1,7 @@
 """From a folder as people have it to the report: what was left out is said, and scores of how many."""
 
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import Result
 
+from pipeline.params import read_params
+from pipeline.registry import STAGES
+from pipeline.results import open_results
 from stages.artifacts.evaluation import Evaluation
+from stages.naming.labels import read_labels
+from tools import edit, run_dff, small_project
 from wild import OBJECT, mask, photo, save, text
 
 Dff = Callable[..., Result]
@@ -51,3 +58,34 @@ def test_what_is_left_out_is_in_the_terminal_the_tables_and_the_report(
     assert len(names) == 5 and all(f"<td>{name}</td>" in page for name in names)
     assert "2/6 images" in page
     assert "2/6" in dff("show").output
+
+
+NAMES = ["NA", "nan", "null", "None", "010", "1e3", "true", "~", "-", "#x", "=1+1", 'q"t', "a\rb"]
+
+
+def test_sets_are_called_what_their_folders_are(tmp_path: Path) -> None:
+    """From the photographs to the tables, the names of factors, and what a notebook is given."""
+    for i, name in enumerate(NAMES):
+        photo(tmp_path / "photographs/images" / name / "0.png", seed=i)
+        mask(tmp_path / "photographs/masks" / name / "0.png")
+    project = small_project(tmp_path / "project", tmp_path / "photographs")
+    edit(project, "k: [1, 2]", "k: [2]")
+    for command in [stage.name for stage in STAGES] + ["label"]:
+        result = run_dff(command, "--project", str(project))
+        assert result.exit_code == 0, result.exception
+    expected = sorted(NAMES)
+    assert sorted(open_results(project).sets) == expected
+    assert sorted(read_labels(project / "labels.yaml").sets) == expected
+    evaluation = Evaluation.open(project / "artifacts/evaluation")
+    assert sorted(evaluation.scored) == expected
+    for file in sorted(evaluation.folder.glob("*.csv")):
+        with file.open(encoding="utf-8", newline="") as lines:
+            written = {row["set"] for row in csv.DictReader(lines) if "set" in row}
+        table = pd.read_parquet(file.with_suffix(".parquet"))
+        if "set" in table and len(table):
+            assert sorted(written) == sorted(set(table["set"])) == expected, file.name
+    for chosen in NAMES:
+        text = (project / "params.yaml").read_text(encoding="utf-8")
+        line = next(line for line in text.splitlines() if line.startswith("  sets: "))
+        edit(project, line, f"  sets: [{json.dumps(chosen)}]")
+        assert read_params(project)["index"].sets == (chosen,)

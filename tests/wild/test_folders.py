@@ -1,6 +1,7 @@
 """Folders of photographs from the wild: one line a case, what is used of it and what is said."""
 
 import struct
+import sys
 import unicodedata
 import zlib
 from dataclasses import dataclass, field
@@ -15,16 +16,17 @@ from stages.artifacts.image_index import ImageIndex
 from stages.datasets import READERS, DatasetError
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
-from stages.images.decode import decode_rgb
+from stages.images.decode import ImageError, decode_rgb
 from stages.images.formats import HEIF
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
-from tools import run_dff
+from tools import ROOT, run_dff, shell, small_project
 from wild import (
     OBJECT,
     SIZE,
     Build,
     chunk,
+    exif,
     link,
     mask,
     photo,
@@ -273,7 +275,7 @@ def test_folders_of_sets_that_are_nearly_of_one_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`dff transform` writes into a folder that is named after the set."""
-    monkeypatch.setattr("pipeline.transform.transform_folder", lambda *given: given[5])
+    monkeypatch.setattr("pipeline.transform.transform_photographs", lambda *given, force: given[5])
     names = ["a,b", "a;b", "a b", "a/b", "a:b", "a?b", "..", "discs"]
     made = []
     for name in names:
@@ -284,17 +286,41 @@ def test_folders_of_sets_that_are_nearly_of_one_name(
     assert all(len(Path(path).parts) == 2 for path in made), "each in that folder itself"
 
 
-def test_heic_is_read_where_it_can_be(tmp_path: Path) -> None:
-    photo(tmp_path / "s" / "a.jpg")
-    text(tmp_path / "s" / "b.HEIC", HEIC)
+@pytest.mark.parametrize("suffix", [".heic", ".HEIC", ".heif", ".hif"])
+def test_heic_is_read_as_what_it_shows(tmp_path: Path, suffix: str) -> None:
+    """Lossy, and with a turn in EXIF, which by HEIF's rules does not count: it has its own."""
+    assert HEIF, "pip install 'dff-pipeline[heic]'"
+    level = np.linspace(0, 255, 64).astype(np.uint8)
+    seen = np.stack([np.tile(level, (48, 1)), np.tile(level[:48, None], (1, 64))] * 2, -1)[..., :3]
+    path = tmp_path / f"s/b{suffix}"
+    path.parent.mkdir()
+    Image.fromarray(seen).save(path, "HEIF", quality=95, exif=exif(6))
     dataset = READERS["folder"].open(tmp_path, READERS["folder"].options())
-    names = [image.name for image in dataset.images()]
-    if HEIF:
-        assert names == ["s/a.jpg", "s/b.HEIC"]
-    else:
-        assert [one.reason for one in dataset.left_out()] == [
-            "pip install pillow-heif, or convert them"
-        ]
+    assert [image.name for image in dataset.images()] == [f"s/b{suffix}"]
+    decoded = decode_rgb(path.read_bytes())
+    assert decoded.shape == seen.shape
+    assert np.abs(decoded.astype(int) - seen).mean() < 4
+
+
+def test_a_damaged_heic_is_a_failure_with_a_reason(tmp_path: Path) -> None:
+    text(tmp_path / "b.heic", HEIC)
+    with pytest.raises(ImageError):
+        decode_rgb((tmp_path / "b.heic").read_bytes())
+
+
+def test_heic_without_its_decoder_is_counted_with_the_remedy(tmp_path: Path) -> None:
+    photo(tmp_path / "photographs/a.jpg")
+    text(tmp_path / "photographs/b.HEIC", HEIC)
+    script = (
+        "import sys; sys.modules['pillow_heif'] = None; sys.argv[0] = 'dff'\n"
+        "from pipeline.start import main; main()"
+    )
+    project = tmp_path / "project"
+    small_project(project, tmp_path / "photographs")
+    command = (sys.executable, "-c", script, "index")
+    done = shell(project, ROOT, *command)
+    assert done.returncode == 0, done.stderr
+    assert "1 .heic (pip install 'dff-pipeline[heic]' to read them, or convert them)" in done.stderr
 
 
 # -- VOC's lists -----------------------------------------------------------------------------

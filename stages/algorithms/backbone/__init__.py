@@ -14,6 +14,7 @@ from stages.algorithms.backbone.layers import (
     default_layer,
     describe_layers,
     grid_shape,
+    next_side,
     resolve_layer,
 )
 from stages.algorithms.backbone.memory import forward_bytes
@@ -36,5 +37,6 @@ __all__ = [
     "forward_bytes",
     "grid_shape",
     "load_backbone",
+    "next_side",
     "resolve_layer",
 ]

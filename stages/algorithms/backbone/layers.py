@@ -26,7 +26,6 @@ from stages.algorithms.names import suggestion
 USUAL_SIDE = 224
 TALLER = 256
 Shape = tuple[int, ...] | None
-_FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _taller(backbone: str, nodes: tuple[str, ...]) -> tuple[Shape, ...] | None:
     """Shapes for an image `TALLER` pixels higher; None for a network of one size only."""
     try:
         return _shapes(backbone, nodes, USUAL_SIDE + TALLER, USUAL_SIDE)
-    except _FAILURES:
+    except Exception:  # whatever its forward does with a size
         return None
 
 
@@ -170,17 +169,38 @@ def grid_shape(backbone: str, layer: str, height: int, width: int) -> tuple[int,
     """
     channels(backbone, layer)
     try:
-        (shape,) = _shapes(backbone, (full_node(backbone, layer),), height, width)
-        if shape is None or min(shape) < 1:
-            raise ValueError("nothing is left of it")
-    except _FAILURES as error:
-        small = min(height, width) < USUAL_SIDE
+        return _grid(backbone, layer, height, width)
+    except Exception as error:  # whatever its forward does with a size
+        side = next_side(backbone, layer, min(height, width))
+        following = side is not None and side > min(height, width)
+        takes = f"{'the next size that it takes is' if following else 'it takes'} {side}x{side}"
         raise BackboneError(
             f"backbone {backbone!r} cannot run to layer {layer!r} on an image of {height}x{width} "
-            f"pixels ({first_line(error)}): "
-            + ("use larger images" if small else f"it may only take {USUAL_SIDE}x{USUAL_SIDE}")
+            f"pixels ({first_line(error)}): {takes if side else 'choose another'}"
         ) from error
+
+
+def _grid(backbone: str, layer: str, height: int, width: int) -> tuple[int, int]:
+    (shape,) = _shapes(backbone, (full_node(backbone, layer),), height, width)
+    if shape is None or min(shape) < 1:
+        raise ValueError("nothing is left of it")
     return shape[1], shape[2]
+
+
+@lru_cache(maxsize=1024)
+def next_side(backbone: str, layer: str, side: int) -> int | None:
+    """The next number of pixels, from `side` on, at which a network takes square images.
+
+    The network itself says it, on the meta device, up to the usual size. That is the answer for a
+    larger one, too, which only a network of fixed sizes refuses. None where it does not do, either.
+    """
+    for pixels in range(min(side, USUAL_SIDE), USUAL_SIDE + 1):
+        try:
+            _grid(backbone, layer, pixels, pixels)
+        except Exception:  # whatever its forward does with a size
+            continue
+        return pixels
+    return None
 
 
 def describe_layers(backbone: str) -> list[LayerInfo]:
@@ -267,7 +287,7 @@ def _trial_minima(backbone: str, layers: list[str]) -> dict[str, float]:
             outputs = run(network, images).items()
             grids = {name: family.to_grid(backbone, one, side, side) for name, one in outputs}
             return {name: grid.amin().item() for name, grid in grids.items() if grid is not None}
-        except _FAILURES:
+        except Exception:  # whatever its forward does with a size
             if side == USUAL_SIDE:
                 raise
     raise AssertionError("unreachable")

@@ -20,6 +20,8 @@ from stages.algorithms.names import suggestion
 
 STALLED_SECONDS = 60.0
 SUFFIXES = (".pth", ".pt", ".safetensors")
+# Keys under which training code and frameworks put the state dict in a checkpoint.
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "backbone")
 
 
 @dataclass(frozen=True)
@@ -149,15 +151,15 @@ def _stalling_is_an_error() -> Iterator[None]:
 
 def _state_dict(loaded: object, origin: str) -> dict[str, torch.Tensor]:
     """Unwrap a training checkpoint and undo the names that wrappers and old versions gave."""
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
+    while isinstance(loaded, Mapping):
+        inner = next((one for key in WRAPPERS if isinstance(one := loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
     entries = loaded.items() if isinstance(loaded, Mapping) else ()
     tensors = {
         # torchvision's published DenseNets say `norm.1` where its code has said `norm1` since
-        re.sub(
-            r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name.removeprefix("module.")
-        ): t
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): t
         for name, t in entries
         if isinstance(name, str) and isinstance(t, torch.Tensor)
     }
@@ -185,8 +187,9 @@ def install(
     network
         Usually on the meta device; modified in place.
     tensors
-        May hold more than the network needs; names may lack a leading `features.`, as when only
-        `network.features` was saved. Cast to the network's float32.
+        May hold more than the network needs; names may have a prefix, as of the module that the
+        network was a part of (``backbone.``, ``module.model.``), and may lack a leading
+        `features.`, as when only `network.features` was saved. Cast to the network's float32.
     origin
         Of the tensors, for messages.
 
@@ -198,21 +201,62 @@ def install(
     used = used_tensors(network)
     # constants that tracing froze into the graph have their values already
     wanted = {name: t for name, t in used.items() if not name.startswith(TRACED_CONSTANT)}
-    if not wanted.keys() & tensors.keys():
-        tensors = {f"features.{name}": tensor for name, tensor in tensors.items()}
-    faults = [fault for n, t in wanted.items() if (fault := _fault(n, t, tensors.get(n)))]
+    names = _names_in(tensors, wanted, origin)
+    found = {name: tensors[given] for name, given in names.items() if given in tensors}
+    faults = [fault for n, t in wanted.items() if (fault := _fault(n, t, found.get(n)))]
     if faults:
         rest = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+        others = [name for name in tensors if name not in set(names.values())][:3]
+        instead = f"; the file has {', '.join(others)} ..." if others else ""
         raise BackboneError(
             f"weights {origin} do not fit backbone {backbone!r}, {len(faults)} of the "
-            f"{len(wanted)} tensors it needs: {', '.join(faults[:5])}{rest}; "
+            f"{len(wanted)} tensors it needs: {', '.join(faults[:5])}{rest}{instead}; "
             "is it of another model?"
         )
-    ready = {name: tensors[name].to(wanted[name].dtype) for name in wanted}
+    ready = {name: found[name].to(wanted[name].dtype) for name in wanted}
     for name, tensor in network.state_dict().items():
         # batch-norm's counter has no effect in eval mode, but must leave the meta device too
         ready.setdefault(name, torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor)
     network.load_state_dict(ready, assign=True)
+
+
+def _names_in(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], origin: str
+) -> dict[str, str]:
+    """What the file calls each tensor that is wanted: its name after the prefix that fits best.
+
+    Raises
+    ------
+    BackboneError
+        Two networks in the file fit.
+    """
+    prefixes: dict[str, list[str]] = {}  # by every end of a name, what comes before it
+    for name in tensors:
+        parts = name.split(".")
+        for i in range(len(parts)):
+            before = ".".join((*parts[:i], "")) if i else ""
+            prefixes.setdefault(".".join(parts[i:]), []).append(before)
+    fits: list[tuple[int, dict[str, str]]] = []
+    whole: list[str] = []
+    for lacking in ("", "features."):
+        ends = {name: name.removeprefix(lacking) for name in wanted}
+        tried = sorted({one for end in ends.values() for one in prefixes.get(end, ())}, key=len)
+        for prefix in tried:
+            names = {name: prefix + end for name, end in ends.items()}
+            good = sum(not _fault(n, t, tensors.get(names[n])) for n, t in wanted.items())
+            # a block within a network may look like its beginning
+            if good == len(wanted) and not any(prefix.startswith(one) for one in whole):
+                whole.append(prefix)
+            fits.append((good, names))
+        if len(whole) > 1:
+            raise BackboneError(
+                f"weights {origin} hold {len(whole)} networks that fit, {' and '.join(whole)}: "
+                "save the state dict of one of them"
+            )
+        if whole:
+            break
+    # the first of the best: the shortest prefix
+    return max(fits, key=lambda one: one[0])[1] if fits else {name: name for name in wanted}
 
 
 def _fault(name: str, wanted: torch.Tensor, given: torch.Tensor | None) -> str | None:

@@ -1,9 +1,10 @@
 """What a factorization refuses: impossible requests and matrices that are not non-negative."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.algorithms.nmf.initial import INITS
 from stages.algorithms.nmf.solvers import SOLVERS
@@ -34,6 +35,33 @@ def check_request(
         raise ValueError(f"init {init!r}: choose one of {', '.join(INITS)}")
     if max_passes < 1:
         raise ValueError(f"max_passes = {max_passes}: must be at least 1")
+
+
+def check_start(
+    start: Mapping[tuple[int, int], NDArray[Any]],
+    channels: int,
+    ks: Sequence[int],
+    seeds: Sequence[int],
+    solver: str,
+) -> None:
+    """Refuse factors that no factorization of a request can go on from.
+
+    Raises
+    ------
+    ValueError
+    """
+    if start and solver != "hals":
+        raise ValueError(f"start: {solver} cannot go on from factors, what is zero stays zero")
+    for (k, seed), W in start.items():
+        if k not in ks or seed not in seeds:
+            raise ValueError(f"start: no factorization with k = {k} and seed {seed} is asked for")
+        if W.shape != (k, channels):
+            raise ValueError(f"start: W of k = {k} is {W.shape}, not {(k, channels)}")
+        if not (np.isfinite(W) & (W >= 0)).all():
+            raise ValueError(f"start: W of k = {k} has values that are not finite and >= 0")
+        lengths = np.linalg.norm(W, axis=1)
+        if (abs(lengths[lengths > 0] - 1) > 1e-4).any():
+            raise ValueError(f"start: W of k = {k} has rows that are not of length 1")
 
 
 def check_range(norm: float, rows: int, dtype: np.dtype[Any]) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stages.algorithms.nmf.cpu import sweep_factors
 from stages.algorithms.nmf.sample import Sample
@@ -33,6 +35,7 @@ BATCH_BYTES = 2 * 2**20
 SETTLED = 2e-5  # a start rests for the round when its loss falls by no more than this share
 FIRST_SHARE = 0.7  # of the last step by which a start overshoots
 START_RULE = Rule(tol=1e-3)
+_ONE_AT_A_TIME = Lock()  # the limit is the whole process's
 FACTOR_SWEEPS = (4, 1e-6)  # over W between two passes: how many, and the tolerance
 
 
@@ -186,12 +189,14 @@ def nndsvd_factors(sample: Sample, k: int) -> Matrix:
     """
     A: Any = sample.matrix
     A = A if is_sparse(A) else as_numpy(A).astype(float_type(_dtype(A)), copy=False)
-    gram = A.T @ A
-    gram = np.asarray(gram.toarray() if is_sparse(gram) else gram, dtype=np.float64)
-    _, vectors = np.linalg.eigh(gram)  # ascending
+    # on one thread: over several, sums have other last bits, by which results would differ
+    with _ONE_AT_A_TIME, threadpool_limits(1, "blas"):
+        gram = A.T @ A
+        gram = np.asarray(gram.toarray() if is_sparse(gram) else gram, dtype=np.float64)
+        _, vectors = np.linalg.eigh(gram)  # ascending
+        pairs = [(np.asarray(A @ v, dtype=np.float64), v) for v in vectors.T[::-1][:k]]
     W = np.zeros((k, A.shape[1]))
-    for j, v in enumerate(vectors.T[::-1][:k]):
-        u = np.asarray(A @ v, dtype=np.float64)
+    for j, (u, v) in enumerate(pairs):
         halves = [(np.maximum(sign * u, 0), np.maximum(sign * v, 0)) for sign in (1, -1)]
         W[j] = max(halves, key=lambda half: np.linalg.norm(half[0]) * np.linalg.norm(half[1]))[1]
     return W + 1e-3 * max(float(W.mean()), 1e-12)

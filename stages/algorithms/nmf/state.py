@@ -62,7 +62,14 @@ class Problem:
     solver: Solver
     first: int  # column in H, where H is kept
     W: Matrix  # [k, channels]
+    started: bool = False  # from factors that somebody gave, whose order stays
     loss: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
     reseeded: int = 0
+
+    def order(self, energy: Array) -> NDArray[np.int64]:
+        """Strongest factor first; of given factors as they were."""
+        if self.started:
+            return np.arange(self.k)
+        return np.argsort(-energy, kind="stable")

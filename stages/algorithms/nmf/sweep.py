@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.cores import cores
-from stages.algorithms.nmf.checks import check_range, check_request, sound_squares
+from stages.algorithms.nmf.checks import (
+    check_range,
+    check_request,
+    check_start,
+    sound_squares,
+)
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
@@ -64,8 +69,13 @@ class Sweep:
     stability_runs : int
         Runs on halves of the row sample that say how reproducible each k is, where there are
         several; 0 for none.
+    start : mapping of (k, seed) to array [k, channels], optional
+        Factors to go on from, with unit rows, of some or all factorizations; of "hals" only. They
+        keep their order; and they stay what they are where the first update would be the last.
+    freeze : bool
+        Never change the factors of `start`: only H is found.
     resume : mapping of arrays, optional
-        What `state` returned. It takes over ``H``, where there is one.
+        What `state` returned, for the same `start`. It takes over ``H``, where there is one.
 
     Attributes
     ----------
@@ -92,10 +102,14 @@ class Sweep:
         device: str = "cpu",
         threads: int | None = None,
         stability_runs: int = 0,
+        start: Mapping[tuple[int, int], Array] | None = None,
+        freeze: bool = False,
         resume: Mapping[str, Array] | None = None,
     ) -> None:
         self.rows: RowBlocks = as_row_blocks(A)
         check_request(self.rows.shape, ks, seeds, solver, init, max_passes)
+        start = dict(start or {})
+        check_start(start, self.rows.shape[1], ks, seeds, solver)
         self.tol, self.max_passes = tol, max_passes
         self.engine: Engine = make_engine(device, threads)
         self.threads = threads or cores()
@@ -109,8 +123,13 @@ class Sweep:
         for k in ks:
             for seed in seeds:
                 first = sum(problem.k for problem in self.problems)
+                given = start.get((k, seed))
                 W = np.zeros((k, self.rows.shape[1]))
-                self.problems.append(Problem(k, seed, SOLVERS[solver](), first, W))
+                if given is not None:
+                    W[:] = given
+                problem = Problem(k, seed, SOLVERS[solver](), first, W, given is not None)
+                problem.converged = problem.stopped = freeze and problem.started
+                self.problems.append(problem)
         if resume:
             self._restore(resume)
         else:
@@ -125,15 +144,18 @@ class Sweep:
     def _start(self, init: str) -> None:
         self._sample = sample = self._survey()
         self.passes += 1
-        drawn = [(p.k, np.random.default_rng([p.seed, p.k])) for p in self.problems]
-        if init == "sample":
+        fresh = [problem for problem in self.problems if not problem.started]
+        drawn = [(p.k, np.random.default_rng([p.seed, p.k])) for p in fresh]
+        if not fresh:
+            found = []
+        elif init == "sample":
             found = warm_factors(sample, drawn, self.engine, self.dtype)
         elif init == "nndsvd":
             found = [nndsvd_factors(sample, k) for k, _ in drawn]
         else:
             channels = self.rows.shape[1]
             found = [random_start((k, channels), k, sample.mean, rng) for k, rng in drawn]
-        for problem, W in zip(self.problems, found, strict=True):
+        for problem, W in zip(fresh, found, strict=True):
             problem.W = W
         if self.problems[0].solver.keeps_coefficients:
             self.H = self.engine.room((self.rows.shape[0], self.columns), self.dtype)
@@ -217,17 +239,18 @@ class Sweep:
         before = loss_of_pass(self.norm, problem.W, sums)
         loss = loss_of(self.norm, W, sums)
         problem.loss.append(loss)
+        enough = problem.solver.stop(problem.loss, before, self.tol) or loss <= 1e-12 * self.norm
         revived = False
-        if problem.solver.keeps_coefficients:
+        if problem.started and len(problem.loss) == 1 and enough:
+            problem.loss[0] = before  # still what they converged to: they stay what they are
+        elif problem.solver.keeps_coefficients:
             problem.W = W  # its scale and its order are those of H
         else:
             energy = sums.HtH.diagonal() * np.square(W).sum(axis=1)
-            order = np.argsort(-energy, kind="stable")
+            order = problem.order(energy)
             problem.W = unit_rows(W)[order]  # H is solved afresh: its scale follows
             revived = self._reseed(problem, energy[order])
-        if not revived and (
-            problem.solver.stop(problem.loss, before, self.tol) or loss <= 1e-12 * self.norm
-        ):
+        if enough and not revived:
             problem.converged = problem.stopped = True
         if len(problem.loss) >= self.max_passes:
             problem.stopped = True
@@ -318,7 +341,7 @@ class Sweep:
         order = np.arange(problem.k)
         coefficients = None
         if H is not None:
-            order = np.argsort(-energy, kind="stable")
+            order = problem.order(energy)
             coefficients = H[:, problem.first : problem.first + problem.k]
             if (np.diff(order) != 1).any():
                 coefficients = coefficients[:, order]

@@ -1,11 +1,15 @@
 """What is declared of an artifact holds for its writer and its reader."""
 
+import csv
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stages.artifacts.declared import Kind, Table
 from stages.artifacts.evaluation import Evaluation
@@ -68,6 +72,7 @@ ROWS = [
     ("007", 2, 0.1 + 0.2, False, 0.25),
     ("", 3, 1e-300, True, 1.0),
     ('a,"b"\n', 4, -0.0, False, 0.0),
+    ("a\rb", 5, 2.0, False, 0.0),
 ]
 
 
@@ -89,10 +94,7 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, form: str, rows: list) -> 
 def test_a_table_that_lacks_a_column_is_damaged(tmp_path: Path) -> None:
     for form in (Tables.csv, Tables.parquet):
         frame = form.frame(ROWS).drop(columns="iou")
-        if form is Tables.csv:
-            frame.to_csv(tmp_path / form.file, index=False)
-        else:
-            frame.to_parquet(tmp_path / form.file)
+        frame.to_parquet(tmp_path / "table.parquet")
         with pytest.raises(ArtifactDamaged, match="cannot be read"):
             form.read(tmp_path)
         with pytest.raises(KeyError, match="iou"):
@@ -110,10 +112,40 @@ def test_a_table_that_grows_is_the_table_written_at_once(tmp_path: Path) -> None
     pd.testing.assert_frame_equal(found, Tables.parquet.read(tmp_path))
 
 
+EVALUATED = [one for one in vars(Evaluation).values() if isinstance(one, Table)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text(), max_size=4))
+@example(
+    ["NA", "nan", "null", "None", "", "010", "1e3", "true", "1_000", "\r", "a\r\nb", " a", "#"]
+)
+def test_a_name_of_any_text_comes_back_from_every_table(names: list[str]) -> None:
+    """Also as programs read the files: Parquet with nothing said, CSV with all read as text."""
+    with TemporaryDirectory() as folder:
+        for table in EVALUATED:
+            texts = [name for name, kind in table.columns.items() if kind == "text"]
+            plain = {"whole": 1, "number": 0.5, "share": 0.5, "flag": True}
+            rows = [
+                {column: name if column in texts else plain[kind]
+                 for column, kind in table.columns.items()}
+                for name in names
+            ]  # fmt: skip
+            table.write(Path(folder), table.frame(rows))
+            for found in (
+                table.read(Path(folder)),
+                pd.read_parquet((Path(folder) / table.file).with_suffix(".parquet")),
+            ):
+                assert all(found[column].tolist() == names for column in texts)
+            if table.file.endswith(".csv"):
+                with (Path(folder) / table.file).open(encoding="utf-8", newline="") as file:
+                    written = list(csv.DictReader(file))
+                assert all([row[column] for row in written] == names for column in texts)
+
+
 def test_every_table_of_an_evaluation_is_a_file_of_its_own() -> None:
-    tables = [one for one in vars(Evaluation).values() if isinstance(one, Table)]
-    assert len({one.file for one in tables}) == len(tables) == 12
-    assert all(one.columns.get("layer", "text") == "text" for one in tables)
+    assert len({one.file.partition(".")[0] for one in EVALUATED}) == len(EVALUATED) == 12
+    assert all(one.columns.get("layer", "text") == "text" for one in EVALUATED)
 
 
 def test_factorizations_lie_side_by_side() -> None:

@@ -61,7 +61,12 @@ def test_images_that_were_looked_at_do_not_count(drawn: Drawn) -> None:
         ("seen: {cows: 3}\nsets: {cows: {1: [~]}}", "seen.cows: must be a list"),
         ("sats: {}", "sats: unknown key, did you mean 'sets'?"),
         ("[cows]", "must have the keys"),
-        ("sets: {", "cannot be read"),
+        ("sets: {", "cannot be read (not valid YAML in line 1: "),
+        (
+            "sets:\n  cows: {1: [a]}\n  'cows': {1: [b]}",
+            "cannot be read (not valid YAML in line 3: 'cows' stands there twice)",
+        ),
+        ("sets: {cows: {1: [a], 01: [b]}}", "sets.cows.01: 1 stands there twice"),
         ("[" * 5000, "cannot be read"),
         ("seed: x\nsets: {cows: {1: [head]}}", "seed: 'x' is not a whole number"),
     ],

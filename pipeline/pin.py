@@ -1,0 +1,110 @@
+"""`dff pin`: keep the factors that were found, for later runs to go on from."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline.params import PARAMS, ParamsError, read_params
+from pipeline.registry import BY_NAME
+from stages.artifacts.activations import Activations
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.factors import Factors
+from stages.artifacts.pinned import pin_factors
+from stages.frame.errors import StageError
+from stages.frame.execute import gather_inputs
+from stages.report.stage import REPORT
+from store import write_atomically
+
+FOLDER = "pinned"
+
+
+def pin(project: Path, *, freeze: bool) -> Path:
+    """Pin a project's factors and say so in its params.yaml; returns their folder.
+
+    Raises
+    ------
+    StageError, ArtifactMissing
+        When the artifacts are not there, do not belong together, or are not a network's.
+    ParamsError
+        When params.yaml is not of a form that can be changed; it stays as it is.
+    """
+    params = read_params(project)
+    reads = {name: BY_NAME[name].writes for name in ("extract", "factorize", "heatmaps")}
+    extract, factorize, heatmaps = gather_inputs(
+        replace(REPORT, reads=reads), project
+    ).paths.values()
+    _check(extract, factorize, heatmaps)
+    if params["factorize"].solver != "hals":
+        raise ParamsError(
+            f"{PARAMS}: factorize.solver: {params['factorize'].solver} cannot go on from factors, "
+            "hals can"
+        )
+    folder = pin_factors(extract, factorize, heatmaps, project / FOLDER)
+    start = f"{FOLDER}/{folder.name}"
+    path = project / PARAMS
+    text = path.read_text(encoding="utf-8")
+    text = with_value(text, "factorize", "start", start)
+    text = with_value(text, "factorize", "freeze", freeze)
+    write_atomically(path, text.encode())
+    return folder
+
+
+def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
+    """Refuse artifacts that were not made from each other."""
+    activations, factors = Activations.open(extract), Factors.open(factorize)
+    if not activations.recipes:
+        raise StageError("activations that somebody brought cannot be pinned, a network's can")
+    maps = ConceptMaps.open(heatmaps)
+    for layer in factors.layers:
+        of = factors.at(layer)
+        H = of.coefficients
+        shown = maps.get(layer)
+        same = (
+            activations.images == factors.images
+            and shown is not None
+            and shown.factorizations == factors.factorizations
+            and list(shown.sets) == list(factors.sets)
+        )
+        for rank, entries in enumerate(factors.sets.values()):
+            if not same or shown is None:
+                break
+            largest = np.zeros(H.channels)
+            for block in H.select(entries).blocks():
+                largest = np.maximum(largest, block.max(axis=0))
+            held = of.held_scale[rank]
+            same = np.array_equal(shown.scale[rank], np.where(np.isfinite(held), held, largest))
+        if not same:
+            raise StageError(
+                "the heat maps, factors and activations were not made from each other: `dff run` "
+                "first, then `dff pin`"
+            )
+
+
+def with_value(text: str, section: str, key: str, value: Any) -> str:
+    """The text of params.yaml with another value; everything else, comments too, stays.
+
+    Raises
+    ------
+    ParamsError
+        When there is no such line; the message says what to write.
+    """
+    written = yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+    found = re.search(
+        rf"^{section}:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*?[ \t]+{key}:[ \t]*", text, re.M
+    )
+    if found:
+        rest = re.match(r"(?:'[^'\n]*'|\"[^\"\n]*\"|[^#\n])*", text[found.end() :])
+        assert rest is not None
+        old = rest.group()
+        aside = "" if old == old.rstrip() else " "  # a comment stays in its column
+        shown = (written + aside).ljust(len(old))
+        changed = text[: found.end()] + shown + text[found.end() + len(old) :]
+        wanted = yaml.safe_load(text)
+        wanted[section][key] = value
+        if yaml.safe_load(changed) == wanted:
+            return changed
+    raise ParamsError(f"{PARAMS}: cannot be changed here; write `{key}: {written}` in {section}")

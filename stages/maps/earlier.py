@@ -1,0 +1,86 @@
+"""Maps that an earlier run has made already: found by what they were made from.
+
+An entry's maps are taken over when its digest is there among those of an artifact with the same
+recipe (all that decides but the entry's own: code, params), under the same thresholds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.artifacts.concept_maps import ConceptMaps, entry_sets
+from stages.frame.code import code_digest
+from stages.frame.fingerprint import digest
+from store import Staging, StoreError
+from store.kept import kept_copies
+
+Array = NDArray[Any]
+
+
+def recipe_of(params: object, *modules: str) -> str:
+    """SHA-256 over params and the code of some modules, with all that they import."""
+    return digest([params, [code_digest(module) for module in modules]])
+
+
+def digests(parts: Iterable[Sequence[bytes]]) -> NDArray[np.uint8]:
+    """SHA-256 of each entry's parts, ``[entries, 32]``."""
+    found = b"".join(sha256(b"".join(one)).digest() for one in parts)
+    return np.frombuffer(found, np.uint8).reshape(-1, 32)
+
+
+@dataclass(frozen=True)
+class EarlierMaps:
+    """The maps of one layer of an earlier artifact.
+
+    Attributes
+    ----------
+    maps : ConceptMaps
+    """
+
+    maps: ConceptMaps
+
+    @cached_property
+    def _entries(self) -> dict[bytes, int]:
+        return {one.tobytes(): entry for entry, one in enumerate(self.maps.made_from)}
+
+    @cached_property
+    def _set_of(self) -> list[int]:
+        return [rank for rank, mine in enumerate(entry_sets(self.maps.artifact)) for _ in mine]
+
+    def find(self, made_from: Array, thresholds: Array) -> int:
+        """The entry that was made from the same, with masks by the same thresholds; or -1."""
+        entry = self._entries.get(made_from.tobytes(), -1)
+        if entry >= 0 and np.array_equal(self.maps.thresholds[self._set_of[entry]], thresholds):
+            return entry
+        return -1
+
+    def rows(self, entry: int) -> tuple[Array, Array]:
+        """An entry's maps ``[h * w, columns]`` and masks ``[h * w, bytes]`` as they are on disk.
+
+        Raises
+        ------
+        ArtifactDamaged
+        """
+        of = self.maps.maps.offsets
+        span = int(of[entry]), int(of[entry + 1])
+        return self.maps.maps.rows(*span), self.maps.bits.rows(*span)
+
+
+def find_earlier(work: Staging, recipe: str, layer: str) -> EarlierMaps | None:
+    """Maps of the layer by the same recipe: of the published artifact, or of a kept one."""
+    published: list[Path] = [path for path, progress in work.earlier() if progress is None]
+    for path in chain(published, (copy.artifact for copy in kept_copies(work.out))):
+        try:
+            maps = ConceptMaps.open(path).get(layer)
+            if maps is not None and maps.facts.get("recipe") == recipe and len(maps.made_from):
+                return EarlierMaps(maps)
+        except (StoreError, KeyError):
+            continue  # absent, of an older layout, or damaged: nothing to take over
+    return None
