@@ -9,6 +9,7 @@ Per layer, all factorizations of a set lie side by side as columns (`Factorizati
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import zarr
@@ -64,6 +65,23 @@ class LayerFactors:
         return self.artifact.ragged(self.layer)
 
 
+class Drift(NamedTuple):
+    """How far images that are new since factors were pinned are from what these explain.
+
+    Attributes
+    ----------
+    new : int
+        Images.
+    then, now : float
+        Shares of the energy ``||A||^2`` that are explained: of the pinned images when they were
+        pinned, and of the new ones.
+    """
+
+    new: int
+    then: float
+    now: float
+
+
 @dataclass(frozen=True)
 class Factors(Layered):
     """The factors of all layers."""
@@ -88,6 +106,13 @@ class Factors(Layered):
     def image_ids(self) -> NDArray[np.int64]:
         """The image of each entry; the same at every layer."""
         return self.at(self.layers[0]).coefficients.image_ids
+
+    def drift(self, layer: str, image_set: str, k: int, seed: int) -> Drift | None:
+        """Of one factorization; None without pinned factors, or images that are new since."""
+        of, rank = self.at(layer), list(self.sets).index(image_set)
+        then, now = of.explained[rank, self.factorizations.problems.index((k, seed))]
+        new = int(of.carried[rank, 1])
+        return Drift(new, float(then), float(now)) if new and np.isfinite([then, now]).all() else None
 
     def at(self, layer: str) -> LayerFactors:
         """The factors of one layer."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from stages.artifacts.factors import Drift
 from stages.drawing.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
@@ -79,6 +80,7 @@ class KView:
     images: list[Shown]
     coverage: CoverageTable | None
     explained: float
+    drift: Drift | None
     error: float
     updates: int
 
@@ -172,6 +174,7 @@ def _layer(
                 images=[_shown(opened, book, number, entry, concepts) for entry in chosen],
                 coverage=coverage_table(opened, layer, name, k),
                 explained=fits[k].explained,
+                drift=opened.factors.drift(layer, name, k, opened.seed),
                 error=fits[k].error,
                 updates=int(updates.get(k, 0)),
             )

@@ -70,7 +70,10 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     assert run_dff("pin", "--freeze", "--project", str(project)).exit_code == 0
     assert read_params(project)["factorize"].freeze
     more_photographs(photographs)
-    return before, project, run_all(project)
+    said = run_all(project)
+    for stage in ("evaluate", "report"):
+        assert run_dff(stage, "--project", str(project)).exit_code == 0
+    return before, project, said
 
 
 pytestmark = pytest.mark.xdist_group("pinned")
@@ -130,6 +133,12 @@ def test_new_images_are_explained_as_far_as_it_says(grown: tuple[Path, Path, str
         residual = A - transform(A, W) @ W.astype(np.float64)
         by_hand = 1 - np.square(residual).sum() / np.square(A).sum()
         assert of.explained[0, at, 1] == pytest.approx(by_hand, abs=1e-4)
+        drift = factors.drift(LAYER, "discs", k, seed)
+        assert drift == (1, of.explained[0, at, 0], of.explained[0, at, 1])
+    pages = (project / "artifacts/report").rglob("*.html")
+    said = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in pages)
+    # two sets, k = 1 and 2
+    assert said.count("Of the 1 image that came since these concepts were pinned they explain") == 4
 
 
 def test_a_new_set_and_another_k_begin_from_nothing_beside_what_stays(
