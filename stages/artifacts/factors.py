@@ -112,7 +112,9 @@ class Factors(Layered):
         of, rank = self.at(layer), list(self.sets).index(image_set)
         then, now = of.explained[rank, self.factorizations.problems.index((k, seed))]
         new = int(of.carried[rank, 1])
-        return Drift(new, float(then), float(now)) if new and np.isfinite([then, now]).all() else None
+        return (
+            Drift(new, float(then), float(now)) if new and np.isfinite([then, now]).all() else None
+        )
 
     def at(self, layer: str) -> LayerFactors:
         """The factors of one layer."""

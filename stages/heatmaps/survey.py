@@ -28,16 +28,18 @@ class Survey:
     means: Floats
 
 
-def survey(coefficients: Ragged, entries: Sequence[int], held: tuple[Floats, Floats]) -> Survey:
+def survey(
+    coefficients: Ragged, entries: Sequence[int], held: tuple[Floats, Floats] | None = None
+) -> Survey:
     """Four passes over a set's coefficients, block by block.
 
     Parameters
     ----------
-    held : (scale, full) [columns] each
+    held : (scale, full) [columns] each, optional
         Those that are given all the same (`stages.artifacts.factors`); NaN: to be found.
     """
-    held_scale, held_full = held
     largest = _largest(coefficients, entries)
+    held_scale, held_full = held or np.full((2, len(largest)), np.nan)
     scale = np.where(np.isfinite(held_scale), held_scale, largest)
     divisor = np.where(scale > 0, scale, 1.0)
 

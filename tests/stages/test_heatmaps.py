@@ -61,7 +61,7 @@ def test_an_interrupted_stage_does_not_survey_twice(
         dff(stage)
     surveyed: list[str] = []
 
-    def counted(of: Ragged, entries: list[int]) -> object:
+    def counted(of: Ragged, entries: list[int], held: object) -> object:
         surveyed.append(str(of.values.path))
         return survey(of, entries)
 

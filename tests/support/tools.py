@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,15 +102,25 @@ def interrupted_at(images: int) -> Iterator[None]:
 
 
 def copy_of_project(folder: Path, *names: str) -> Path:
-    """Folders and files of this project in a new folder, as a checkout would have them."""
-    ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+    """Folders and files of this project in a new folder, as a checkout would have them.
+
+    With what Python and Numba have compiled of them, which knows files by size and time: to do that
+    again takes each copy half a minute.
+    """
+    ignore = shutil.ignore_patterns("cache", "tmp", "config.local", "*.pyc.*", "tmp.*")
     folder.mkdir()
     for name in names:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+            shutil.copytree(ROOT / name, folder / name, ignore=ignore, copy_function=_copy)
         else:
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+def _copy(source: str, target: str) -> None:
+    """What another process has just replaced is not needed."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def shell(folder: Path, code: Path, *command: str) -> "subprocess.CompletedProcess[str]":
