@@ -240,7 +240,10 @@ def _names_in(
     whole: list[str] = []
     for lacking in ("", "features."):
         ends = {name: name.removeprefix(lacking) for name in wanted}
-        tried = sorted({one for end in ends.values() for one in prefixes.get(end, ())}, key=len)
+        tried = sorted(
+            {one for end in ends.values() for one in prefixes.get(end, ())},
+            key=lambda one: (len(one), one),
+        )
         for prefix in tried:
             names = {name: prefix + end for name, end in ends.items()}
             good = sum(not _fault(n, t, tensors.get(names[n])) for n, t in wanted.items())
