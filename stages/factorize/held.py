@@ -227,7 +227,7 @@ def drift_line(
     at = int(np.argmax([k for k, _ in factorizations.problems]))
     then, now = explained[at]
     k = factorizations.problems[at][0]
-    line += f"; {fresh} new ones are explained to {now:.0%}"
+    line += f"; new: {fresh}, explained to {now:.0%}"
     if np.isfinite(then):
         line += f", the pinned ones were to {then:.0%} (k = {k})"
         if now < then - FAR:

@@ -84,7 +84,7 @@ def test_what_has_not_changed_is_taken_over(grown: tuple[Path, Path, str]) -> No
     # 7 + 7 photographs, one went and two came
     assert "heatmaps: 13 of 15 images are as they were" in said
     assert "refine: 13 of 15 images are as they were" in said
-    assert "discs: 6 of 6 pinned images hold still; 1 new ones are explained to" in said
+    assert "discs: 6 of 6 pinned images hold still; new: 1, explained to" in said
     then, now = (Factors.open(one / "artifacts/factors.zarr") for one in (before, project))
     np.testing.assert_array_equal(now.at(LAYER).W, then.at(LAYER).W)
     assert now.at(LAYER).carried.tolist() == [[6, 1], [7, 1]]
