@@ -19,7 +19,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import make_project, report, run_dff
+from benchmarks.common import bring_back, make_project, report, run_dff, set_aside
 
 STAGES = ("index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report")
 
@@ -52,12 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         photographs = crops(chosen.photographs, home / "photographs", chosen.images + chosen.more)
-        names = sorted(photographs.iterdir())
-        added = names[:: len(names) // chosen.more][: chosen.more]  # scattered among the others
-        aside = home / "aside"
-        aside.mkdir()
-        for path in added:
-            path.rename(aside / path.name)
+        added = set_aside(photographs, chosen.more, aside := home / "aside")
         project = make_project(
             home / "project",
             photographs,
@@ -67,8 +62,7 @@ def main() -> None:
         )
         first = {stage: run_dff(project, stage) for stage in STAGES}
         run_dff(project, "pin", *(["--freeze"] if chosen.freeze else []))
-        for path in added:
-            (aside / path.name).rename(path)
+        bring_back(added, aside)
         then = {stage: run_dff(project, stage) for stage in STAGES}
     columns = {
         f"{chosen.images} from nothing, s": (first, "seconds"),

@@ -110,6 +110,22 @@ def draw_photographs(folder: Path, count: int, size: tuple[int, int] = (500, 375
     return folder
 
 
+def set_aside(photographs: Path, count: int, aside: Path) -> list[Path]:
+    """Move some photographs away, scattered among the others; where they were, to bring back."""
+    names = sorted(photographs.iterdir())
+    chosen = names[:: len(names) // count][:count]
+    aside.mkdir()
+    for path in chosen:
+        path.rename(aside / path.name)
+    return chosen
+
+
+def bring_back(paths: Sequence[Path], aside: Path) -> None:
+    """The opposite of `set_aside`."""
+    for path in paths:
+        (aside / path.name).rename(path)
+
+
 def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
     """A project over a folder of photographs, with its index made."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[1])  # the project, not this folder
 
-from benchmarks.common import draw_photographs, make_project, report, run_dff
+from benchmarks.common import bring_back, draw_photographs, make_project, report, run_dff, set_aside
 from benchmarks.memory import copies
 
 
@@ -28,12 +28,7 @@ def main() -> None:
         photographs = copies(
             home / "photographs", draw_photographs(home / "few", 50), chosen.images + chosen.more
         )
-        names = sorted(photographs.iterdir())
-        added = names[:: len(names) // chosen.more][: chosen.more]  # scattered among the others
-        aside = home / "aside"
-        aside.mkdir()
-        for path in added:
-            path.rename(aside / path.name)
+        added = set_aside(photographs, chosen.more, aside := home / "aside")
         project = make_project(
             home / "project", photographs, backbone="demo", weights="bundled", layers=["conv4_2"]
         )
@@ -51,8 +46,7 @@ def main() -> None:
             )
 
         extract(f"{chosen.images} images from nothing", chosen.images)
-        for path in added:
-            (aside / path.name).rename(path)
+        bring_back(added, aside)
         run_dff(project, "index")
         extract(f"{len(added)} more", len(added))
         for path in added:

@@ -16,6 +16,7 @@ from stages.artifacts.factors import Factors
 from stages.artifacts.pinned import pin_factors
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
+from stages.heatmaps.survey import largest
 from stages.report.stage import REPORT
 from store import write_atomically
 
@@ -59,29 +60,22 @@ def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
     if not activations.recipes:
         raise StageError("activations that somebody brought cannot be pinned, a network's can")
     maps = ConceptMaps.open(heatmaps)
-    for layer in factors.layers:
-        of = factors.at(layer)
-        H = of.coefficients
-        shown = maps.get(layer)
-        same = (
-            activations.images == factors.images
-            and shown is not None
-            and shown.factorizations == factors.factorizations
-            and list(shown.sets) == list(factors.sets)
+    same = activations.images == factors.images and list(maps) == factors.layers
+    if not (same and all(_scaled_by(factors, maps[layer]) for layer in factors.layers)):
+        raise StageError(
+            "the heat maps, factors and activations were not made from each other: `dff run` "
+            "first, then `dff pin`"
         )
-        for rank, entries in enumerate(factors.sets.values()):
-            if not same or shown is None:
-                break
-            largest = np.zeros(H.channels)
-            for block in H.select(entries).blocks():
-                largest = np.maximum(largest, block.max(axis=0))
-            held = of.held_scale[rank]
-            same = np.array_equal(shown.scale[rank], np.where(np.isfinite(held), held, largest))
-        if not same:
-            raise StageError(
-                "the heat maps, factors and activations were not made from each other: `dff run` "
-                "first, then `dff pin`"
-            )
+
+
+def _scaled_by(factors: Factors, maps: ConceptMaps) -> bool:
+    """Whether heat maps have the scale that these factors give them."""
+    of, sets = factors.at(maps.layer), factors.sets
+    if maps.factorizations != factors.factorizations or list(maps.sets) != list(sets):
+        return False
+    reached = np.array([largest(of.coefficients, entries.tolist()) for entries in sets.values()])
+    expected = np.where(np.isfinite(of.held_scale), of.held_scale, reached)
+    return np.array_equal(maps.scale, expected)
 
 
 def with_value(text: str, section: str, key: str, value: Any) -> str:

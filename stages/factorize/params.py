@@ -20,7 +20,6 @@ class FactorizeParams:
     tol: float = param(1e-4, "stop when an update lowers the loss by less than this share")
     max_passes: int = param(100, "at most so many updates")
     stability_runs: int = param(5, "runs on row samples that say how stable each k is; 0: none")
-
     start: str = param("", "factors to go on from, as `dff pin` keeps them; empty: from nothing")
     freeze: bool = param(False, "never change those: new images get only their coefficients")
 

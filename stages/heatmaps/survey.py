@@ -38,9 +38,9 @@ def survey(
     held : (scale, full) [columns] each, optional
         Those that are given all the same (`stages.artifacts.factors`); NaN: to be found.
     """
-    largest = _largest(coefficients, entries)
-    held_scale, held_full = held or np.full((2, len(largest)), np.nan)
-    scale = np.where(np.isfinite(held_scale), held_scale, largest)
+    reached = largest(coefficients, entries)
+    held_scale, held_full = held or np.full((2, len(reached)), np.nan)
+    scale = np.where(np.isfinite(held_scale), held_scale, reached)
     divisor = np.where(scale > 0, scale, 1.0)
 
     def shares() -> Iterator[NDArray[np.float32]]:
@@ -65,9 +65,9 @@ def survey(
     return Survey(scale, full, sums / sizes[:, None])
 
 
-def _largest(coefficients: Ragged, entries: Sequence[int]) -> Floats:
+def largest(coefficients: Ragged, entries: Sequence[int]) -> Floats:
     """The largest coefficient of each column over a set; interpolation never exceeds it."""
-    largest = np.zeros(coefficients.channels)
+    found = np.zeros(coefficients.channels)
     for block in coefficients.select(entries).blocks():
-        np.maximum(largest, block.max(axis=0), out=largest)
-    return largest
+        np.maximum(found, block.max(axis=0), out=found)
+    return found
