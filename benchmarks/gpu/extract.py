@@ -2,17 +2,18 @@
 
 `forward` is the pruned network alone, its input on the device already, with no check and no copy:
 per precision, in batches of 128 and 256, as it is, with cuDNN trying its algorithms, and recorded
-as a CUDA graph. `stage` is `dff extract` in this process on as many threads as there are cores, and
-as many processes that decode; for the first network once more with threads alone. `all` is all of
-it; the rate is that of the second half of the images, which processes decode, until the last one is
-written. Its main thread says what it waited for. Alone, on all cores: decoding (with reading,
-hashing and resizing), and encoding and writing of rows of the same network. Both share the cores,
-so `bound` is the lesser of the forward pass and of what the cores can decode and encode. `GPU JPEG`
-is torchvision's decoder on the device, without resizing.
+as a CUDA graph. `stage` is `dff extract` in this process on as many threads as there are
+cores, and as many processes that decode, or with JPEG files decoded on the GPU (`extract.decode:
+gpu`). `all` is all of it; the rate is that of the second half of the images, when processes have
+started, until the last one is written. Its main thread says what it waited for. Alone, on all
+cores: decoding (with reading, hashing and resizing), and encoding and writing of rows of the same
+network. Both share the cores, so `bound` is the lesser of the forward pass and of what the cores
+can decode and encode. `GPU JPEG` is torchvision's decoder on the device, without resizing.
 
 Weights are random, the last bias shifted so that a quarter of the activations are not zero.
 """
 
+import math
 import shutil
 import sys
 import tempfile
@@ -52,6 +53,7 @@ from benchmarks.gpu.extract_parts import (
 )
 from stages.extract.device import DeviceLane
 from stages.extract.params import ExtractParams
+from stages.extract.pixels import DevicePixels
 from stages.extract.plan import Job
 from stages.extract.slots import Slot, Streams
 from stages.extract.stage import EXTRACT
@@ -67,8 +69,8 @@ NETWORKS = (
     {"squeezenet1_1": "features.12"} if REHEARSAL else {"vgg19": "conv5_4", "resnet101": "layer4"}
 )
 IMAGES, FEW = size(8192, 24), size(512, 8)
-DECODED = {"processes": "in processes/s", "threads": "in threads/s"}
-READERS = {"processes": 0, "threads": 10**9}  # from so many images on processes decode
+# what decodes, and from so many images on processes do
+READERS = {"the GPU": 10**9, "processes": 0}
 
 
 # -- photographs ---------------------------------------------------------------------------------
@@ -118,6 +120,7 @@ def stopwatch(spent: dict[str, float]) -> Iterator[None]:
         (Slot, "await_pixels", "waits for pixels"),
         (DeviceLane, "_launch", "launches"),
         (DeviceLane, "_decode", "hands out decoding"),
+        (DevicePixels, "_fill", "(another thread) decodes on the GPU"),
         (Streams, "wait", "waits for the GPU"),
         (Stream, "_write", "appends"),
         (RaggedWriter, "close", "closes"),
@@ -192,7 +195,7 @@ def run_stage(project: Path, params: ExtractParams) -> tuple[float, Reached, dic
 
 def stage_rates(few: Path, many: Path, params: ExtractParams, readers: str) -> Row:
     """Images per second of the stage."""
-    stages.extract.stream.PROCESSES_FROM = READERS["threads"]
+    stages.extract.stream.PROCESSES_FROM = 10**9
     run_stage(few, params)  # libraries wake
     stages.extract.stream.PROCESSES_FROM = READERS[readers]
     long, reached, spent = run_stage(many, params)
@@ -253,12 +256,17 @@ def main() -> None:
             print_table("The network alone", [{c: row[c] for c in columns} for row in rows])
             tell(f"{name}: forward passes")
             best = max(rows, key=lambda row: row["forward/s"])
-            params = ExtractParams(name, weights, (layer,), size=SIDE, precision=best["precision"])
             encoding: Row = {}
-            for readers in list(READERS)[: 1 if whole else 2]:
+            for readers in READERS:
+                params = ExtractParams(
+                    name, weights, (layer,), size=SIDE, precision=best["precision"],
+                    decode="gpu" if readers == "the GPU" else "cpu",
+                )  # fmt: skip
                 stage = stage_rates(few, many, params, readers)
                 encoding = encoding or encode_rates(many, layer)
-                decode = max(row[DECODED[readers]] for row in decoding)
+                decode = max(row["in processes/s"] for row in decoding)
+                if readers == "the GPU":
+                    decode = math.inf  # counted with the cores': reading alone is nothing
                 limit = bound(best["forward/s"], decode, encoding["encode, write/s"])
                 row = {
                     "network": f"{name} {layer} {best['precision']}",
@@ -266,7 +274,6 @@ def main() -> None:
                     "forward/s": best["forward/s"],
                     "stage/s": stage["stage/s"],
                     "stage : forward": stage["stage/s"] / best["forward/s"],
-                    "decode/s": decode,
                     "encode, write/s": encoding["encode, write/s"],
                     "bound/s": limit,
                     "stage : bound": stage["stage/s"] / limit,

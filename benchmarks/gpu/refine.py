@@ -135,6 +135,7 @@ def make_project(folder: Path) -> Path:
             np.uint16,
             np.tile(thresholds, (len(sets), 1)),
             WORKERS,
+            np.arange(len(ids), dtype="<u8").view(np.uint8).reshape(-1, 8).repeat(4, axis=1),
         )
         write_maps(
             group.require_group(layer_key(LAYER)),

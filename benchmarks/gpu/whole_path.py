@@ -2,8 +2,8 @@
 
 The stages run in this process, one after the other, as `dff run` would run them, after a run over a
 few photographs: what it takes to start Python, to compile and to wake a device is not counted.
-Photographs are those of DFF_GPU_PHOTOGRAPHS (or drawn ones) under
-many names, a few bytes appended so that no two files are the same and nothing is taken over.
+Photographs are those of DFF_GPU_PHOTOGRAPHS (or drawn ones) under many names, a few bytes appended
+so that no two files are the same and nothing is taken over; JPEG files are decoded on the GPU.
 SqueezeNet has the weights of DFF_GPU_WEIGHTS where it names a file, VGG-19 random ones: the figures
 are rates, not scores.
 """
@@ -24,7 +24,7 @@ import torch
 from benchmarks.common import draw_photographs
 from benchmarks.gpu.common import DEVICE, PHOTOGRAPHS, report, size, synchronize
 from pipeline.init import write_params
-from pipeline.params import read_params
+from pipeline.params import PARAMS, read_params
 from pipeline.registry import STAGES
 from stages.algorithms.cores import cores
 from stages.frame.execute import execute
@@ -85,6 +85,7 @@ def run_stages(
     """Make a project and run its stages; one row for each, and one for all."""
     layer, weights = NETWORKS[network]
     write_params(project, str(photographs), None, backbone=network, weights=weights, layers=[layer])
+    edit_params(project, "decode: cpu", "decode: gpu")
     params, rows = read_params(project), []
     for stage in STAGES:
         row: dict[str, Any] = {"stage": stage.name}
@@ -99,6 +100,14 @@ def run_stages(
     for name in ("peak RSS MiB", "peak device MiB"):
         whole[name] = max(row[name] for row in rows)
     return [*rows, whole]
+
+
+def edit_params(project: Path, before: str, after: str) -> None:
+    """Change one value in a project's params.yaml."""
+    path = project / PARAMS
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
 
 
 def rates(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]:

@@ -169,10 +169,18 @@ class ImageIndex:
         with self._decodes(image_id):
             return decode_rgb(self.read(image_id))
 
-    def rgb_at(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """An image resized to (height, width), uint8 ``[height, width, 3]``; errors as `rgb`."""
+    def rgb_at(
+        self, image_id: int, shape: tuple[int, int], content: bytes | None = None
+    ) -> NDArray[np.uint8]:
+        """An image resized to (height, width), uint8 ``[height, width, 3]``; errors as `rgb`.
+
+        Parameters
+        ----------
+        content
+            The file's bytes, where they have been read already.
+        """
         with self._decodes(image_id):
-            return decode_resized(self.read(image_id), shape)
+            return decode_resized(self.read(image_id) if content is None else content, shape)
 
     @contextmanager
     def _decodes(self, image_id: int) -> Iterator[None]:

@@ -1,10 +1,10 @@
 """Batches through a GPU: decoding, copying in, computing and copying out, all at the same time.
 
-Threads, or processes where there are many, decode photographs into pinned memory
-(`stages.images.readers`). One thread alone, the caller's, talks to the device, on three streams:
-one copies pixels in, one computes, one copies activations back; events order them, and the only
-wait is for a batch's activations to have arrived, with another batch queued behind it. The check
-for negative and infinite values is computed there and read with the rest.
+Where pixels come from is `stages.extract.pixels`: threads or processes decode into pinned memory,
+or the device does it itself. One thread alone, the caller's, has the device compute, on three
+streams: one copies pixels in, one computes, one copies activations back; events order them, and the
+only wait is for a batch's activations to have arrived, with another batch queued behind it. The
+check for negative and infinite values is computed there and read with the rest.
 
 Where many batches have one shape, the pass is recorded once as a CUDA graph: launching the hundreds
 of operations of a ResNet takes the interpreter lock hundreds of times, and sixteen threads that
@@ -23,9 +23,9 @@ from stages.algorithms.backbone.precision import FLOAT16_END
 from stages.extract.memory import is_out_of_memory, no_fit
 from stages.extract.outputs import BeyondFloat16, Outputs
 from stages.extract.passes import Passes
+from stages.extract.pixels import Pixels
 from stages.extract.plan import SLOTS, Job
 from stages.extract.slots import Slot, Streams, shaped
-from stages.images.readers import Readers
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
@@ -49,8 +49,10 @@ class DeviceLane:
         Most pixels of an image as the network sees it.
     half : bool
         Bring activations back as float16, rounded as numpy rounds.
-    readers : Readers
-        Of images by their positions in the order, uint8 ``[n, h, w, 3]``.
+    source : Pixels
+        Of images by their positions in the order.
+    streams : Streams
+        Of the device.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class DeviceLane:
         batch: int,
         largest: int,
         half: bool,
-        readers: Readers,
+        source: Pixels,
+        streams: Streams,
     ) -> None:
-        self._backbone, self._readers = backbone, readers
+        self._backbone, self._source = backbone, source
         self._grids, self._batch, self._largest = grids, max(2, batch), largest
         self._dtype = torch.float16 if half else torch.float32
-        self._streams = Streams(backbone.device)
+        self._streams = streams
         self._passes = Passes(backbone, self._streams)
 
     def outputs(self, jobs: Sequence[Job], recorded: set[Shape]) -> Generator[Outputs, None, None]:
@@ -118,7 +121,7 @@ class DeviceLane:
         try:
             slots = [
                 Slot(
-                    self._readers.slab(inputs),
+                    self._source.slab(inputs),
                     there(inputs, torch.uint8),
                     {layer: there(size, self._dtype) for layer, size in sizes.items()},
                     {layer: host(size, self._dtype) for layer, size in sizes.items()},
@@ -142,20 +145,16 @@ class DeviceLane:
         slot = free.popleft()
         # One image alone takes another path through some libraries, with other last bits.
         batch = job.batch if len(job.batch) > 1 else 2 * job.batch
-        into = shaped(slot.pixels, (len(batch), *job.shape, 3)).numpy()
-        slot.decoding = self._readers.read(slot.slab, batch, into)
+        self._source.begin(slot, batch, job.shape)
         return slot
 
     def _launch(self, job: Job, slot: Slot | None, recorded: set[Shape]) -> None:
         """Give the device all it has to do for a decoded batch, without waiting for it."""
         if slot is None:
             return
-        slot.await_pixels()
         streams, count = self._streams, max(2, len(job.batch))
         size = (count, *job.shape, 3)
-        with streams.on(streams.inward):
-            shaped(slot.placed, size).copy_(shaped(slot.pixels, size), non_blocking=True)
-            streams.record(slot.placing, streams.inward)
+        self._source.place(slot, size)
         with streams.on(streams.compute, after=slot.placing):
             pixels = shaped(slot.placed, size)
             graph = count == self._batch and job.shape in recorded and streams.cuda

@@ -17,6 +17,9 @@ class ExtractParams:
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
     size: int = param(224, "pixels of the network's input, long side")
     batch: int = param(16, "images per job; a CPU takes four at a time, a GPU up to 256")
+    decode: Literal["cpu", "gpu"] = param(
+        "cpu", "cpu, or gpu: JPEG files on the GPU, where there is one"
+    )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = param(
         "float32", "float32; faster: bfloat16 (1-2 % off); on a GPU float16, tf32 (0.5 %)"
     )

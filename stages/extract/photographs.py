@@ -28,11 +28,24 @@ class Photographs:
         """Those of an index, with as much of it as reading takes."""
         light = dataclasses.replace(
             index,
-            images=index.images[["name", "sha256"]],
+            images=index.images[["name", "height", "width", "sha256"]],
             sets={},
             failures=index.failures.iloc[:0],
         )
         return cls(light, image_ids)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of the image files, by position."""
+        return self.index.sizes[list(self.image_ids)]
+
+    def read(self, position: int) -> bytes:
+        """An image file's bytes; raises as `ImageIndex.read`."""
+        return self.index.read(self.image_ids[position])
+
+    def decode(self, position: int, content: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """An image from its file's bytes, at a size; raises as `ImageIndex.rgb`."""
+        return self.index.rgb_at(self.image_ids[position], shape, content)
 
     def __call__(self, positions: Sequence[int], pixels: NDArray[np.uint8]) -> None:
         """Read some images.

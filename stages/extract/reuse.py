@@ -115,6 +115,7 @@ def recipes_of(
         "std": list(backbone.std),
         "resize": params.resize,
         "size": params.size,
+        "decode": params.decode,
         "precision": params.precision,
         "dtype": params.dtype,
     }

@@ -18,8 +18,8 @@ class Slot:
 
     Attributes
     ----------
-    slab : Slab
-        The pixels on the host, where threads and processes put them.
+    slab : Slab or None
+        The pixels on the host, where threads and processes put them; None where the device decodes.
     placed : uint8 tensor, flat
         The pixels on the device.
     sent, found : mapping of layer to tensor, flat
@@ -31,7 +31,7 @@ class Slot:
     placing, computing, arriving : events of the three streams
     """
 
-    slab: Slab
+    slab: Slab | None
     placed: torch.Tensor
     sent: Mapping[str, torch.Tensor]
     found: Mapping[str, torch.Tensor]
@@ -41,11 +41,6 @@ class Slot:
     computing: Any
     arriving: Any
     decoding: list["Future[None]"] = field(default_factory=list)
-
-    @property
-    def pixels(self) -> torch.Tensor:
-        """On the host, uint8, flat."""
-        return self.slab.bytes
 
     def await_pixels(self) -> None:
         """Wait until all images are decoded; raise what one of them raised."""

@@ -53,7 +53,7 @@ from store.publication import disk_errors, only_one
 from store.writer import Background
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
-RECIPE = 2
+RECIPE = 3
 
 
 def run(params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -126,7 +126,7 @@ def _extract(
         try:
             with _threads(lanes.count if on_gpu else 0) as background:
                 writers = _writers(params, order, grids, group, work, background)
-                stream = Stream(index, backbone, order, known, writers, lanes)
+                stream = Stream(index, backbone, order, known, writers, lanes, params.decode)
                 stream.run(jobs, background.encoders if background else None, half)
             break
         except EarlierDamaged as error:

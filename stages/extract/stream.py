@@ -25,7 +25,6 @@ from stages.extract.plan import Job, Lanes, Order
 from stages.extract.reuse import Known
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
-from stages.images.readers import Readers
 from stages.images.resize import normalise
 from store import RaggedWriter
 
@@ -48,6 +47,8 @@ class Stream:
     writers : mapping of layer to writer
     lanes : Lanes
         How many batches are in work at once, and on how many threads each.
+    decode : str
+        `gpu` to let a GPU decode JPEG files.
     """
 
     index: ImageIndex
@@ -56,6 +57,7 @@ class Stream:
     known: Known
     writers: Mapping[str, RaggedWriter]
     lanes: Lanes
+    decode: str = "cpu"
 
     def run(self, jobs: Sequence[Job], threads: Executor | None = None, half: bool = False) -> None:
         """Do what is not on disk yet, in order.
@@ -102,6 +104,8 @@ class Stream:
         self, jobs: Sequence[Job], todo: Sequence[Job], threads: Executor, half: bool
     ) -> Generator[Outputs, None, None]:
         from stages.extract.device import GRAPH_JOBS, DeviceLane
+        from stages.extract.pixels import DevicePixels, HostPixels
+        from stages.extract.slots import Streams
 
         # of all jobs, so that a resumed run computes each as the first one did
         full = Counter(job.shape for job in jobs if len(job.batch) == self.lanes.slice)
@@ -111,17 +115,22 @@ class Stream:
             for layer, writer in self.writers.items()
         }
         largest = max((h * w for h, w in set(self.order.shapes)), default=1)
-        many = sum(len(job.batch) for job in todo) >= PROCESSES_FROM
+        photographs = Photographs.of(self.index, self.order.image_ids)
+        streams = Streams(self.backbone.device)
         with closing(
-            Readers(
-                Photographs.of(self.index, self.order.image_ids),
-                threads,
-                self.lanes.processes if many else 0,
-                cuda=self.backbone.device.type == "cuda",
+            DevicePixels(photographs, self.backbone.device, threads, streams)
+            if self.decode == "gpu"
+            else HostPixels.decoding(photographs, threads, self._processes(todo), streams)
+        ) as source:
+            lane = DeviceLane(
+                self.backbone, grids, self.lanes.slice, largest, half, source, streams
             )
-        ) as readers:
-            lane = DeviceLane(self.backbone, grids, self.lanes.slice, largest, half, readers)
             yield from lane.outputs(todo, recorded)
+
+    def _processes(self, todo: Sequence[Job]) -> int:
+        """How many decode."""
+        many = sum(len(job.batch) for job in todo) >= PROCESSES_FROM
+        return self.lanes.processes if many else 0
 
     def _compute(self, job: Job) -> Outputs:
         """Activations of a job's batch, on a CPU."""
