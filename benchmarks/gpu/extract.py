@@ -61,6 +61,7 @@ from stages.extract.stream import Stream
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.images.readers import Readers
+from stages.images.shrink import Shrinker
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
 from store import RaggedWriter, open_artifact
@@ -120,7 +121,9 @@ def stopwatch(spent: dict[str, float]) -> Iterator[None]:
         (Slot, "await_pixels", "waits for pixels"),
         (DeviceLane, "_launch", "launches"),
         (DeviceLane, "_decode", "hands out decoding"),
-        (DevicePixels, "_fill", "(another thread) decodes on the GPU"),
+        (DevicePixels, "_fill", "(another thread) has the GPU decode"),
+        (DevicePixels, "_decode", "(another thread) of that: decodes and resizes"),
+        (Shrinker, "shrink", "(another thread) of that: resizes"),
         (Streams, "wait", "waits for the GPU"),
         (Stream, "_write", "appends"),
         (RaggedWriter, "close", "closes"),
@@ -213,6 +216,12 @@ def stage_rates(few: Path, many: Path, params: ExtractParams, readers: str) -> R
     }
 
 
+def first_rows(project: Path, layer: str) -> np.ndarray:
+    """Activations of the first images."""
+    ragged = open_artifact(project / "artifacts/activations.zarr").ragged(layer)
+    return ragged.rows(0, int(ragged.offsets[min(len(ragged), 160)])).astype(np.float32)
+
+
 # -- all of it ------------------------------------------------------------------------------------
 
 
@@ -257,6 +266,7 @@ def main() -> None:
             tell(f"{name}: forward passes")
             best = max(rows, key=lambda row: row["forward/s"])
             encoding: Row = {}
+            rows_of: dict[str, np.ndarray] = {}
             for readers in READERS:
                 params = ExtractParams(
                     name, weights, (layer,), size=SIDE, precision=best["precision"],
@@ -278,6 +288,12 @@ def main() -> None:
                     "bound/s": limit,
                     "stage : bound": stage["stage/s"] / limit,
                 }
+                rows_of[readers] = first_rows(many, layer)
+                if len(rows_of) > 1:
+                    apart = np.linalg.norm(rows_of["the GPU"] - rows_of[readers])
+                    row["decoded on the GPU, relative difference"] = float(
+                        apart / np.linalg.norm(rows_of[readers])
+                    )
                 whole.append(row)
                 print_table("The stage", [row])
                 print({**stage, **encoding}, flush=True)

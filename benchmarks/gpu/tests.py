@@ -6,20 +6,27 @@ Every test found must pass, and every line must find one: what was skipped, rena
 collected is named and fails. Without photographs and weights those are allowed that want them. In a
 rehearsal the tests that a machine without a GPU skips must do so for no other reason; the others,
 which it can run, are only looked for.
+
+An empty line begins a group; groups run side by side, each in a process of its own, of which most
+wait for one core.
 """
 
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.common import ROOT
-from benchmarks.gpu.common import PHOTOGRAPHS, REHEARSAL, report
+from benchmarks.gpu.common import OUT, PHOTOGRAPHS, REHEARSAL, report
 
 LIST = Path(__file__).parent / "tests.txt"
 WANTS_GPU, WANTS_REAL = "needs a CUDA device", "needs real photographs and weights"
@@ -30,10 +37,16 @@ OPTIONS = ["-W", "default", "-vv", "-rfE", "--tb=short", "--color=no", "--durati
 OPTIONS += ["--continue-on-collection-errors", "-o", "faulthandler_timeout=100"]
 
 
+def read_groups(path: Path = LIST) -> list[list[str]]:
+    """The lines of the list, without comments, by group."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    groups = groupby(lines, key=bool)
+    return [list(some) for filled, some in groups if filled]
+
+
 def read_entries(path: Path = LIST) -> list[str]:
-    """The lines of the list, without comments."""
-    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
-    return [line for line in lines if line]
+    """All of them."""
+    return [entry for group in read_groups(path) for entry in group]
 
 
 def pattern(entry: str) -> re.Pattern[str]:
@@ -132,27 +145,68 @@ def allowed() -> set[str]:
     return found
 
 
+def run_group(number: int, options: list[str]) -> int:
+    """Run a group in this process and write what became of its tests."""
+    # out of time, as after Ctrl-C: what is known by then is written
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    watch, code = run(read_groups()[number], options)
+    found = {"rows": watch.rows(), "outcomes": watch.outcomes, "faults": watch.faults(allowed())}
+    _part(number).write_text(json.dumps(found))
+    # an error of pytest itself, such as a file that cannot be imported, is none of the tests'
+    return 1 if found["faults"] or code not in (0, 1, 5) else 0
+
+
+def _part(number: int) -> Path:
+    return OUT / f"tests group {number}.json"
+
+
 def main() -> None:
     os.chdir(ROOT)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    # out of time, as after Ctrl-C: what is known by then is written
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if "--group" in sys.argv:
+        at = sys.argv.index("--group")
+        sys.exit(run_group(int(sys.argv[at + 1]), sys.argv[1:at]))
     start = time.perf_counter()
-    entries = read_entries()
-    watch, code = run(entries, sys.argv[1:])
-    faults = watch.faults(allowed())
+    OUT.mkdir(parents=True, exist_ok=True)
+    groups = range(len(read_groups()))
+    processes = []
+    for number in groups:
+        _part(number).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "benchmarks.gpu.tests", *sys.argv[1:]]
+        with (OUT / f"tests group {number}.txt").open("w") as printed:
+            processes.append(
+                subprocess.Popen(
+                    [*command, "--group", str(number)], stdout=printed, stderr=subprocess.STDOUT
+                )
+            )
+    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    codes = [process.wait() for process in processes]
+    rows: list[dict[str, Any]] = []
+    outcomes: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for number, code in zip(groups, codes, strict=True):
+        printed_path = OUT / f"tests group {number}.txt"
+        print(printed_path.read_text(errors="replace"))
+        printed_path.unlink()
+        if not _part(number).exists():
+            faults[f"group {number}"] = f"ended with exit code {code}"
+            continue
+        found = json.loads(_part(number).read_text())
+        _part(number).unlink()
+        rows += found["rows"]
+        outcomes |= found["outcomes"]
+        faults |= found["faults"]
     report(
         "tests",
         "Tests that must have passed",
-        watch.rows(),
+        rows,
         seconds=time.perf_counter() - start,
-        outcomes=watch.outcomes,
+        outcomes=outcomes,
         faults=faults,
     )
     for test, why in faults.items():
         print(f"{test}: {why}")
-    # an error of pytest itself, such as a file that cannot be imported, is none of the tests'
-    sys.exit(1 if faults or code not in (0, 1, 5) else 0)
+    sys.exit(1 if any(codes) else 0)
 
 
 if __name__ == "__main__":

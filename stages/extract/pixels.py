@@ -18,7 +18,7 @@ from stages.extract.slots import Slot, Streams, shaped
 from stages.frame.errors import StageError
 from stages.images.jpeg import plain_jpeg
 from stages.images.readers import GROUP, Readers, Slab
-from stages.images.shrink import resize_exactly
+from stages.images.shrink import Shrinker, resize_exactly
 
 Shape = tuple[int, int]
 # Bytes of photographs that are on the device at full size at once. Four times that is needed:
@@ -109,6 +109,8 @@ class DevicePixels:
         self._threads, self._streams = threads, streams
         self._bytes = 3 * photographs.sizes.prod(axis=1)
         self._decode_jpeg = decode or jpeg_decoder(device)
+        usable = Shrinker.usable(device)
+        self._resize = Shrinker(device).shrink if usable else _resize_groups
         self._giving = ThreadPoolExecutor(1)
 
     def slab(self, size: int) -> None:
@@ -180,19 +182,28 @@ class DevicePixels:
             found = self._decode_jpeg(given)
         except RuntimeError:  # one that this decoder does not take
             found = []
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for at, image in enumerate(found):
-            by_size.setdefault(tuple(image.shape), []).append(at)
-        left = set(some)
-        for members in by_size.values():
-            resized = resize_exactly(torch.stack([found[at] for at in members]), shape)
-            if resized is not None:
-                chosen = [some[at] for at in members]
-                placed[chosen] = resized
-                left -= set(chosen)
+        left = set(some) - self._resize(found, placed, some)
         for i in sorted(left):
             pixels = self._photographs.decode(batch[i], contents[i], shape)
             placed[i].copy_(torch.from_numpy(pixels))
+
+
+def _resize_groups(
+    images: Sequence[torch.Tensor], placed: torch.Tensor, places: Sequence[int]
+) -> set[int]:
+    """As `Shrinker.shrink`, without Triton: those of one size together."""
+    shape = (int(placed.shape[1]), int(placed.shape[2]))
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for at, image in enumerate(images):
+        by_size.setdefault(tuple(image.shape), []).append(at)
+    done: set[int] = set()
+    for members in by_size.values():
+        resized = resize_exactly(torch.stack([images[at] for at in members]), shape)
+        if resized is not None:
+            chosen = [places[at] for at in members]
+            placed[chosen] = resized
+            done |= set(chosen)
+    return done
 
 
 def jpeg_decoder(device: torch.device) -> DecodeJpeg:

@@ -4,9 +4,14 @@ Pillow resizes one axis, rounds to whole levels, and resizes the other, both wit
 whole multiples of 2^-22. So do we: a matrix product for either axis. Products and sums of float32
 are exact while they stay below 2^24, so the weights are cut into parts of a few bits each. Which
 axis comes first depends on the sizes and on Pillow's version; it is asked.
+
+On a GPU, images of many sizes are resized in two launches for all (`stages.images.shrink_kernels`):
+what is launched for each takes the interpreter lock, for which threads that read are waiting, too.
 """
 
+import importlib.util
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -129,3 +134,120 @@ def pillow_weights(old: int, new: int) -> NDArray[np.int64]:
             total += float(weight)
         found[first:stop, i] = (0.5 + triangle / total * (1 << BITS)).astype(np.int64)
     return found
+
+
+class Shrinker:
+    """Resizes many images of different sizes on one GPU.
+
+    Parameters
+    ----------
+    device : torch.device
+        With Triton for it.
+    """
+
+    TILE = 16, 64  # lines, positions
+    TILES = 64  # programs of an image
+
+    def __init__(self, device: "torch.device") -> None:
+        self._device = device
+        self._known: dict[Shape, tuple[int, int]] = {}  # first number in the table, taps
+        self._numbers: list[NDArray[np.int32]] = []
+        self._size = 0
+        self._table: Tensor | None = None
+
+    @staticmethod
+    def usable(device: "torch.device") -> bool:
+        """Whether there is Triton for a device."""
+        return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+    def shrink(
+        self, images: Sequence["Tensor"], placed: "Tensor", places: Sequence[int]
+    ) -> set[int]:
+        """Resize images to places.
+
+        Parameters
+        ----------
+        images : sequence of uint8 tensors [3, h, w]
+            On the device, contiguous.
+        placed : uint8 tensor [n, height, width, 3]
+            On the device, contiguous.
+        places : sequence of int
+            Which of `placed` each image becomes.
+
+        Returns
+        -------
+        set of int
+            The places that are done; where this Pillow resizes otherwise they are not.
+        """
+        import torch
+
+        from stages.images.shrink_kernels import FACTS, resample
+
+        height, width = int(placed.shape[1]), int(placed.shape[2])
+        passes: tuple[list[tuple[int, ...]], ...] = ([], [])
+        done: set[int] = set()
+        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        orders = [_order(size, (height, width)) for size in sizes]
+        # of what lies between the two passes
+        between = [
+            3 * (height * w if order == (2, 3) else h * width)
+            for (h, w), order in zip(sizes, orders, strict=True)
+        ]
+        scratch = torch.empty(sum(between), dtype=torch.uint8, device=self._device)
+        room = scratch.data_ptr()
+        for image, place, (h, w), order, size in zip(
+            images, places, sizes, orders, between, strict=True
+        ):
+            if order is None:
+                continue
+            start, goal = image.data_ptr(), placed.data_ptr() + place * 3 * height * width
+            columns, rows = self._weights(w, width), self._weights(h, height)
+            if order == (2, 3):
+                passes[0].append((start, room, w, height, h * w, 1, w, height * w, 1, w, *rows))
+                passes[1].append(
+                    (room, goal, height, width, height * w, w, 1, 1, 3 * width, 3, *columns)
+                )
+            else:
+                passes[0].append(
+                    (start, room, h, width, h * w, w, 1, h * width, width, 1, *columns)
+                )
+                passes[1].append(
+                    (room, goal, width, height, h * width, 1, width, 1, 3, 3 * width, *rows)
+                )
+            room += size
+            done.add(place)
+        if not done:
+            return done
+        facts = torch.tensor(passes, dtype=torch.int64)
+        assert facts.shape[2] == FACTS
+        facts = facts.to(self._device)
+        lines, positions = self.TILE
+        for some in facts:
+            resample[(len(some), self.TILES)](
+                some, self._there(), self.TILES, L=lines, J=positions, BITS=BITS
+            )
+        return done
+
+    def _weights(self, old: int, new: int) -> tuple[int, int]:
+        """Where an axis's weights begin in the table, and how many taps there are."""
+        if (old, new) not in self._known:
+            weights = pillow_weights(old, new)
+            first = weights.astype(bool).argmax(axis=0)
+            taps = int((weights != 0).sum(axis=0).max())
+            index = np.minimum(first + np.arange(taps)[:, None], old - 1)
+            some = np.take_along_axis(weights, index, axis=0)
+            some[first + np.arange(taps)[:, None] >= old] = 0
+            self._known[old, new] = self._size, taps
+            numbers = np.concatenate([first[None], some]).T.astype(np.int32).ravel()
+            self._numbers.append(numbers)
+            self._size += len(numbers)
+            self._table = None
+        return self._known[old, new]
+
+    def _there(self) -> "Tensor":
+        """The table on the device."""
+        import torch
+
+        if self._table is None:
+            self._table = torch.from_numpy(np.concatenate(self._numbers)).to(self._device)
+        return self._table

@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from stages.algorithms.nmf import fused_kernels, solve_kernels, start_kernels
+from stages.images import shrink_kernels
 
 TYPES = {
     "survey": "values:*fp32 facts:*fp64 count:i32",
@@ -34,6 +35,7 @@ TYPES = {
     "firsts:*i32 sizes:*i32 norm:*fp64 channels:i32 enough:fp32",
     "factor_grams": "W:*fp64 G:*fp32 inverse:*fp32 problems:*i32 firsts:*i32 sizes:*i32 "
     "channels:i32",
+    "resample": "facts:*i64 table:*i32 tiles:i32",
 }
 
 
@@ -59,6 +61,7 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
         found.append(("solve", {"HALF": True, "K": K, "BR": 32}, {}))
     found.append(("factors", {"K": 8, "B": 64}, {}))
     found.append(("improve", {"HALF": True, "K": 8, "C": 512}, {"num_warps": 8}))
+    found.append(("resample", {"L": 16, "J": 64, "BITS": 22}, {}))
     found.append(("factor_grams", {"K": 8, "C": 512}, {"num_warps": 8}))
     return found
 
@@ -66,7 +69,7 @@ def variants() -> "list[tuple[str, dict[str, object], dict[str, int]]]":
 def main() -> None:
     target = GPUTarget("cuda", int(sys.argv[1]), 32)
     for name, constants, options in variants():
-        modules = (fused_kernels, solve_kernels, start_kernels)
+        modules = (fused_kernels, solve_kernels, start_kernels, shrink_kernels)
         kernel = next(getattr(one, name) for one in modules if hasattr(one, name))
         types = dict(entry.split(":") for entry in TYPES.get(TYPES[name], TYPES[name]).split())
         A = "fp16" if constants.get("HALF", True) else "fp32"
