@@ -215,6 +215,9 @@ class _Writing:
             channels,
             dtype,
             layout=self.layout,
+            # interpolated; refined maps are flat between sharp edges, which costs as differences
+            smooth=dtype == np.uint16,
+            handed_over=True,
             resume=self.state.get(name),
             on_flush=flushed,
             background=self.background,
