@@ -71,13 +71,14 @@ def encode(rows: Array, *, narrow: bool = False, pieces: Pieces = ()) -> bytes:
     -------
     bytes
     """
-    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
+    rows = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
     if pieces:
         from store.smooth import remainders  # Numba takes a while to be loaded
 
-        left = _lz4(remainders(rows, pieces), blosc.BITSHUFFLE)
+        left = _lz4(remainders(np.ascontiguousarray(rows.T), pieces), blosc.BITSHUFFLE)
         parts = [_lz4(np.array(pieces, "<u4")), b"", left]
         return _framed(LINES, rows.dtype, len(rows), int(np.count_nonzero(rows)), parts)
+    rows = np.ascontiguousarray(rows)
     flat, channels = rows.reshape(-1), rows.shape[1]
     places = np.flatnonzero(_bits(flat) != 0)  # of booleans: several times faster than of numbers
     values = flat[places]

@@ -4,6 +4,7 @@ Of a pixel the one to its left, the one above and that above to the left foretel
 through them would have. Compiled: in numpy it takes a dozen trips through memory.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,31 @@ Pieces = Sequence[tuple[int, int]]
 BLOCK = 64  # rows that are turned into columns, or back, while they are in the cache
 
 
+class _Rooms(threading.local):
+    """Memory that a thread uses again: new pages cost as much as what is done with them."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, Array] = {}
+
+
+_rooms = _Rooms()
+
+
+def room(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of this thread's, valid until the thread asks for that name again."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    if len(_rooms.bytes.get(name, ())) < size:
+        _rooms.bytes[name] = np.empty(size, np.uint8)
+    return _rooms.bytes[name][:size].view(dtype).reshape(shape)
+
+
+def joined(parts: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+    """Rows of several arrays ``[n, channels]`` as columns ``[channels, n]``; see `room`."""
+    shape = parts[0].shape[1], sum(len(part) for part in parts)
+    columns = [part.T for part in parts]
+    return np.concatenate(columns, axis=1, out=room("joined", shape, dtype))
+
+
 def _compiled(function: Callable[..., Any]) -> Any:
     """Without the interpreter lock, and kept on disk where that can be written to."""
     try:
@@ -24,12 +50,12 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return njit(nogil=True)(function)
 
 
-def remainders(rows: Array, pieces: Pieces) -> Array:
+def remainders(planes: Array, pieces: Pieces) -> Array:
     """What is left of smooth images.
 
     Parameters
     ----------
-    rows : unsigned integers [n, channels]
+    planes : unsigned integers [channels, n], C-contiguous
         Pixels of pieces of images, line by line.
     pieces : sequence of (rows, pixels of a line)
         Together n rows.
@@ -38,15 +64,15 @@ def remainders(rows: Array, pieces: Pieces) -> Array:
     -------
     array [channels, n]
         ``e[i] = d[i] - d[i - line]``, ``d[i] = v[i] - v[i - 1]``, modulo the type's range, what
-        lies before the piece being 0; the sign is the lowest bit.
+        lies before the piece being 0; the sign is the lowest bit. See `room`.
 
     Raises
     ------
     ValueError
         When the pieces are not those of the rows.
     """
-    found = np.empty(rows.shape[::-1], rows.dtype)
-    _remainders(rows, _together(pieces, len(rows)), 8 * rows.itemsize - 1, found)
+    found = room("remainders", planes.shape, planes.dtype)
+    _remainders(planes, _together(pieces, planes.shape[1]), 8 * planes.itemsize - 1, found)
     return found
 
 
@@ -67,17 +93,12 @@ def _together(pieces: Pieces, rows: int) -> NDArray[np.int64]:
 
 
 @_compiled
-def _remainders(rows, pieces, top, out):  # type: ignore[no-untyped-def]
-    columns = np.empty(out.shape, out.dtype)
-    for start in range(0, len(rows), BLOCK):
-        for channel in range(len(out)):
-            for row in range(start, min(start + BLOCK, len(rows))):
-                columns[channel, row] = rows[row, channel]
+def _remainders(planes, pieces, top, out):  # type: ignore[no-untyped-def]
     for channel in range(len(out)):
         first = 0
         for piece in range(len(pieces)):
             count, line = pieces[piece]
-            v, e = columns[channel, first : first + count], out[channel, first : first + count]
+            v, e = planes[channel, first : first + count], out[channel, first : first + count]
             for i in range(min(count, line)):
                 e[i] = v[i] - v[i - 1] if i else v[i]
             if count > line:

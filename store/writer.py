@@ -265,7 +265,14 @@ class RaggedWriter:
 
 def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces: Pieces) -> Encoded:
     half = narrow and all(part.dtype == np.float16 for part in parts)
-    rows = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=None if half else dtype)
+    if pieces:  # as columns, whatever they come as
+        from store.smooth import joined  # Numba takes a while to be loaded
+
+        rows = joined(parts, dtype).T
+    elif len(parts) == 1:
+        rows = parts[0]
+    else:
+        rows = np.concatenate(parts, dtype=None if half else dtype)
     content = encode(rows, narrow=narrow, pieces=pieces)
     chunk = Chunk.parse(content, rows.shape[1])
     return with_checksum(content), chunk.nonzeros, chunk.dtype.name

@@ -22,7 +22,7 @@ from stages.algorithms.ranks import Brackets, Counts
 
 Grid = NDArray[np.float32]  # [h, w, columns]
 Size = tuple[int, int]
-Drawn = tuple[NDArray[np.uint16], NDArray[np.uint8]]  # levels [H * W, columns], bits
+Drawn = tuple[NDArray[np.uint16], NDArray[np.uint8]]  # levels, bits
 
 
 class Lines(NamedTuple):
@@ -75,6 +75,7 @@ def draw(
     scale: NDArray[np.float64],
     thresholds: NDArray[np.float64],
     out: Drawn | None = None,
+    start: int = 0,
 ) -> Drawn:
     """Heat maps of one image in whole numbers, and its masks as bits.
 
@@ -89,15 +90,17 @@ def draw(
     thresholds : float64 [columns]
         Shares where masks begin; 0: an empty mask.
     out : (levels, bits), optional
-        C-contiguous, to be written into.
+        To be written into, C-contiguous.
+    start : int
+        Where, among the rows of `out`.
 
     Returns
     -------
-    levels : uint16 [H * W, columns]
+    levels : uint16 [columns, H * W], or `out`'s
         `heatmap.quantise` of the shares: what `heatmap.upsample` gives, clipped to [0, scale],
         divided by it in float64 and rounded to float32; zeros for a scale of 0, a factor absent
         from the whole set.
-    bits : uint8 [H * W, ceil(columns / 8)]
+    bits : uint8 [H * W, ceil(columns / 8)], or `out`'s
         `masks.pack_masks` of `masks.binarise` of the exact shares.
 
     Raises
@@ -114,11 +117,13 @@ def draw(
         raise ValueError(f"threshold {thresholds.shape} must be one per factor of {grid.shape}")
     rows = size[0] * size[1]
     levels, bits = out or (
-        np.empty((rows, columns), np.uint16),
+        np.empty((columns, rows), np.uint16),
         np.empty((rows, -(-columns // 8)), np.uint8),
     )
     y, x = lines(grid.shape[0], size[0]), lines(grid.shape[1], size[1])
-    kernels.draw(grid, y, x, scale, _begins(thresholds), levels, bits)
+    if levels.shape != (columns, len(bits)) or start < 0 or start + rows > len(bits):
+        raise ValueError(f"{rows} rows from {start} on: no room in {levels.shape}, {bits.shape}")
+    kernels.draw(grid, y, x, scale, _begins(thresholds), levels, bits, start)
     return levels, bits
 
 
@@ -129,14 +134,19 @@ def _begins(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(thresholds > 0, begins, np.float32(np.inf))
 
 
-def _some(of: Lines, each: int) -> Lines:
-    """One in so many of the points, from within the first of these on."""
-    some = slice((len(of.near) - 1) % each // 2, None, each)
+def _some(of: Lines, each: int, turn: float) -> Lines:
+    """One in so many of the points, beginning at a share of the first of these."""
+    some = slice(min(int(turn % 1 * each), len(of.near) - 1), None, each)
     return Lines(of.below[some], of.above[some], of.near[some], of.far[some])
 
 
-def sample(grid: Grid, size: Size, count: int) -> NDArray[np.float32]:
-    """At least about `count` points of an image's maps, evenly spread, or all there are.
+def sample(grid: Grid, size: Size, count: int, turn: int = 0) -> NDArray[np.float32]:
+    """About `count` points of an image's maps, evenly spread, or all there are.
+
+    Parameters
+    ----------
+    turn : int
+        Another one for each image, lest all have their points at the same places.
 
     Returns
     -------
@@ -145,7 +155,8 @@ def sample(grid: Grid, size: Size, count: int) -> NDArray[np.float32]:
     """
     grid = checked(grid, size)
     each = max(1, int(np.sqrt(size[0] * size[1] / count)))
-    y, x = (_some(lines(*one), each) for one in zip(grid.shape[:2], size, strict=True))
+    y = _some(lines(grid.shape[0], size[0]), each, turn * 0.618034)
+    x = _some(lines(grid.shape[1], size[1]), each, turn * 0.414214)
     found = np.empty((len(y.near) * len(x.near), grid.shape[2]), np.float32)
     kernels.sample(grid, y, x, found)
     return found

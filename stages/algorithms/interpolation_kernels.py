@@ -73,21 +73,27 @@ def line(cells, y, at, x, order, out):
 def to_shares(values: Any, scale: Any) -> None:
     """Values of a line become shares of their scale, in place."""
     # Clipped first: dividing by a tiny scale could overflow.
-    divisor = scale if scale > 0 else 1.0
+    narrow = np.float32(scale)
+    if np.float64(narrow) == scale:  # then float32 gives the same share, twice as fast
+        divisor, zero = narrow if narrow > 0 else np.float32(1), np.float32(0)
+        for i in range(len(values)):
+            values[i] = min(max(values[i], zero), narrow) / divisor
+        return
     for i in range(len(values)):
-        values[i] = np.float32(min(max(np.float64(values[i]), 0.0), scale) / divisor)
+        values[i] = np.float32(min(max(np.float64(values[i]), 0.0), scale) / scale)
 
 
 @compiled
-def draw(grid, y, x, scale, begins, levels, bits):
-    """See `draw`; masks begin at float32s."""
+def draw(grid, y, x, scale, begins, levels, bits, start):
+    """See `draw`; masks begin at float32s, and all is written from
+    row `start` on: ``levels[column, row]``, ``bits[row]``."""
     columns, width = grid.shape[2], len(x.below)
     cells = np.empty((columns, grid.shape[0], 2, width), np.float32)
     for column in range(columns):
         spread(grid, column, x, cells[column])
-    values, whole = np.empty(width, np.float32), np.empty((columns, width), np.uint16)
-    inside = np.empty((bits.shape[1], width), np.uint8)
+    values, inside = np.empty(width, np.float32), np.empty((bits.shape[1], width), np.uint8)
     for at in range(len(y.below)):
+        first = start + at * width
         inside[:] = 0
         for column in range(columns):
             line(cells[column], y, at, x, order_of(column, columns), values)
@@ -95,13 +101,10 @@ def draw(grid, y, x, scale, begins, levels, bits):
             begin, bit, byte = begins[column], np.uint8(1 << (column % 8)), inside[column // 8]
             for i in range(width):
                 byte[i] |= bit if values[i] >= begin else np.uint8(0)
-            row = whole[column]
+            row = levels[column, first : first + width]
             for i in range(width):
                 row[i] = np.uint16(np.int32((values[i] * np.float32(65535) + _ROUND) - _ROUND))
-        first = at * width
         for i in range(width):
-            for column in range(columns):
-                levels[first + i, column] = whole[column, i]
             for part in range(bits.shape[1]):
                 bits[first + i, part] = inside[part, i]
 

@@ -56,8 +56,8 @@ def measure(bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
     rows, columns = levels.shape
     if rows != h * w or bits.shape != (rows, -(-columns // 8)):
         raise ValueError(f"bits {bits.shape} and levels {levels.shape} do not fit {size}")
-    levels = np.ascontiguousarray(levels)
-    runs, sums = _runs(np.ascontiguousarray(bits), levels, w)
+    planes = np.ascontiguousarray(levels.T)
+    runs, sums = _runs(np.ascontiguousarray(bits), planes, w)
     found, totals, moments = _joined(runs, sums, columns)
     order = np.lexsort((-found[:, 5], found[:, 0]))  # stable: then by the first pixel
     found, totals = found[order], totals[order]
@@ -68,7 +68,7 @@ def measure(bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
     area = moments[:, :1]
     np.divide(moments[:, 1:], area, out=centroids, where=area > 0)
     scores = (totals / found[:, 5]).astype(np.float32)
-    return Measures(boxes, scores, centroids + 0.5, _peaks(levels))
+    return Measures(boxes, scores, centroids + 0.5, planes.max(axis=1).astype(np.int64))
 
 
 def mask_boxes(
@@ -80,21 +80,11 @@ def mask_boxes(
 
 
 @compiled
-def _peaks(levels: Any) -> Any:
-    """The largest level of each column, int64."""
-    found = np.zeros(levels.shape[1], levels.dtype)
-    for row in range(len(levels)):
-        for column in range(len(found)):
-            found[column] = max(found[column], levels[row, column])
-    return found.astype(np.int64)
-
-
-@compiled
-def _runs(bits: Any, levels: Any, w: Any):  # type: ignore[no-untyped-def]
+def _runs(bits: Any, planes: Any, w: Any):  # type: ignore[no-untyped-def]
     """Runs of pixels inside of all masks, in row-major order of where they end: int32 [n, 4]
     (column, row, start, stop), and their sums of levels, int64 [n]."""
     runs, sums, n = np.empty((1024, 4), np.int32), np.empty(1024, np.int64), 0
-    columns, count = levels.shape[1], bits.shape[1]
+    columns, count = len(planes), bits.shape[1]
     starts = np.zeros(8 * count, np.int64)
     for y in range(len(bits) // w):
         for byte in range(count):
@@ -117,7 +107,7 @@ def _runs(bits: Any, levels: Any, w: Any):  # type: ignore[no-untyped-def]
                         runs[n, 2], runs[n, 3] = starts[column], x
                         sums[n] = 0
                         for row in range(y * w + starts[column], y * w + x):
-                            sums[n] += levels[row, column]
+                            sums[n] += planes[column, row]
                         n += 1
                 before = here
     return runs[:n], sums[:n]

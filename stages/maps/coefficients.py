@@ -89,7 +89,7 @@ class HeatMaps:
         total = sum(self.sizes[entry][0] * self.sizes[entry][1] for entry in entries)
         each = -(-SAMPLE // len(entries))
         some = [
-            sample(grid, self.sizes[entry], each)
+            sample(grid, self.sizes[entry], each, entry)
             for entry, grid in zip(entries, self.grids(entries), strict=True)
         ]
         passes = 0
@@ -123,16 +123,16 @@ class HeatMaps:
 
     def _drawn(self, thresholds: NDArray[np.float64], some: Some) -> Finished:
         sizes = [self.sizes[entry] for entry, _ in some]
-        ends = np.cumsum([0, *(h * w for h, w in sizes)])
+        ends = np.cumsum([0, *(h * w for h, w in sizes)]).tolist()
         columns = len(thresholds)
-        levels = np.empty((ends[-1], columns), np.uint16)
+        planes = np.empty((columns, ends[-1]), np.uint16)
         bits = np.empty((ends[-1], -(-columns // 8)), np.uint8)
         found = []
         for at, (entry, grid) in enumerate(some):
             rows, scale = slice(ends[at], ends[at + 1]), self.scales[self.set_of[entry]]
-            draw(grid, sizes[at], scale, thresholds, (levels[rows], bits[rows]))
-            found.append(measured(entry, levels[rows], bits[rows], sizes[at]))
-        return Finished(some[0][0], levels, bits, found)
+            draw(grid, sizes[at], scale, thresholds, (planes, bits), rows.start)
+            found.append(measured(entry, planes[:, rows].T, bits[rows], sizes[at]))
+        return Finished(some[0][0], planes.T, bits, found)
 
     def _counted(self, brackets: Brackets, counts: Counts, lock: Lock, some: Some) -> int:
         for entry, grid in some:

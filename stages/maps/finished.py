@@ -20,6 +20,7 @@ class Finished:
     first : int
         The first entry.
     levels : uint8 or uint16 [rows, columns]
+        In any order in memory; those of smooth maps are best as columns.
     bits : uint8 [rows, ceil(columns / 8)]
     measured : sequence of Measured
         One per entry.

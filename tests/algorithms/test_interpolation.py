@@ -46,7 +46,8 @@ def test_levels_and_masks_are_those_of_the_steps(h, w, size, columns, seed):
     scale = np.maximum(grid.max(axis=(0, 1)), 0).astype(np.float64)
     scale[::3] *= 0.75  # clipped, as under pinned factors
     thresholds = np.linspace(0, 0.9, columns)
-    levels, bits = draw(grid, size, scale, thresholds)
+    planes, bits = draw(grid, size, scale, thresholds)
+    levels = planes.T
     shares = shares_of(step_by_step(grid, size), scale)
     # torch's last bit depends on the machine
     away = np.abs(levels.astype(int) - quantise(shares))
@@ -61,7 +62,7 @@ def test_shares_by_hand():
     # scale 2: 1 is a half; 3 and -1 are clipped. scale 0: zeros, whatever there is.
     grid = np.array([[[1, 1], [2, 0], [3, 5], [-1, 7]]], np.float32)
     levels, bits = draw(grid, (1, 4), np.array([2.0, 0.0]), np.array([0.5, 0.1]))
-    assert levels.tolist() == [[32768, 0], [65535, 0], [65535, 0], [0, 0]]
+    assert levels.tolist() == [[32768, 65535, 65535, 0], [0, 0, 0, 0]]
     assert bits.tolist() == [[1], [1], [1], [0]]
 
 
@@ -76,7 +77,7 @@ def test_a_mask_begins_at_the_exact_threshold():
 
 def test_smallest_scale_does_not_overflow():
     levels, _ = draw(np.array([[[1], [1e-45]]], np.float32), (1, 2), np.array([1e-45]), np.ones(1))
-    assert levels.tolist() == [[65535], [65535]]
+    assert levels.tolist() == [[65535, 65535]]
 
 
 def test_a_column_is_the_same_whatever_is_beside_it_and_where_it_is_written():
