@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from store.chunk import Chunk, encode
+from store.chunk import Chunk, Pieces, encode
 from store.codec import RowsCodec
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
@@ -63,6 +63,11 @@ class RaggedWriter:
         By default from `plan_layout`.
     narrow : bool
         Keep float32 values as float16 on disk, chunk by chunk, unless one would become infinite.
+    smooth : bool
+        Entries are images of unsigned integers that change little from pixel to pixel: kept as
+        differences (`store.chunk`).
+    handed_over : bool
+        Rows that are appended are left as they are by the caller, and need not be copied.
     resume : mapping, optional
         What `on_flush` was given last: the shards it counts are kept.
     on_flush : callable, optional
@@ -82,11 +87,14 @@ class RaggedWriter:
         *,
         layout: Layout | None = None,
         narrow: bool = False,
+        smooth: bool = False,
+        handed_over: bool = False,
         resume: Flushed | None = None,
         on_flush: Callable[[dict[str, Any]], None] | None = None,
         background: Background | None = None,
     ) -> None:
         self.offsets = offsets_of(grid_hw)
+        self._lines = np.asarray(grid_hw).reshape(-1, 2)[:, 1] if smooth else None
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
         self.codec = RowsCodec(narrow=narrow)
@@ -101,6 +109,7 @@ class RaggedWriter:
         self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
         self._position = self._resumed = self.flushed
         self._chunk: Array = np.zeros((self.layout.chunk_rows, channels), self.dtype)
+        self._parts: list[Array] | None = [] if handed_over else None
         self._encoded: list[Future[Encoded]] = []
         self._stored: Future[None] | None = None
         self._on_flush = on_flush
@@ -148,8 +157,8 @@ class RaggedWriter:
         """Write ``rows [n, channels]`` whose first is row `start` of the whole array.
 
         Rows that are already on disk (a resumed run repeats a few) are dropped; a gap is an error.
-        They are copied. With `narrow`, rows may be float16 already: the same bytes as if they came
-        as float32, provided that those are finite in float16.
+        They are copied unless they are `handed_over`. With `narrow`, rows may be float16 already:
+        the same bytes as if they came as float32, provided that those are finite in float16.
         """
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != self._values.shape[1]:
@@ -164,8 +173,11 @@ class RaggedWriter:
         while len(rows):
             filled = self._position % self.layout.chunk_rows
             part = rows[: self.layout.chunk_rows - filled]
-            self._take_as(part.dtype, filled)
-            self._chunk[filled : filled + len(part)] = part
+            if self._parts is None:
+                self._take_as(part.dtype, filled)
+                self._chunk[filled : filled + len(part)] = part
+            else:
+                self._parts.append(part)
             self._position += len(part)
             rows = rows[len(part) :]
             if filled + len(part) == self.layout.chunk_rows:
@@ -178,6 +190,8 @@ class RaggedWriter:
         filled = self._position % self.layout.chunk_rows
         if filled and self._position > self.flushed:
             self._chunk[filled:] = 0
+            if self._parts is not None:
+                self._parts.append(self._chunk[filled:])
             self._encode()
         if self._encoded:
             self._flush()
@@ -198,11 +212,30 @@ class RaggedWriter:
 
     def _encode(self) -> None:
         executor = self._background.encoders if self._background else None
-        self._encoded.append(_begun(executor, _encoded, self._chunk, self.codec.narrow))
-        if executor:
+        parts = [self._chunk] if self._parts is None else self._parts
+        self._encoded.append(
+            _begun(executor, _encoded, parts, self.dtype, self.codec.narrow, self._pieces())
+        )
+        if self._parts is not None:
+            self._parts = []
+        elif executor:
             self._chunk = np.empty_like(self._chunk)  # the other is being read
         if len(self._encoded) * self.layout.chunk_rows == self.layout.shard_rows:
             self._flush()
+
+    def _pieces(self) -> Pieces:
+        """The pieces of smooth images in the chunk that ends here."""
+        if self._lines is None:
+            return ()
+        stop = self._position
+        start = (stop - 1) // self.layout.chunk_rows * self.layout.chunk_rows
+        first = int(np.searchsorted(self.offsets, start, side="right")) - 1
+        last = int(np.searchsorted(self.offsets, stop, side="left"))
+        edges = np.clip(self.offsets[first : last + 1], start, stop)
+        rows, lines = np.diff(edges), self._lines[first:last]
+        pieces = [(int(n), int(line)) for n, line in zip(rows, lines, strict=True) if n]
+        rest = start + self.layout.chunk_rows - stop  # of the last chunk
+        return [*pieces, (rest, rest)] if rest else pieces
 
     def _flush(self) -> None:
         if self._stored:
@@ -230,8 +263,17 @@ class RaggedWriter:
         return {"nonzeros": self._nonzeros, "stored_dtypes": dict(sorted(self._dtypes.items()))}
 
 
-def _encoded(rows: Array, narrow: bool) -> Encoded:
-    content = encode(rows, narrow=narrow)
+def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces: Pieces) -> Encoded:
+    half = narrow and all(part.dtype == np.float16 for part in parts)
+    if pieces:  # as columns, whatever they come as
+        from store.smooth import joined  # Numba takes a while to be loaded
+
+        rows = joined(parts, dtype).T
+    elif len(parts) == 1:
+        rows = parts[0]
+    else:
+        rows = np.concatenate(parts, dtype=None if half else dtype)
+    content = encode(rows, narrow=narrow, pieces=pieces)
     chunk = Chunk.parse(content, rows.shape[1])
     return with_checksum(content), chunk.nonzeros, chunk.dtype.name
 

@@ -51,37 +51,6 @@ def upsample(coefficients: Tensor, grid: tuple[int, int], size: tuple[int, int])
     return out[0]
 
 
-def shares_of(maps: Tensor, scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Heat maps as shares of their scale.
-
-    Parameters
-    ----------
-    maps : Tensor [k, H, W] float32
-    scale : float64 [k]
-        The value that becomes 1: the factor's maximum over the image set, >= 0.
-
-    Returns
-    -------
-    float32 [H * W, k]
-        Clipped to [0, 1]; zeros for a scale of 0, a factor absent from the whole set.
-
-    Raises
-    ------
-    ValueError
-        If `scale` is negative, not finite, or not one number per factor.
-    """
-    scales = np.asarray(scale, dtype=np.float64)
-    if scales.shape != maps.shape[:1] or not np.isfinite(scales).all() or (scales < 0).any():
-        raise ValueError(
-            f"scale must be finite, >= 0 and one per factor: got {scales} for {tuple(maps.shape)}"
-        )
-    rows = maps.reshape(len(scales), -1).T.numpy().astype(np.float64)
-    # Clipped first: dividing by a tiny scale could overflow.
-    np.clip(rows, 0, scales, out=rows)
-    rows /= np.where(scales > 0, scales, 1.0)
-    return np.ascontiguousarray(rows, dtype=np.float32)
-
-
 def quantise(shares: NDArray[np.floating], dtype: DTypeLike = np.uint16) -> NDArray[np.integer]:
     """Shares as whole numbers: ``round(levels share)``.
 

@@ -6,7 +6,7 @@ on disk at once, many times faster and without the interpreter lock, so that thr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,29 @@ from numpy.typing import NDArray
 from stages.algorithms.compiled import compiled
 
 
-def mask_boxes(
-    bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+class Measures(NamedTuple):
+    """What is measured of all masks of an image.
+
+    Attributes
+    ----------
+    boxes : int64 [n, 7]
+        column, rank among the mask's components, top, left, bottom, right, area. By column; of one
+        mask the largest first, of equally large ones the one whose first pixel comes first.
+    scores : float32 [n]
+        Mean of the levels over each component.
+    centroids : float64 [columns, 2]
+        Means (y, x) of the centres of a mask's pixels; NaN without any.
+    peaks : int64 [columns]
+        The largest level of each column.
+    """
+
+    boxes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    centroids: NDArray[np.float64]
+    peaks: NDArray[np.int64]
+
+
+def measure(bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]) -> Measures:
     """Boxes, areas and scores of the 8-connected components of every column's mask.
 
     Parameters
@@ -27,14 +47,6 @@ def mask_boxes(
         The maps that the masks were made from, in whole numbers.
     size : (h, w)
 
-    Returns
-    -------
-    boxes : int64 [n, 7]
-        column, rank among the mask's components, top, left, bottom, right, area. By column; of one
-        mask the largest first, of equally large ones the one whose first pixel comes first.
-    scores : float32 [n]
-        Mean of `levels` over each component.
-
     Raises
     ------
     ValueError
@@ -44,137 +56,119 @@ def mask_boxes(
     rows, columns = levels.shape
     if rows != h * w or bits.shape != (rows, -(-columns // 8)):
         raise ValueError(f"bits {bits.shape} and levels {levels.shape} do not fit {size}")
-    # one type of numbers: it is compiled once
-    found, sums = _found(np.ascontiguousarray(bits), levels.astype(np.uint16, order="C"), h, w)
+    planes = np.ascontiguousarray(levels.T)
+    runs, sums = _runs(np.ascontiguousarray(bits), planes, w)
+    found, totals, moments = _joined(runs, sums, columns)
     order = np.lexsort((-found[:, 5], found[:, 0]))  # stable: then by the first pixel
-    found, sums = found[order], sums[order]
+    found, totals = found[order], totals[order]
     starts = np.searchsorted(found[:, 0], np.arange(columns))
     ranks = np.arange(len(found)) - starts[found[:, 0]]
     boxes = np.concatenate([found[:, :1], ranks[:, None], found[:, 1:]], axis=1)
-    return boxes, (sums / found[:, 5]).astype(np.float32)
-
-
-def centroids(bits: NDArray[np.uint8], size: tuple[int, int], columns: int) -> NDArray[np.float64]:
-    """Means (y, x) of the centres of a mask's pixels, float64 ``[columns, 2]``; NaN without any.
-
-    Parameters
-    ----------
-    bits : uint8 [h * w, ceil(columns / 8)]
-    size : (h, w)
-    """
-    moments = _moments(np.ascontiguousarray(bits), *size, columns).astype(np.float64)
+    centroids = np.full((columns, 2), np.nan)
     area = moments[:, :1]
-    found = np.full((columns, 2), np.nan)
-    return np.divide(moments[:, 1:], area, out=found, where=area > 0) + 0.5
+    np.divide(moments[:, 1:], area, out=centroids, where=area > 0)
+    scores = (totals / found[:, 5]).astype(np.float32)
+    return Measures(boxes, scores, centroids + 0.5, planes.max(axis=1).astype(np.int64))
+
+
+def mask_boxes(
+    bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Boxes and scores alone, as `measure`."""
+    found = measure(bits, levels, size)
+    return found.boxes, found.scores
 
 
 @compiled
-def _moments(bits: Any, h: Any, w: Any, columns: Any):  # type: ignore[no-untyped-def]
-    """Pixels of each mask, and the sums of their rows and columns, int64 ``[columns, 3]``."""
-    found = np.zeros((columns, 3), np.int64)
-    for column in range(columns):
-        byte, bit = column // 8, np.uint8(1 << (column % 8))
-        for y in range(h):
-            for x in range(w):
-                if bits[y * w + x, byte] & bit:
-                    found[column, 0] += 1
-                    found[column, 1] += y
-                    found[column, 2] += x
-    return found
+def _runs(bits: Any, planes: Any, w: Any):  # type: ignore[no-untyped-def]
+    """Runs of pixels inside of all masks, in row-major order of where they end: int32 [n, 4]
+    (column, row, start, stop), and their sums of levels, int64 [n]."""
+    runs, sums, n = np.empty((1024, 4), np.int32), np.empty(1024, np.int64), 0
+    columns, count = len(planes), bits.shape[1]
+    starts = np.zeros(8 * count, np.int64)
+    for y in range(len(bits) // w):
+        for byte in range(count):
+            before = np.int64(0)
+            for x in range(w + 1):
+                here = np.int64(bits[y * w + x, byte]) if x < w else np.int64(0)
+                if here == before:
+                    continue
+                for bit in range(8):
+                    column = 8 * byte + bit
+                    if not ((before ^ here) >> bit) & 1:
+                        continue
+                    if (here >> bit) & 1:
+                        starts[column] = x
+                    elif column < columns:
+                        if n == len(runs):
+                            runs = np.concatenate((runs, np.empty_like(runs)))
+                            sums = np.concatenate((sums, np.empty_like(sums)))
+                        runs[n, 0], runs[n, 1] = column, y
+                        runs[n, 2], runs[n, 3] = starts[column], x
+                        sums[n] = 0
+                        for row in range(y * w + starts[column], y * w + x):
+                            sums[n] += planes[column, row]
+                        n += 1
+                before = here
+    return runs[:n], sums[:n]
 
 
 @compiled
-def _root(parent: Any, label: Any) -> Any:
-    """The smallest label of a label's component; paths are halved on the way."""
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
+def _root(parent: Any, run: Any) -> Any:
+    """The first run of a run's component; paths are halved on the way."""
+    while parent[run] != run:
+        parent[run] = parent[parent[run]]
+        run = parent[run]
+    return run
 
 
 @compiled
-def _joined(parent: Any, one: Any, other: Any) -> Any:
-    """Make two labels one component; returns its smallest."""
-    one, other = _root(parent, one), _root(parent, other)
-    low, high = min(one, other), max(one, other)
-    parent[high] = low
-    return low
-
-
-@compiled
-def _labelled(inside: Any, values: Any, w: Any, parent: Any, boxes: Any, sums: Any):  # type: ignore[no-untyped-def]
-    """One pass over a mask, run by run: provisional labels 1.. in row-major order of their first
-    pixels, what they have in common in `parent`, and each one's box, area and sum. Returns their
-    number."""
-    above = np.zeros(w + 2, np.int32)  # labels of the row before, with a border on either side
-    here = np.zeros(w + 2, np.int32)
-    count = 0
-    for y in range(len(inside) // w):
-        row = y * w
-        x = 0
-        while x < w:
-            if not inside[row + x]:
-                here[x + 1] = 0
-                x += 1
-                continue
-            start, label, total = x, np.int32(0), np.int64(0)
-            touched = above[x]
-            while x < w and inside[row + x]:
-                total += values[row + x]
-                x += 1
-                if touched and touched != label:
-                    label = _joined(parent, label, touched) if label else _root(parent, touched)
-                touched = above[x]
-            for last in (touched, above[x + 1]):
-                if last and last != label:
-                    label = _joined(parent, label, last) if label else _root(parent, last)
-            if not label:
-                count += 1
-                label = np.int32(count)
-                parent[label] = label
-                boxes[label, 0], boxes[label, 1], boxes[label, 3] = y, start, x
-                boxes[label, 4], sums[label] = 0, 0
-            here[start + 1 : x + 1] = label
-            boxes[label, 1] = min(boxes[label, 1], start)
-            boxes[label, 2] = y + 1
-            boxes[label, 3] = max(boxes[label, 3], x)
-            boxes[label, 4] += x - start
-            sums[label] += total
-        above, here = here, above
-    return count
-
-
-@compiled
-def _found(bits: Any, levels: Any, h: Any, w: Any):  # type: ignore[no-untyped-def]
-    """All components, in the order of their first pixels: int64 [n, 6] (column, sides, area), and
-    sums of levels, float64 [n]."""
-    # no two labels begin side by side
-    most = ((h + 1) // 2) * ((w + 1) // 2) + 1
-    parent = np.empty(most, np.int32)
-    boxes, sums = np.empty((most, 5), np.int64), np.empty(most, np.int64)
-    found, totals = np.empty((64, 6), np.int64), np.empty(64, np.float64)
-    inside, values = np.empty(h * w, np.uint8), np.empty(h * w, np.uint16)
+def _joined(runs: Any, sums: Any, columns: Any):  # type: ignore[no-untyped-def]
+    """All components, in the order of their first runs: int64 [n, 6] (column, sides, area), and
+    sums of levels, int64 [n]; and of each column, int64 [columns, 3], the sums over its pixels of
+    1, rows and columns."""
+    parent, following = np.empty(len(runs), np.int32), np.empty(len(runs), np.int32)
+    # of each column: the row being read, its first and its last run, and the run of the row above
+    # that may touch the next one
+    rows, firsts = np.full(columns, -2, np.int32), np.full(columns, -1, np.int32)
+    lasts, above = np.full(columns, -1, np.int32), np.full(columns, -1, np.int32)
+    moments = np.zeros((columns, 3), np.int64)
+    for run in range(len(runs)):
+        column, y, start, stop = runs[run]
+        parent[run], following[run] = run, -1
+        length = np.int64(stop - start)
+        moments[column, 0] += length
+        moments[column, 1] += length * y
+        moments[column, 2] += length * (start + stop - 1) // 2
+        if rows[column] == y:
+            following[lasts[column]] = run
+        else:
+            above[column] = firsts[column] if rows[column] == y - 1 else -1
+            rows[column], firsts[column] = y, run
+        lasts[column] = run
+        while above[column] >= 0 and runs[above[column], 3] < start:
+            above[column] = following[above[column]]
+        other = above[column]
+        while other >= 0 and runs[other, 2] <= stop:
+            one, two = _root(parent, run), _root(parent, other)
+            parent[max(one, two)] = min(one, two)
+            other = following[other]
+    boxes, areas = np.empty((len(runs), 6), np.int64), np.zeros(len(runs), np.int64)
     n = 0
-    for column in range(levels.shape[1]):
-        byte, bit = column // 8, np.uint8(1 << (column % 8))
-        for row in range(h * w):
-            inside[row] = bits[row, byte] & bit
-            values[row] = levels[row, column]
-        count = _labelled(inside, values, w, parent, boxes, sums)
-        for label in range(count, 0, -1):  # a root is smaller than all that belong to it
-            root = _root(parent, label)
-            if root != label:
-                boxes[root, 0] = min(boxes[root, 0], boxes[label, 0])
-                boxes[root, 1] = min(boxes[root, 1], boxes[label, 1])
-                boxes[root, 2] = max(boxes[root, 2], boxes[label, 2])
-                boxes[root, 3] = max(boxes[root, 3], boxes[label, 3])
-                boxes[root, 4] += boxes[label, 4]
-                sums[root] += sums[label]
-        for label in range(1, count + 1):
-            if parent[label] == label:
-                if n == len(found):
-                    found = np.concatenate((found, np.empty_like(found)))
-                    totals = np.concatenate((totals, np.empty_like(totals)))
-                found[n, 0], found[n, 1:], totals[n] = column, boxes[label], sums[label]
-                n += 1
-    return found[:n].copy(), totals[:n].copy()
+    places = np.empty(len(runs), np.int64)
+    for run in range(len(runs)):
+        column, y, start, stop = runs[run]
+        root = _root(parent, run)  # never after the run itself
+        if root == run:
+            places[run] = n
+            boxes[n, 0], boxes[n, 1], boxes[n, 2] = column, y, start
+            boxes[n, 3], boxes[n, 4], boxes[n, 5] = y + 1, stop, 0
+            areas[n] = 0
+            n += 1
+        at = places[root]
+        boxes[at, 2] = min(boxes[at, 2], start)
+        boxes[at, 3] = y + 1
+        boxes[at, 4] = max(boxes[at, 4], stop)
+        boxes[at, 5] += stop - start
+        areas[at] += sums[run]
+    return boxes[:n].copy(), areas[:n].copy(), moments

@@ -59,15 +59,27 @@ def exact_percentile(
             upper[column] += np.bincount(bits >> _HALF, minlength=_BINS)
     if total == 0:
         raise ValueError("no rows: there is no percentile of nothing")
-    at = (total - 1) * (q / 100)
-    low, high = int(at), min(int(at) + 1, total - 1)
+    low = rank_below(total, q)
+    high = min(low + 1, total - 1)
     searches = [_Search.begin(upper, rank) for rank in (low, high)]
     for rows in passes():
         for column, bits in enumerate(_bits(rows, factors)):
             for search in searches:
                 search.count(column, bits)
     a, b = (search.found() for search in searches)
-    t = at - low
+    return percentile_between(a, b, total, q)
+
+
+def rank_below(total: int, q: float) -> int:
+    """The rank among `total` values that percentile q lies at or just above."""
+    return int((total - 1) * (q / 100))
+
+
+def percentile_between(
+    a: NDArray[np.float64], b: NDArray[np.float64], total: int, q: float
+) -> NDArray[np.float64]:
+    """Percentile q of `total` values whose value of `rank_below` is a, and that of the next b."""
+    t = (total - 1) * (q / 100) - rank_below(total, q)
     # numpy interpolates from the nearer end; the other form differs in the last bit.
     return np.asarray(b - (b - a) * (1 - t) if t >= 0.5 else a + (b - a) * t)
 

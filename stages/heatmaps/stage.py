@@ -18,22 +18,19 @@ from stages.artifacts.concept_maps import ConceptMaps, create_maps, entry_sets, 
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.memory import resources_within
-from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.heatmaps.needs import foretell
 from stages.heatmaps.params import HeatmapsParams
 from stages.heatmaps.survey import survey
-from stages.maps.coefficients import HEAT_BYTES, heat_map, map_size
+from stages.maps.coefficients import HEAT_BYTES, HeatMaps, grids_of, map_size
 from stages.maps.earlier import digests, find_earlier, recipe_of
 from stages.maps.memory import map_needs
-from stages.maps.write import MapPlan, Percentile, Rows, note_taken, track_images, write_maps
+from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
 from store import Ragged, Staging
 
 # Modules whose code, and that which they import, decides about maps, masks and boxes.
-DECISIVE = ("stages.maps.coefficients", "stages.algorithms.masks", "stages.algorithms.mask_boxes")
-
-IMAGES_AT_ONCE = 64  # whose coefficients are read together
+DECISIVE = ("stages.maps.coefficients", "stages.maps.finished", "stages.algorithms.masks")
 
 
 def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -60,16 +57,10 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             held = of.held_thresholds if factors.held_percentile == params.percentile else None
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
-            one = partial(_heat_map, coefficients, sizes, scale, set_of)
             columns = coefficients.channels
             needs = map_needs(np.array(sizes), columns, HEAT_BYTES)
             workers = resources_within("heatmaps", needs, resources).workers
-
-            def compute(
-                entries: Sequence[int], one: partial[Rows] = one, workers: int = workers
-            ) -> Iterator[Rows]:
-                return ordered_map(one, entries, workers=workers)
-
+            maps = HeatMaps(partial(grids_of, coefficients), sizes, scale, set_of, workers)
             plan = MapPlan(
                 sizes,
                 ids,
@@ -81,7 +72,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
                 _made_from(coefficients, sizes, scale, set_of),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
             )
-            taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+            taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance)
     note_taken("heatmaps", taken, len(set_of) * len(factors.layers))
 
 
@@ -105,17 +96,6 @@ def _surveyed(
     return scale
 
 
-def _heat_map(
-    coefficients: Ragged,
-    sizes: Sequence[tuple[int, int]],
-    scale: NDArray[np.float64],
-    set_of: Sequence[int],
-    entry: int,
-) -> Rows:
-    """One entry's heat maps in shares, float32 ``[H * W, columns]``."""
-    return heat_map(coefficients.map(entry), sizes[entry], scale[set_of[entry]])
-
-
 def _made_from(
     coefficients: Ragged,
     sizes: Sequence[tuple[int, int]],
@@ -123,17 +103,12 @@ def _made_from(
     set_of: Sequence[int],
 ) -> NDArray[np.uint8]:
     """What decides an entry's maps besides the recipe."""
-    offsets, grids = coefficients.offsets, coefficients.grid_hw
+    entries = range(len(sizes))
 
     def parts() -> Iterator[Sequence[bytes]]:
-        for start in range(0, len(sizes), IMAGES_AT_ONCE):
-            some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
-            first = int(offsets[some.start])
-            rows = coefficients.rows(first, int(offsets[some.stop]))
-            for entry in some:
-                mine = rows[int(offsets[entry]) - first : int(offsets[entry + 1]) - first]
-                shapes = repr((grids[entry].tolist(), sizes[entry]))
-                yield shapes.encode(), scale[set_of[entry]].tobytes(), mine.tobytes()
+        for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
+            shapes = repr((list(grid.shape[:2]), sizes[entry]))
+            yield shapes.encode(), scale[set_of[entry]].tobytes(), grid.tobytes()
 
     return digests(parts())
 

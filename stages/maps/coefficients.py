@@ -1,11 +1,31 @@
-"""One image's coefficients as heat maps in image space: shared by heatmaps and transform."""
+"""Coefficients as heat maps in image space: shared by heatmaps and transform."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Per value of a map, at the worst moment of `heat_map`: float32, its float64 copy while it becomes
-# a share, and the result; twice, for one waits while the next is made.
-HEAT_BYTES = 2 * (4 + 2 * 8 + 4)
+from stages.algorithms.interpolation import count, draw, sample
+from stages.algorithms.masks import percentile_between, rank_below
+from stages.algorithms.ranks import Brackets, Counts, two_neighbours
+from stages.frame.parallel import ordered_map
+from stages.maps.finished import Finished, measured
+from store import Ragged
+
+# Images drawn by one call of a thread, at most: fewer calls, and fewer rows that come alone.
+TOGETHER = 4
+# Per value of a map: its whole number, its bit, and where it is counted; of as many images, and
+# half of that twice more, for what waits while the next are made.
+HEAT_BYTES = TOGETHER * (2 + 1 + 4)
+# Points of a set's maps that tell about where its percentile lies.
+SAMPLE = 1 << 16
+IMAGES_AT_ONCE = 64  # whose coefficients are read together
+
+Grid = NDArray[np.float32]  # [h, w, columns]
+Some = Sequence[tuple[int, Grid]]  # entries that follow each other, with their coefficients
 
 
 def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -16,23 +36,111 @@ def map_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def heat_map(
-    grid: NDArray[np.float32], size: tuple[int, int], scale: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Heat maps of one image in shares of their scale, float32 ``[H * W, columns]``.
+def grids_of(coefficients: Ragged, entries: Iterable[int]) -> Iterator[Grid]:
+    """Coefficients of each entry, `IMAGES_AT_ONCE` read together; errors as `Ragged.rows`."""
+    offsets, shapes, wanted = coefficients.offsets, coefficients.grid_hw, list(entries)
+    for start in range(0, len(wanted), IMAGES_AT_ONCE):
+        some = wanted[start : start + IMAGES_AT_ONCE]
+        rows = coefficients.read_dense([(int(offsets[e]), int(offsets[e + 1])) for e in some])
+        at = 0
+        for entry in some:
+            h, w = (int(side) for side in shapes[entry])
+            yield rows[at : at + h * w].reshape(h, w, -1)
+            at += h * w
 
-    Parameters
+
+@dataclass(frozen=True, eq=False)
+class HeatMaps:
+    """Heat maps of all entries, drawn as they are asked for; see `stages.maps.write.Source`.
+
+    Attributes
     ----------
-    grid : float32 [h, w, columns]
-        Coefficients.
-    size : (H, W)
-        Of the maps.
-    scale : float64 [columns]
+    grids : callable
+        Yields the coefficients of each of some entries, in order.
+    sizes : sequence of (H, W)
+        Of each entry's maps.
+    scales : float64 [sets, columns]
         The coefficients that become 1.
+    set_of : sequence of int
+        Each entry's image set.
+    workers : int
     """
-    import torch
 
-    from stages.algorithms.heatmap import shares_of, upsample
+    grids: Callable[[Sequence[int]], Iterator[Grid]]
+    sizes: Sequence[tuple[int, int]]
+    scales: NDArray[np.float64]
+    set_of: Sequence[int]
+    workers: int
 
-    h, w, columns = grid.shape
-    return shares_of(upsample(torch.from_numpy(grid.reshape(-1, columns)), (h, w), size), scale)
+    def finished(
+        self, entries: Sequence[int], thresholds: NDArray[np.float64]
+    ) -> Iterator[Finished]:
+        """Maps, masks and boxes of all entries, in order, some at a time."""
+        draw = partial(self._drawn, thresholds)
+        yield from ordered_map(draw, self._together(entries), workers=self.workers)
+
+    def percentile(
+        self, entries: Sequence[int], q: float, seen: Callable[[int], None]
+    ) -> NDArray[np.float64]:
+        """Percentile of a set's shares, float64 ``[columns]``, exact; `seen` as in `Source`.
+
+        Shares rise with coefficients: those of two neighbouring ranks are found among these.
+        """
+        total = sum(self.sizes[entry][0] * self.sizes[entry][1] for entry in entries)
+        each = -(-SAMPLE // len(entries))
+        some = [
+            sample(grid, self.sizes[entry], each, entry)
+            for entry, grid in zip(entries, self.grids(entries), strict=True)
+        ]
+        passes = 0
+
+        def counted(brackets: Brackets) -> Counts:
+            nonlocal passes
+            passes += 1
+            counts, lock = Counts.none(len(brackets.low)), Lock()
+            one = partial(self._counted, brackets, counts, lock)
+            for images in ordered_map(one, self._together(entries), workers=self.workers):
+                if passes <= 2:
+                    seen(images)
+            return counts
+
+        rank = rank_below(total, q)
+        a, b = two_neighbours(np.concatenate(some), total, rank, counted)
+        seen(max(0, 2 - passes) * len(entries))
+        scale = self.scales[self.set_of[entries[0]]]
+        return percentile_between(_share(a, scale), _share(b, scale), total, q)
+
+    def _together(self, entries: Sequence[int]) -> Iterator[Some]:
+        """Entries that follow each other, a few at a time."""
+        waiting: list[tuple[int, Grid]] = []
+        for entry, grid in zip(entries, self.grids(entries), strict=True):
+            if waiting and (len(waiting) == TOGETHER or waiting[-1][0] + 1 != entry):
+                yield waiting
+                waiting = []
+            waiting.append((entry, grid))
+        if waiting:
+            yield waiting
+
+    def _drawn(self, thresholds: NDArray[np.float64], some: Some) -> Finished:
+        sizes = [self.sizes[entry] for entry, _ in some]
+        ends = np.cumsum([0, *(h * w for h, w in sizes)]).tolist()
+        columns = len(thresholds)
+        planes = np.empty((columns, ends[-1]), np.uint16)
+        bits = np.empty((ends[-1], -(-columns // 8)), np.uint8)
+        found = []
+        for at, (entry, grid) in enumerate(some):
+            rows, scale = slice(ends[at], ends[at + 1]), self.scales[self.set_of[entry]]
+            draw(grid, sizes[at], scale, thresholds, (planes, bits), rows.start)
+            found.append(measured(entry, planes[:, rows].T, bits[rows], sizes[at]))
+        return Finished(some[0][0], planes.T, bits, found)
+
+    def _counted(self, brackets: Brackets, counts: Counts, lock: Lock, some: Some) -> int:
+        for entry, grid in some:
+            count(grid, self.sizes[entry], brackets, counts, lock)
+        return len(some)
+
+
+def _share(values: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients as the shares that are drawn, rounded as these are."""
+    clipped = np.clip(values.astype(np.float64), 0, scale)
+    return (clipped / np.where(scale > 0, scale, 1.0)).astype(np.float32).astype(np.float64)

@@ -5,8 +5,8 @@ import numpy as np
 from stages.artifacts.outline import Shapes, most_pixels
 from stages.frame.memory import Needs, resident
 
-# A quarter of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
-SHARD_BYTES = 16 * 2**20
+# Half of the store's usual shard: refining what fits takes seconds, and a crash costs a shard.
+SHARD_BYTES = 32 * 2**20
 # What one value needs while it is written: float32, its whole number, the mask as bytes, and the
 # float64 and int32 of one column while components are found.
 FINISH_BYTES = 4 + 2 + 1 + 4

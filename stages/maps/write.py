@@ -9,18 +9,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stages.algorithms.mask_boxes import centroids, mask_boxes
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
-from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
+from stages.artifacts.concept_maps import ConceptMaps, MeasuredWriter
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import note, track
 from stages.maps.earlier import EarlierMaps
+from stages.maps.finished import Finished, measured
 from stages.maps.memory import SHARD_BYTES
 from store import Ragged, RaggedWriter, Staging, StoreError, plan_layout, whole_entries
 from store.writer import Background
@@ -43,6 +43,26 @@ class Taken(NamedTuple):
 
 
 Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where maps come from that are whole numbers as soon as they are made."""
+
+    def finished(
+        self, entries: Sequence[int], thresholds: NDArray[np.float64]
+    ) -> Iterator[Finished]:
+        """Maps of entries of one set, in order, those that follow each other some at a time."""
+        ...
+
+    def percentile(
+        self, entries: Sequence[int], q: float, seen: Callable[[int], None]
+    ) -> NDArray[np.float64]:
+        """Percentile of a set's values, exact; `seen` is told of images: each is seen twice."""
+        ...
+
+
+Made = tuple[int, Rows | Whole | Taken | Finished]  # its entry, or the first
 Advance = Callable[[Fraction], None]
 
 
@@ -102,16 +122,6 @@ class MapPlan:
         return 3 if isinstance(self.thresholds, Percentile) else 1
 
 
-@dataclass(frozen=True, eq=False)
-class _Finished:
-    """One entry as it goes to disk."""
-
-    entry: int
-    levels: NDArray[Any]  # [h * w, columns]
-    bits: NDArray[np.uint8]  # [h * w, bytes]
-    measured: Measured
-
-
 @contextmanager
 def track_images(label: str, images: int, layers: int = 1) -> Iterator[Advance]:
     """Show progress in images: one is done when its maps are, in every pass and at every layer."""
@@ -136,7 +146,7 @@ def note_taken(label: str, taken: int, images: int) -> None:
 def write_maps(
     group: zarr.Group,
     plan: MapPlan,
-    compute: Compute,
+    compute: Compute | Source,
     work: Staging,
     key: str,
     advance: Advance,
@@ -149,7 +159,7 @@ def write_maps(
     ----------
     group : zarr.Group
         The layer's group.
-    compute : callable
+    compute : callable or Source
         Yields shares, float32 ``[h * w, columns]`` in [0, 1], for each of the entries asked for;
         the same ones whenever it is asked. Where the thresholds are given it may yield `Whole`.
     work, key
@@ -168,7 +178,7 @@ class _Writing:
         self,
         group: zarr.Group,
         plan: MapPlan,
-        compute: Compute,
+        compute: Compute | Source,
         work: Staging,
         key: str,
         advance: Advance,
@@ -205,6 +215,9 @@ class _Writing:
             channels,
             dtype,
             layout=self.layout,
+            # interpolated; refined maps are flat between sharp edges, which costs as differences
+            smooth=dtype == np.uint16,
+            handed_over=True,
             resume=self.state.get(name),
             on_flush=flushed,
             background=self.background,
@@ -236,26 +249,25 @@ class _Writing:
 
     def _run(self) -> None:
         first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
-        measured = MeasuredWriter(self.group, self.plan.columns)
+        measures = MeasuredWriter(self.group, self.plan.columns)
         for rank, entries in enumerate(self.plan.sets):
             thresholds = self._thresholds(rank, entries)
             kept = [entry for entry in entries if entry < first]
             fresh = [entry for entry in entries if entry >= first]
             finish = partial(self._finish, thresholds)
             for finished in self._in_order(kept, finish, self._computing(fresh, thresholds)):
-                measured.append(finished.measured)
-                self._computed()
+                for one in finished.measured:
+                    measures.append(one)
+                self._computed(len(finished.measured))
         self.maps.close()
         self.bits.close()
-        measured.close()
+        measures.close()
         found = np.array(self.state["thresholds"], dtype=np.float64)
         if self.plan.made_from is not None:
             ConceptMaps.made_from.write(self.group, self.plan.made_from)
         ConceptMaps.thresholds.write(self.group, found.reshape(-1, self.plan.columns))
 
-    def _computing(
-        self, entries: Sequence[int], thresholds: NDArray[np.float64]
-    ) -> Iterator[tuple[int, Rows | Whole | Taken]]:
+    def _computing(self, entries: Sequence[int], thresholds: NDArray[np.float64]) -> Iterator[Made]:
         """Each entry's maps: where an earlier run has them, or what is computed now."""
         earlier, made_from = self.plan.earlier, self.plan.made_from
         known = {}
@@ -264,31 +276,39 @@ class _Writing:
             known = {entry: there for entry, there in found.items() if there >= 0}
         self.taken += len(known)
         missing = [entry for entry in entries if entry not in known]
-        computed = iter(self.compute(missing) if missing else ())
+        computed = self._made(missing, thresholds) if missing else iter(())
+        there = -1  # the last entry of those that came together
         for entry in entries:
-            yield entry, Taken(known[entry]) if entry in known else next(computed)
+            if entry in known:
+                yield entry, Taken(known[entry])
+            elif entry > there:
+                made = next(computed)
+                there = entry + len(made.measured) - 1 if isinstance(made, Finished) else entry
+                yield entry, made
+
+    def _made(
+        self, entries: Sequence[int], thresholds: NDArray[np.float64]
+    ) -> Iterator[Rows | Whole | Finished]:
+        if isinstance(self.compute, Source):
+            return self.compute.finished(entries, thresholds)
+        return iter(self.compute(entries))
 
     def _in_order(
         self,
         kept: Sequence[int],
-        finish: Callable[[tuple[int, Rows | Whole | Taken]], _Finished],
-        computed: Iterable[tuple[int, Rows | Whole | Taken]],
-    ) -> Iterator[_Finished]:
+        finish: Callable[[Made], Finished],
+        computed: Iterable[Made],
+    ) -> Iterator[Finished]:
         """Entries from disk, then those that are computed and written now."""
         yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
         for finished in ordered_map(finish, computed, workers=self.plan.workers):
-            entry = finished.entry
-            start = int(self.bits.offsets[entry])
+            start = int(self.bits.offsets[finished.first])
             self.maps.append(start, finished.levels)
             self.bits.append(start, finished.bits)
             yield finished
 
-    def _finish(
-        self, thresholds: NDArray[np.float64], computed: tuple[int, Rows | Whole | Taken]
-    ) -> _Finished:
+    def _finish(self, thresholds: NDArray[np.float64], computed: Made) -> Finished:
         """An entry's shares as whole numbers, masks and boxes."""
-        from stages.algorithms.heatmap import quantise
-
         entry, shares = computed
         if isinstance(shares, Taken):
             try:
@@ -296,16 +316,24 @@ class _Writing:
                 shares = Whole(*self.plan.earlier.rows(shares.entry))
             except StoreError as error:
                 note(f"not taking over earlier maps: {error}")
-                shares = next(iter(self.compute([entry])))
+                shares = next(self._made([entry], thresholds))
+        if isinstance(shares, Finished):
+            return shares
         if isinstance(shares, Whole):
-            return _measured(self.plan, entry, shares.levels, shares.bits)
-        bits = pack_masks(binarise(shares, thresholds, axis=1))
-        return _measured(self.plan, entry, quantise(shares, self.plan.dtype), bits)
+            return self._measured(entry, shares.levels, shares.bits)
+        from stages.algorithms.heatmap import quantise
 
-    def _from_disk(self, entry: int) -> _Finished:
+        bits = pack_masks(binarise(shares, thresholds, axis=1))
+        return self._measured(entry, quantise(shares, self.plan.dtype), bits)
+
+    def _measured(self, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]) -> Finished:
+        of = measured(entry, levels, bits, self.plan.sizes[entry])
+        return Finished(entry, levels, bits, [of])
+
+    def _from_disk(self, entry: int) -> Finished:
         rows = int(self.bits.offsets[entry]), int(self.bits.offsets[entry + 1])
         levels, bits = (array.rows(*rows) for array in self._on_disk)
-        return _measured(self.plan, entry, levels, bits)
+        return self._measured(entry, levels, bits)
 
     @cached_property
     def _on_disk(self) -> tuple[Ragged, Ragged]:
@@ -325,14 +353,7 @@ class _Writing:
             found = rule.held[rank]
             self._computed((self.plan.passes - 1) * len(entries))
         else:
-
-            def once() -> Iterator[Rows]:
-                for rows in self.compute(entries):
-                    assert not isinstance(rows, Whole), "percentiles are of the exact values"
-                    yield rows
-                    self._computed()
-
-            found = exact_percentile(once, self.plan.columns, rule.q)
+            found = self._percentile(entries, rule.q)
             if rule.held is not None:
                 found = np.where(np.isfinite(rule.held[rank]), rule.held[rank], found)
         known.append(found.tolist())
@@ -341,17 +362,15 @@ class _Writing:
             self.background.storing.submit(self._checkpoint).result()
         return found
 
+    def _percentile(self, entries: Sequence[int], q: float) -> NDArray[np.float64]:
+        if isinstance(self.compute, Source):
+            return self.compute.percentile(entries, q, self._computed)
+        compute = self.compute
 
-def _measured(
-    plan: MapPlan, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]
-) -> _Finished:
-    """Measured on what is on disk, so that an interrupted run finds the same."""
-    size, largest = plan.sizes[entry], np.iinfo(plan.dtype).max
-    boxes, scores = mask_boxes(bits, levels, size)
-    owned = np.concatenate([np.full((len(boxes), 1), entry), boxes], axis=1)
-    # row against row first: numpy is many times faster along the long axis
-    peaks = levels.reshape(size[0], -1).max(axis=0).reshape(size[1], -1).max(axis=0) / largest
-    measured = Measured(
-        owned, scores / np.float32(largest), peaks, centroids(bits, size, plan.columns)
-    )
-    return _Finished(entry, levels, bits, measured)
+        def once() -> Iterator[Rows]:
+            for rows in compute(entries):
+                assert not isinstance(rows, Whole), "percentiles are of the exact values"
+                yield rows
+                self._computed()
+
+        return exact_percentile(once, self.plan.columns, q)

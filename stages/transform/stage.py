@@ -9,7 +9,6 @@ them as the project's own are refined, and puts tables and masks beside them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,12 @@ from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
-from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.maps.coefficients import HEAT_BYTES, heat_map, map_size
+from stages.maps.coefficients import HEAT_BYTES, Grid, HeatMaps, map_size
 from stages.maps.earlier import digests
 from stages.maps.memory import map_needs
-from stages.maps.write import MapPlan, Rows, track_images, write_maps
+from stages.maps.write import MapPlan, track_images, write_maps
 from stages.transform.params import TransformParams
 from store import Ragged, Staging
 
@@ -103,7 +101,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     ConceptMaps.means.write(groups[params.layer], means)
     with track_images("transform", len(sizes)) as advance:
 
-        def compute(entries: Sequence[int]) -> Iterator[Rows]:
+        def grids(entries: Sequence[int]) -> Iterator[Grid]:
             # The same batches after an interruption: least squares stops group by group of rows,
             # so other groups would give other last digits.
             asked = set(entries)
@@ -111,10 +109,10 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
                 some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
                 wanted = [entry for entry in some if entry in asked]
                 if wanted:
-                    grids = _coefficients(ragged, some, W, resources)
-                    one = partial(_heat_map, grids, sizes, scale)
-                    yield from ordered_map(one, wanted, workers=workers)
+                    found = _coefficients(ragged, some, W, resources)
+                    yield from (found[entry] for entry in wanted)
 
+        maps = HeatMaps(grids, sizes, scale[None], [0] * len(sizes), workers)
         ids = ragged.image_ids.tolist()
         plan = MapPlan(
             sizes,
@@ -126,7 +124,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
             workers,
             made_from,
         )
-        write_maps(groups[params.layer], plan, compute, work, f"rows {params.layer}", advance)
+        write_maps(groups[params.layer], plan, maps, work, f"rows {params.layer}", advance)
 
 
 def _survey(
@@ -174,15 +172,6 @@ def _coefficients(
         grids[entry] = H[first : first + h * w].reshape(h, w, -1)
         first += h * w
     return grids
-
-
-def _heat_map(
-    grids: Grids,
-    sizes: Sequence[tuple[int, int]],
-    scale: NDArray[np.float64],
-    entry: int,
-) -> Rows:
-    return heat_map(grids[entry], sizes[entry], scale)
 
 
 TRANSFORM: Stage[TransformParams] = Stage(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from stages.algorithms.heatmap import dequantise, quantise, shares_of, upsample
+from stages.algorithms.heatmap import dequantise, quantise, upsample
 
 
 @pytest.mark.parametrize(
@@ -42,18 +42,6 @@ def test_no_factors_is_no_maps():
     assert upsample(torch.zeros(6, 0), (2, 3), (4, 6)).shape == (0, 4, 6)
 
 
-def test_shares_by_hand():
-    # scale 2: 1 is a half; 3 and -1 are clipped. scale 0: zeros, whatever there is.
-    maps = torch.tensor([[[1.0, 2.0, 3.0, -1.0]], [[1.0, 0.0, 5.0, 7.0]]])
-    shares = shares_of(maps, np.array([2.0, 0.0]))
-    assert shares.tolist() == [[0.5, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
-    assert shares.dtype == np.float32
-
-
-def test_smallest_scale_does_not_overflow():
-    assert shares_of(torch.tensor([[[1.0, 1e-45]]]), np.array([1e-45])).max() == 1
-
-
 def test_quantise_by_hand():
     # a half: 32767.5 -> 32768 and 127.5 -> 128 (ties to even); beyond [0, 1] it is clipped
     shares = np.array([0.5, 1.0, 1.5, -1.0, 1 / 65535, 0.49 / 65535])
@@ -81,9 +69,6 @@ def test_dequantise_is_within_half_a_level(seed, dtype):
         (lambda: upsample(torch.rand(5, 1), (2, 3), (4, 4)), r"\(5, 1\)"),
         (lambda: upsample(torch.rand(6), (2, 3), (4, 4)), r"\(6,\)"),
         (lambda: upsample(torch.rand(0, 1), (0, 3), (4, 4)), r"\(0, 3\)"),
-        (lambda: shares_of(torch.zeros(2, 3, 3), np.array([1.0])), r"\(2, 3, 3\)"),
-        (lambda: shares_of(torch.zeros(2, 3, 3), np.array([1.0, -1.0])), "scale"),
-        (lambda: shares_of(torch.zeros(2, 3, 3), np.array([1.0, np.nan])), "scale"),
         (lambda: quantise(np.full((1, 3), np.nan)), "NaN"),
     ],
 )

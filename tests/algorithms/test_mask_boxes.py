@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.algorithms.mask_boxes import centroids, mask_boxes
+from stages.algorithms.mask_boxes import mask_boxes, measure
 from stages.algorithms.masks import components, pack_masks
 
 
@@ -78,8 +78,10 @@ def test_what_does_not_fit_is_refused():
 @given(arrays(np.bool_, st.tuples(*(st.integers(1, 9),) * 3)))
 def test_centroids_are_the_means_of_the_pixels_centres(masks: np.ndarray) -> None:
     h, w, columns = masks.shape
-    found = centroids(pack_masks(masks.reshape(h * w, columns)), (h, w), columns)
-    for column, centroid in enumerate(found):
+    levels = np.arange(h * w * columns, dtype=np.uint16).reshape(h * w, columns)
+    found = measure(pack_masks(masks.reshape(h * w, columns)), levels, (h, w))
+    assert found.peaks.tolist() == levels[-1].tolist()
+    for column, centroid in enumerate(found.centroids):
         pixels = np.argwhere(masks[..., column])
         if len(pixels):
             np.testing.assert_allclose(centroid, pixels.mean(axis=0) + 0.5)

@@ -21,7 +21,7 @@ from tools import ROOT, copy_of_project, shell
 PACKAGES = ("pipeline", "stages", "store")
 RAW_ACCESS = {"attrs", "layer_array", "layer_blocks"}  # of a store's artifact
 STANDARD_AND_STORE = {
-    "numpy", "scipy", "zarr", "numcodecs", "google_crc32c", "fsspec", "filelock", "store",
+    "numpy", "scipy", "numba", "zarr", "numcodecs", "google_crc32c", "fsspec", "filelock", "store",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.chunk import DENSE, HEADER, SPARSE, Chunk, ChunkError, assemble, encode
+from store.chunk import DENSE, HEADER, LINES, SPARSE, Chunk, ChunkError, assemble, encode
 
 ODD = [-0.0, np.nan, np.inf, -np.inf, 1e-45, 65504.0, 65536.0]
 dtypes = st.sampled_from(["float16", "float32", "float64", "uint8", "uint16", "int64"])
@@ -58,6 +58,51 @@ def test_the_form_that_pays_is_taken():
 
     assert [form(d) for d in (0, 0.06, 0.3)] == [SPARSE] * 3
     assert [form(d) for d in (0.4, 0.55, 1)] == [DENSE] * 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 30)), min_size=1, max_size=4),
+    channels=st.integers(1, 9),
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    slope=st.sampled_from([0, 3, None]),
+    seed=st.integers(0, 99),
+)
+def test_pixels_of_lines_come_back(pieces, channels, dtype, slope, seed):
+    rows = sum(n for n, _ in pieces)
+    if slope is None:  # whatever there may be
+        values = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (rows, channels))
+    else:
+        values = slope * np.add.outer(np.arange(rows), np.arange(channels))
+    values = values.astype(dtype)
+    before = values.copy()
+    content = encode(values, pieces=pieces)
+    chunk = Chunk.parse(content, channels)
+    assert chunk.form == LINES and chunk.nonzeros == np.count_nonzero(values)
+    same_bits(chunk.dense(), values)
+    same_bits(values, before)
+    pointers, columns, kept = chunk.parts
+    assert pointers[-1] == len(columns) == len(kept) == chunk.nonzeros
+    assert encode(values, pieces=pieces) == content, "the same bytes every time"
+    with pytest.raises(ValueError, match="pieces"):
+        encode(values, pieces=[*pieces, (1, 1)])
+
+
+def test_pieces_that_are_not_those_of_the_rows():
+    content = encode(np.zeros((12, 2), np.uint16), pieces=[(8, 4), (4, 4)])
+    one = encode(np.zeros((11, 2), np.uint16), pieces=[(8, 4), (3, 4)])
+    size = len(encode(np.zeros((0, 2), np.uint8)))
+    first = HEADER.unpack_from(one)[6]
+    mixed = content[:size] + one[size : size + first] + content[size + first :]
+    with pytest.raises(ChunkError, match="pieces"):
+        Chunk.parse(mixed, 2).dense()
+
+
+def test_lines_of_maps_take_a_third():
+    y, x = np.mgrid[:200, :300] / 40
+    maps = [np.interp(x % 8, np.arange(9), row) * (1 + y) for row in rows_of(5, 9, 1, "float64", 0)]
+    levels = np.rint(np.stack(maps, -1) / np.max(maps) * 65535).astype(np.uint16).reshape(-1, 5)
+    assert 3 * len(encode(levels, pieces=[(60_000, 300)])) < len(encode(levels))
 
 
 def test_real_sparsity_is_stored_as_small_as_promised():

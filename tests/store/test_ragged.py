@@ -254,6 +254,36 @@ def test_resuming_within_a_shard_is_an_error(tmp_path, resume_row):
         )
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_rows_that_are_handed_over_are_written_as_those_that_are_copied(tmp_path, narrow):
+    values = values_for(GRIDS, 3, np.float32)
+    write(new_group(tmp_path / "copied"), GRIDS, values, step=7, narrow=narrow)
+    group = new_group(tmp_path / "handed-over")
+    write(group, GRIDS, values, step=7, narrow=narrow, handed_over=True)
+    assert files_of(tmp_path / "handed-over") == files_of(tmp_path / "copied")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_smooth_images_are_kept_as_differences_and_every_reader_sees_them(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    grids = [(9, 12), (1, 1), (30, 7), (5, 40), (0, 3), (2, 90)]
+    ramps = [np.add.outer(np.arange(h), np.arange(w)).ravel() for h, w in grids]
+    values = np.concatenate(ramps)[:, None] * np.arange(1, 4)
+    values = (values + rng.integers(0, 2, values.shape)).astype(dtype)
+    layout = Layout(chunk_rows=100, shard_rows=300)  # pieces begin and end within lines
+    writer = RaggedWriter(
+        new_group(tmp_path), grids, np.arange(6), 3, dtype, layout=layout, smooth=True
+    )
+    for start in range(0, len(values), 77):
+        writer.append(start, values[start : start + 77])
+    writer.close()
+    group = zarr.open_group(tmp_path, mode="r")
+    np.testing.assert_array_equal(group["values"][...], values)
+    ragged = Ragged.open(group)
+    np.testing.assert_array_equal(ragged.rows(90, 333), values[90:333])
+    assert ragged.density == np.count_nonzero(values) / values.size
+
+
 # -- resuming ------------------------------------------------------------------------------------
 
 
