@@ -33,7 +33,7 @@ export DFF_GPU_OUT DFF_GPU_PHOTOGRAPHS DFF_GPU_WEIGHTS
 export LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 # seconds after which a part is stopped, in the order of the run
-limits="tests:200 nmf:110 peers:110 extract:80 refine:80 whole_path:100"
+limits="tests:130 nmf:80 peers:75 extract:60 refine:65 whole_path:90"
 
 run_parts() {
     command -v nvidia-smi >/dev/null && nvidia-smi --format=csv,noheader \

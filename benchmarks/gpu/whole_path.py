@@ -95,6 +95,7 @@ def run_stages(
             synchronize()
             row["seconds"] = time.perf_counter() - start
         rows.append(row)
+        print(f"{stage.name}: {row['seconds']:.2f} s", flush=True)
     shutil.rmtree(project)
     whole = {"stage": "all", "seconds": sum(row["seconds"] for row in rows)}
     for name in ("peak RSS MiB", "peak device MiB"):
