@@ -10,7 +10,7 @@ import pytest
 
 from gpu import DEVICE, needs_cuda
 from pipeline.init import write_params
-from tools import ROOT, edit
+from tools import ROOT
 
 SCORES = {"object": "object_iou", "best part": "part_iou"}
 
@@ -45,7 +45,6 @@ def run(*arguments: str) -> str:
 @needs_cuda
 def test_the_demo_has_the_scores_of_the_readme(tmp_path: Path) -> None:
     write_params(tmp_path, "demo", None)
-    edit(tmp_path, "root: stages", f"root: {ROOT}/stages")
     printed = run("run", "--project", str(tmp_path), "--device", DEVICE.partition(":")[0])
     assert (tmp_path / "artifacts/report/index.html").exists() and "report: " in printed
     metrics = json.loads((tmp_path / "artifacts/evaluation/metrics.json").read_text())
