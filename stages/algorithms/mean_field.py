@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stages.algorithms.bilateral import Bilateral, ColourTerm
+from stages.algorithms.bilateral import Bilateral, ColourTerm, thumbnail_of
 from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
 from stages.algorithms.refinement_defaults import (
     EPS,
@@ -122,8 +123,10 @@ def mean_field(
         Pixels of the working resolution's long side; 0, or more than the image has: the image's
         own, at which the bilateral kernel needs ``4 h w cells`` bytes.
     few_kernels : bool, optional
-        Few large steps, as a GPU wants them, or many that stay in a CPU's cache; by default by the
-        guide's device. The results differ by rounding.
+        Few large steps, as a GPU wants them, or what suits a CPU: in float32, labels that do not
+        compete go through compiled loops (`stages.algorithms.inference`). By default by the guide's
+        device. The results differ by rounding, and by votes by colour that are too faint to count:
+        at most about 1e-3.
 
     Returns
     -------
@@ -140,6 +143,11 @@ def mean_field(
     if radius is None:
         radius = window_radius(size)
     side = working_side or max(size)
+    if few_kernels is None:
+        few_kernels = guide.device.type != "cpu"
+    floats = guide.dtype == probability.dtype == torch.float32
+    if floats and not (few_kernels or joint) and iterations and guide.ndim == 4 and _lanes_work():
+        return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
     )
@@ -173,6 +181,54 @@ def _check(guide: Tensor, probability: Tensor, iterations: int, working_side: in
         )
 
 
+def _working(guide: Tensor, side: int) -> tuple[float, tuple[int, int]]:
+    """By how much images are scaled down to the working resolution, and to what (h, w)."""
+    h, w = guide.shape[-2:]
+    scale = min(1.0, side / max(h, w))
+    return scale, (max(1, round(h * scale)), max(1, round(w * scale)))
+
+
+def _lanes_work() -> bool:
+    """Whether the compiled loops compile on this machine."""
+    from stages.algorithms.nmf import kernels
+
+    return kernels.chosen().__name__.endswith(".vector")
+
+
+def _by_loops(
+    guide: Tensor,
+    probability: Tensor,
+    radius: int,
+    eps: float,
+    weight: float,
+    iterations: int,
+    colour: ColourTerm | None,
+    side: int,
+) -> Tensor:
+    """`mean_field` in float32 on a CPU, image by image."""
+    from stages.algorithms.inference.loop import Colour, infer
+
+    scale, size = _working(guide, side)
+    term = colour or ColourTerm(weight=0)
+    weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
+    votes = Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells))
+    q = np.empty(tuple(probability.shape), np.float32)
+    for image, p, out in zip(guide, probability, q, strict=True):
+        infer(
+            image.contiguous().numpy(),
+            p.contiguous().numpy(),
+            size,
+            (round(radius * scale), VOTES_RADIUS),
+            float(eps),
+            np.float32(weight),
+            iterations,
+            votes,
+            np.float32(PROBABILITY_FLOOR),
+            out,
+        )
+    return torch.from_numpy(q)
+
+
 @dataclass(frozen=True, eq=False)
 class _Pairwise:
     """Both filters of one batch of images at the working resolution."""
@@ -195,13 +251,9 @@ class _Pairwise:
         colour: ColourTerm | None,
         side: int,
         dtype: torch.dtype,
-        few_kernels: bool | None,
+        few_kernels: bool,
     ) -> _Pairwise:
-        if few_kernels is None:
-            few_kernels = guide.device.type != "cpu"
-        h, w = guide.shape[-2:]
-        scale = min(1.0, side / max(h, w))
-        size = max(1, round(h * scale)), max(1, round(w * scale))
+        scale, size = _working(guide, side)
         small = resized(guide, size)
         near = Guide.of(small, round(radius * scale), eps, few_kernels)
         # On a CPU the temporaries of one channel stay in the cache.
