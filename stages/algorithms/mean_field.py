@@ -8,6 +8,7 @@ kernel over a thumbnail for whatever looks alike further away.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ from stages.algorithms.refinement_defaults import (
 # Radius of the window through which votes by colour are brought to full resolution, in pixels of
 # the working resolution.
 VOTES_RADIUS = 2
+# Of weights of votes, what a thread keeps from one image to the next.
+ROOM_BYTES = 2**24
 
 
 def unary(heat: Tensor, threshold: Tensor) -> Tensor:
@@ -146,7 +149,8 @@ def mean_field(
     if few_kernels is None:
         few_kernels = guide.device.type != "cpu"
     floats = guide.dtype == probability.dtype == torch.float32
-    if floats and not (few_kernels or joint) and iterations and guide.ndim == 4 and _lanes_work():
+    alone = not (few_kernels or joint) and iterations > 0 and guide.ndim == 4
+    if floats and alone and (colour or ColourTerm()).cells < 2**8 and _lanes_work():
         return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
@@ -188,6 +192,16 @@ def _working(guide: Tensor, side: int) -> tuple[float, tuple[int, int]]:
     return scale, (max(1, round(h * scale)), max(1, round(w * scale)))
 
 
+class _Room(threading.local):
+    """Memory that a thread uses again: new pages cost as much as what is done with them."""
+
+    def __init__(self) -> None:
+        self.votes = np.empty(0, np.uint16), np.empty(0, np.float32)
+
+
+_room = _Room()
+
+
 def _lanes_work() -> bool:
     """Whether the compiled loops compile on this machine."""
     from stages.algorithms.nmf import kernels
@@ -213,8 +227,9 @@ def _by_loops(
     weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
     votes = Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells))
     q = np.empty(tuple(probability.shape), np.float32)
+    room = _room.votes
     for image, p, out in zip(guide, probability, q, strict=True):
-        infer(
+        room = infer(
             image.contiguous().numpy(),
             p.contiguous().numpy(),
             size,
@@ -224,8 +239,11 @@ def _by_loops(
             iterations,
             votes,
             np.float32(PROBABILITY_FLOOR),
+            room,
             out,
         )
+    if room[1].nbytes <= ROOM_BYTES:
+        _room.votes = room
     return torch.from_numpy(q)
 
 

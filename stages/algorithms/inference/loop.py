@@ -111,7 +111,7 @@ def update(p, messages, floor, room, bits, q):
 
 
 @compiled
-def infer(image, p, size, radii, eps, weight, iterations, colour, floor, q):
+def infer(image, p, size, radii, eps, weight, iterations, colour, floor, room, q):
     """Mean field of one image: see `stages.algorithms.mean_field`; independent columns.
 
     Parameters
@@ -124,8 +124,14 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, q):
         Of the guided filter at that resolution, and of the window that votes are brought back by.
     iterations : int
         At least 1.
+    room : (uint16 [..], float32 [..])
+        Memory for votes, as an earlier call has returned it, or of any length.
     q : float32 [columns, h, w]
         Written to.
+
+    Returns
+    -------
+    room
     """
     h, w = size
     pixels, whole = h * w, (h, w) == image.shape[1:]
@@ -136,11 +142,11 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, q):
         shrunk(p[column], probability[column])
     guide, carrier = guide_of(small, radii[0], eps), guide_of(small, radii[1], eps)
     thumbnail = np.empty((3, colour.rows, colour.columns), np.float32)
-    votes = np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    votes = np.zeros(1, np.int64), room[0], room[1]
     if colour.weight > 0:
         for channel in range(3):
             shrunk(small[channel], thumbnail[channel])
-        votes = votes_of(small, thumbnail, colour.sigma, colour.reach)
+        votes = votes_of(small, thumbnail, colour.sigma, colour.reach, room[0], room[1])
     cells = np.empty(colour.rows * colour.columns * LANES, np.float32)
     evidence, messages = np.empty(pixels * LANES, np.float32), np.empty(pixels * LANES, np.float32)
     signal, bits = np.empty(pixels * LANES, np.float32), np.empty(pixels * LANES, np.int32)
@@ -179,3 +185,4 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, q):
             vote(votes[0], votes[1], votes[2], cells, F(1), messages)
             fit(messages, carrier, colour.weight, False, models)
         last_update(models, size, image, p, first, floor, q)
+    return votes[1], votes[2]

@@ -4,10 +4,19 @@ import numpy as np
 
 from stages.algorithms.inference.compiling import LANES, F, compiled
 from stages.algorithms.inference.lines import exponentials, powers
-from stages.algorithms.nmf.kernels.lanes import add_scaled, load, plus, store, top_of, zeros
+from stages.algorithms.nmf.kernels.lanes import (
+    add_scaled,
+    load,
+    plus,
+    store,
+    top_of,
+    total_of,
+    zeros,
+)
 
 # Weights below exp(-FAINT) of a pixel's strongest are left out: together less than 1 / 5000.
 FAINT = F(12)
+CHUNK = 2048  # weights that stay in the cache
 FAR = F(1e4)  # in standard deviations
 ONES = np.ones(LANES, np.float32)
 # Shares of linear red, green and blue in CIE X, Y, Z over those of its white (D65, 2 degrees).
@@ -95,11 +104,11 @@ def alike(of, features, exponents, tops):
 
 
 @compiled
-def votes_of(image, cells, sigma, reach):
+def votes_of(image, cells, sigma, reach, chosen, weights):
     """Who votes for whom: of a thumbnail ``[3, .., ..]``, the cells that look like each pixel.
 
-    Returns where those of each pixel begin, int64 ``[pixels + 1]``, the cells, int32, and their
-    weights, float32, which are 1 together.
+    Returns where those of each pixel begin, int64 ``[pixels + 1]``, the cells, uint16, and their
+    weights, float32, which are 1 together: in the two arrays given, or larger ones.
     """
     size = image.shape[1:]
     pixels, count = size[0] * size[1], cells.shape[1] * cells.shape[2]
@@ -107,17 +116,16 @@ def votes_of(image, cells, sigma, reach):
     here = features_of(image, size, sigma, reach, pixels)
     there = features_of(cells, size, sigma, reach, room).reshape(-1)
     starts = np.zeros(pixels + 1, np.int64)
-    chosen = np.empty(64 * pixels + room, np.int32)
-    weights = np.empty(64 * pixels + room, np.float32)
     exponents, tops = np.empty(room, np.float32), np.empty(room // LANES, np.float32)
     n = 0
     for pixel in range(pixels):
         of = here[0, pixel], here[1, pixel], here[2, pixel], here[3, pixel], here[4, pixel]
         largest = alike(of, there, exponents, tops)
         least = largest - FAINT
-        if n + room > len(chosen):
-            chosen = np.concatenate((chosen, np.empty_like(chosen)))
-            weights = np.concatenate((weights, np.empty_like(weights)))
+        if n + room + LANES > len(chosen):
+            more = len(chosen) + room + LANES
+            chosen = np.concatenate((chosen, np.empty(more, np.uint16)))
+            weights = np.concatenate((weights, np.empty(more, np.float32)))
         for block in range(len(tops)):
             if tops[block] < least:
                 continue
@@ -127,19 +135,30 @@ def votes_of(image, cells, sigma, reach):
                 weights[n] = exponents[cell] - largest
                 n += exponents[cell] >= least
         starts[pixel + 1] = n
-    exponents, weights = weights[:n], np.empty(n, np.float32)
-    exponentials(exponents, np.empty(n, np.int32), weights)
+    some, bits = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.int32)
+    for first in range(0, n, CHUNK):
+        part = weights[first : min(first + CHUNK, n)]
+        some[: len(part)] = part
+        exponentials(some[: len(part)], bits[: len(part)], part)
     for pixel in range(pixels):
-        even = odd = F(0)
-        for i in range(starts[pixel] + 1, starts[pixel + 1], 2):
-            even += weights[i - 1]
-            odd += weights[i]
-        if (starts[pixel + 1] - starts[pixel]) % 2:
-            even += weights[starts[pixel + 1] - 1]
-        share = F(1) / (even + odd)
-        for i in range(starts[pixel], starts[pixel + 1]):
-            weights[i] *= share
-    return starts, chosen[:n], weights
+        shared(weights, starts[pixel], starts[pixel + 1])
+    return starts, chosen, weights
+
+
+@compiled
+def shared(weights, first, end):
+    """Make some weights 1 together."""
+    sum, last = zeros(weights), end - (end - first) % LANES
+    for at in range(first, last, LANES):
+        sum = plus(sum, load(weights, at))
+    total = total_of(sum)
+    for at in range(last, end):
+        total += weights[at]
+    share = F(1) / total
+    for at in range(first, last, LANES):
+        store(weights, at, add_scaled(zeros(weights), share, load(weights, at)))
+    for at in range(last, end):
+        weights[at] *= share
 
 
 @compiled
