@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -63,9 +63,9 @@ class RaggedWriter:
         By default from `plan_layout`.
     narrow : bool
         Keep float32 values as float16 on disk, chunk by chunk, unless one would become infinite.
-    smooth : bool
-        Entries are images of unsigned integers that change little from pixel to pixel: kept as
-        differences (`store.chunk`).
+    images : {"smooth", "flat"}, optional
+        Entries are maps of unsigned integers that change little from pixel to pixel, or not at all
+        but for edges: kept column by column, smooth ones as differences (`store.chunk`).
     handed_over : bool
         Rows that are appended are left as they are by the caller, and need not be copied.
     resume : mapping, optional
@@ -87,14 +87,14 @@ class RaggedWriter:
         *,
         layout: Layout | None = None,
         narrow: bool = False,
-        smooth: bool = False,
+        images: Literal["smooth", "flat"] | None = None,
         handed_over: bool = False,
         resume: Flushed | None = None,
         on_flush: Callable[[dict[str, Any]], None] | None = None,
         background: Background | None = None,
     ) -> None:
         self.offsets = offsets_of(grid_hw)
-        self._lines = np.asarray(grid_hw).reshape(-1, 2)[:, 1] if smooth else None
+        self._images, self._lines = images, np.asarray(grid_hw).reshape(-1, 2)[:, 1]
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
         self.codec = RowsCodec(narrow=narrow)
@@ -223,10 +223,10 @@ class RaggedWriter:
         if len(self._encoded) * self.layout.chunk_rows == self.layout.shard_rows:
             self._flush()
 
-    def _pieces(self) -> Pieces:
+    def _pieces(self) -> Pieces | None:
         """The pieces of smooth images in the chunk that ends here."""
-        if self._lines is None:
-            return ()
+        if self._images != "smooth":
+            return () if self._images else None
         stop = self._position
         start = (stop - 1) // self.layout.chunk_rows * self.layout.chunk_rows
         first = int(np.searchsorted(self.offsets, start, side="right")) - 1
@@ -265,7 +265,7 @@ class RaggedWriter:
 
 def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces: Pieces) -> Encoded:
     half = narrow and all(part.dtype == np.float16 for part in parts)
-    if pieces:  # as columns, whatever they come as
+    if pieces is not None:  # as columns, whatever they come as
         from store.smooth import joined  # Numba takes a while to be loaded
 
         rows = joined(parts, dtype).T

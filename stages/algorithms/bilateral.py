@@ -56,6 +56,12 @@ class ColourTerm:
             )
 
 
+def thumbnail_of(size: tuple[int, int], cells: int) -> tuple[int, int]:
+    """Rows and columns of the thumbnail of an image of ``size (h, w)``."""
+    scale = min(1.0, cells / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 @dataclass(frozen=True, eq=False)
 class Bilateral:
     """The kernel of one or several guide images, for any number of signals. Build it with `of`.
@@ -105,8 +111,7 @@ class Bilateral:
                 f"{tuple(image.shape)}"
             )
         size = int(image.shape[-2]), int(image.shape[-1])
-        scale = min(1.0, term.cells / max(size))
-        thumbnail = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        thumbnail = thumbnail_of(size, term.cells)
         small = resized(image, thumbnail)
         # A common origin changes no distance and keeps the products below small and precise.
         by_torch = image.device.type != "cpu" if few_kernels is None else few_kernels

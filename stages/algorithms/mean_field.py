@@ -8,12 +8,14 @@ kernel over a thumbnail for whatever looks alike further away.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stages.algorithms.bilateral import Bilateral, ColourTerm
+from stages.algorithms.bilateral import Bilateral, ColourTerm, thumbnail_of
 from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
 from stages.algorithms.refinement_defaults import (
     EPS,
@@ -27,6 +29,8 @@ from stages.algorithms.refinement_defaults import (
 # Radius of the window through which votes by colour are brought to full resolution, in pixels of
 # the working resolution.
 VOTES_RADIUS = 2
+# Of weights of votes, what a thread keeps from one image to the next.
+ROOM_BYTES = 2**24
 
 
 def unary(heat: Tensor, threshold: Tensor) -> Tensor:
@@ -122,8 +126,10 @@ def mean_field(
         Pixels of the working resolution's long side; 0, or more than the image has: the image's
         own, at which the bilateral kernel needs ``4 h w cells`` bytes.
     few_kernels : bool, optional
-        Few large steps, as a GPU wants them, or many that stay in a CPU's cache; by default by the
-        guide's device. The results differ by rounding.
+        Few large steps, as a GPU wants them, or what suits a CPU: in float32, labels that do not
+        compete go through compiled loops (`stages.algorithms.inference`). By default by the guide's
+        device. The results differ by rounding, and by votes by colour that are too faint to count:
+        at most about 1e-3.
 
     Returns
     -------
@@ -140,6 +146,12 @@ def mean_field(
     if radius is None:
         radius = window_radius(size)
     side = working_side or max(size)
+    if few_kernels is None:
+        few_kernels = guide.device.type != "cpu"
+    floats = guide.dtype == probability.dtype == torch.float32
+    alone = not (few_kernels or joint) and iterations > 0 and guide.ndim == 4
+    if floats and alone and (colour or ColourTerm()).cells < 2**8 and _lanes_work():
+        return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
     )
@@ -173,6 +185,68 @@ def _check(guide: Tensor, probability: Tensor, iterations: int, working_side: in
         )
 
 
+def _working(guide: Tensor, side: int) -> tuple[float, tuple[int, int]]:
+    """By how much images are scaled down to the working resolution, and to what (h, w)."""
+    h, w = guide.shape[-2:]
+    scale = min(1.0, side / max(h, w))
+    return scale, (max(1, round(h * scale)), max(1, round(w * scale)))
+
+
+class _Room(threading.local):
+    """Memory that a thread uses again: new pages cost as much as what is done with them."""
+
+    def __init__(self) -> None:
+        self.votes = np.empty(0, np.uint16), np.empty(0, np.float32)
+
+
+_room = _Room()
+
+
+def _lanes_work() -> bool:
+    """Whether the compiled loops compile on this machine."""
+    from stages.algorithms.nmf import kernels
+
+    return kernels.chosen().__name__.endswith(".vector")
+
+
+def _by_loops(
+    guide: Tensor,
+    probability: Tensor,
+    radius: int,
+    eps: float,
+    weight: float,
+    iterations: int,
+    colour: ColourTerm | None,
+    side: int,
+) -> Tensor:
+    """`mean_field` in float32 on a CPU, image by image."""
+    from stages.algorithms.inference.loop import Colour, infer
+
+    scale, size = _working(guide, side)
+    term = colour or ColourTerm(weight=0)
+    weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
+    votes = Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells))
+    q = np.empty(tuple(probability.shape), np.float32)
+    room = _room.votes
+    for image, p, out in zip(guide, probability, q, strict=True):
+        room = infer(
+            image.contiguous().numpy(),
+            p.contiguous().numpy(),
+            size,
+            (round(radius * scale), VOTES_RADIUS),
+            float(eps),
+            np.float32(weight),
+            iterations,
+            votes,
+            np.float32(PROBABILITY_FLOOR),
+            room,
+            out,
+        )
+    if room[1].nbytes <= ROOM_BYTES:
+        _room.votes = room
+    return torch.from_numpy(q)
+
+
 @dataclass(frozen=True, eq=False)
 class _Pairwise:
     """Both filters of one batch of images at the working resolution."""
@@ -195,13 +269,9 @@ class _Pairwise:
         colour: ColourTerm | None,
         side: int,
         dtype: torch.dtype,
-        few_kernels: bool | None,
+        few_kernels: bool,
     ) -> _Pairwise:
-        if few_kernels is None:
-            few_kernels = guide.device.type != "cpu"
-        h, w = guide.shape[-2:]
-        scale = min(1.0, side / max(h, w))
-        size = max(1, round(h * scale)), max(1, round(w * scale))
+        scale, size = _working(guide, side)
         small = resized(guide, size)
         near = Guide.of(small, round(radius * scale), eps, few_kernels)
         # On a CPU the temporaries of one channel stay in the cache.

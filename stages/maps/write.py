@@ -208,6 +208,7 @@ class _Writing:
     def _writer(
         self, name: str, channels: int, dtype: Any, flushed: Callable[[dict[str, Any]], None]
     ) -> RaggedWriter:
+        # what is interpolated is smooth; refined maps and masks are flat but for edges
         return RaggedWriter(
             self.group.require_group(name),
             np.array(self.plan.sizes),
@@ -215,8 +216,7 @@ class _Writing:
             channels,
             dtype,
             layout=self.layout,
-            # interpolated; refined maps are flat between sharp edges, which costs as differences
-            smooth=dtype == np.uint16,
+            images="smooth" if dtype == np.uint16 else "flat",
             handed_over=True,
             resume=self.state.get(name),
             on_flush=flushed,

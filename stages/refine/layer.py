@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.whole_numbers import probabilities
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
@@ -69,13 +70,13 @@ class LayerTasks:
         """
         import torch
 
-        from stages.algorithms.mean_field import unary
-
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # there is one for each image in work
         columns = list(self.columns)
-        heat = torch.from_numpy(self.maps.shares(entry)[columns])  # [columns, h, w]
-        thresholds = torch.from_numpy(self.maps.thresholds[self.set_of[entry]][columns])
-        return Task(self.image(entry), unary(heat, thresholds).numpy(), self.groups)
+        levels = self.maps.maps.map(entry)
+        thresholds = self.maps.thresholds[self.set_of[entry]]
+        if columns != list(range(levels.shape[2])):
+            levels, thresholds = levels[..., columns], thresholds[columns]
+        return Task(self.image(entry), probabilities(levels, thresholds), self.groups)
 
     def image(self, entry: int) -> NDArray[np.uint8]:
         """An entry's image at the size of its maps, ``[h, w, 3]``; errors as `task`."""

@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.whole_numbers import halves
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
-from stages.maps.write import Compute, Rows
+from stages.maps.write import Compute, Rows, Whole
 from stages.refine.layer import LayerTasks
 from stages.refine.refiners.refiner import BatchRefiner, Refiner, Task
 
@@ -33,8 +34,11 @@ def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> 
 
 
 def computing(tasks: LayerTasks, half: bool, resources: Resources) -> Compute:
-    """`refined`, again and again; where masks are q >= 0.5 (`half`) and a GPU makes them, these."""
+    """`refined`, again and again; or whole numbers where masks are q >= 0.5 (`half`) and no other
+    processes make them."""
     device = _device(tasks.refiner, resources)
+    if device == "cpu" and half and tasks.refiner.kind == "threads":
+        return partial(_halved, tasks, resources.workers)
     if device == "cpu":
         return partial(refined, tasks, resources=resources)
     from stages.refine.device import DeviceRefiner
@@ -45,16 +49,28 @@ def computing(tasks: LayerTasks, half: bool, resources: Resources) -> Compute:
 
 def refined_by(refiner: Refiner, task: Task) -> NDArray[np.float32]:
     """Refined probabilities ``[columns, h, w]`` of one image, in this process, on a CPU."""
-    q = refiner.refine(task)
-    # A factor that is absent stays absent, whatever the floor of the probabilities.
-    present = np.asarray((task.probability > 0).any(axis=(1, 2)))
+    q, present = refiner.refine(task), _present(task)
     return q if present.all() else np.where(present[:, None, None], q, np.float32(0))
+
+
+def _present(task: Task) -> NDArray[np.bool_]:
+    """A factor that is absent stays absent, whatever the floor of the probabilities."""
+    return np.asarray(task.probability.max(axis=(1, 2)) > 0)
 
 
 def rows_of_task(refiner: Refiner, task: Task) -> Rows:
     """`refined_by`, as ``[h * w, columns]``."""
     q = refined_by(refiner, task)
     return np.ascontiguousarray(q.reshape(len(q), -1).T)
+
+
+def _halved(tasks: LayerTasks, workers: int, entries: Sequence[int]) -> Iterator[Whole]:
+    yield from ordered_map(partial(_halved_one, tasks), entries, workers=workers)
+
+
+def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
+    task = tasks.task(entry)
+    return Whole(*halves(tasks.refiner.refine(task), _present(task)))
 
 
 def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:

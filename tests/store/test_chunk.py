@@ -63,13 +63,15 @@ def test_the_form_that_pays_is_taken():
 @settings(max_examples=60, deadline=None)
 @given(
     pieces=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 30)), min_size=1, max_size=4),
+    flat=st.booleans(),
     channels=st.integers(1, 9),
     dtype=st.sampled_from(["uint8", "uint16"]),
     slope=st.sampled_from([0, 3, None]),
     seed=st.integers(0, 99),
 )
-def test_pixels_of_lines_come_back(pieces, channels, dtype, slope, seed):
+def test_pixels_of_maps_come_back(pieces, flat, channels, dtype, slope, seed):
     rows = sum(n for n, _ in pieces)
+    pieces = [] if flat else pieces
     if slope is None:  # whatever there may be
         values = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (rows, channels))
     else:
@@ -85,7 +87,7 @@ def test_pixels_of_lines_come_back(pieces, channels, dtype, slope, seed):
     assert pointers[-1] == len(columns) == len(kept) == chunk.nonzeros
     assert encode(values, pieces=pieces) == content, "the same bytes every time"
     with pytest.raises(ValueError, match="pieces"):
-        encode(values, pieces=[*pieces, (1, 1)])
+        encode(values, pieces=[(rows + 1, 1)])
 
 
 def test_pieces_that_are_not_those_of_the_rows():

@@ -264,7 +264,8 @@ def test_rows_that_are_handed_over_are_written_as_those_that_are_copied(tmp_path
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_smooth_images_are_kept_as_differences_and_every_reader_sees_them(tmp_path, dtype):
+@pytest.mark.parametrize("images", ["smooth", "flat"])
+def test_maps_are_kept_by_columns_and_every_reader_sees_them(tmp_path, dtype, images):
     rng = np.random.default_rng(0)
     grids = [(9, 12), (1, 1), (30, 7), (5, 40), (0, 3), (2, 90)]
     ramps = [np.add.outer(np.arange(h), np.arange(w)).ravel() for h, w in grids]
@@ -272,7 +273,7 @@ def test_smooth_images_are_kept_as_differences_and_every_reader_sees_them(tmp_pa
     values = (values + rng.integers(0, 2, values.shape)).astype(dtype)
     layout = Layout(chunk_rows=100, shard_rows=300)  # pieces begin and end within lines
     writer = RaggedWriter(
-        new_group(tmp_path), grids, np.arange(6), 3, dtype, layout=layout, smooth=True
+        new_group(tmp_path), grids, np.arange(6), 3, dtype, layout=layout, images=images
     )
     for start in range(0, len(values), 77):
         writer.append(start, values[start : start + 77])

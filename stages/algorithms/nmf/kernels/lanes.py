@@ -152,6 +152,7 @@ def _across(name: str, flags: tuple[str, ...], *start: float) -> Any:
 
 total_of = _across("fadd", ("reassoc",), 0.0)
 largest_of = _across("fmax", ())
+top_of = _across("fmax", ("nnan",))  # several times faster; of numbers only
 
 
 # -- whether they work here ----------------------------------------------------------------------
