@@ -16,16 +16,19 @@ memory is read; Zstandard for dense ones, where it finds the zeros that are left
 come back as they were.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
-from numcodecs import blosc
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Array = NDArray[Any]
 
@@ -39,9 +42,6 @@ FRAME = struct.Struct("<4xI4xI")  # of Blosc: bytes before and after compression
 SPARSE, DENSE = ord("S"), ord("D")
 
 FLOAT16_VALUES = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-# Blosc's own threads place blocks in the order they finish: other bytes on every run.
-blosc.use_threads = False
 
 
 class ChunkError(ValueError):
@@ -106,12 +106,22 @@ def _index_type(channels: int) -> np.dtype[Any]:
     return np.dtype("<u2" if channels < 2**16 else "<u4")
 
 
+@cache
+def _blosc() -> Any:
+    # here, and SciPy below: most of what imports the store opens no chunk
+    from numcodecs import blosc
+
+    # Its own threads place blocks in the order they finish: other bytes on every run.
+    blosc.use_threads = False
+    return blosc
+
+
 def _lz4(values: Array) -> bytes:
-    return bytes(blosc.compress(values, b"lz4", 5, blosc.SHUFFLE)) if values.size else b""
+    return bytes(_blosc().compress(values, b"lz4", 5, _blosc().SHUFFLE)) if values.size else b""
 
 
 def _zstd(values: Array) -> bytes:
-    return bytes(blosc.compress(values, b"zstd", 1, blosc.SHUFFLE)) if values.size else b""
+    return bytes(_blosc().compress(values, b"zstd", 1, _blosc().SHUFFLE)) if values.size else b""
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ class Chunk:
     _parts: tuple[memoryview, memoryview, memoryview]
 
     @classmethod
-    def parse(cls, content: bytes | memoryview, channels: int) -> "Chunk":
+    def parse(cls, content: bytes | memoryview, channels: int) -> Chunk:
         """Read the header of a chunk of `channels` columns.
 
         Raises
@@ -231,7 +241,7 @@ def _decompress(part: memoryview, dtype: np.dtype[Any], count: int) -> Array:
     if len(part) < FRAME.size or FRAME.unpack_from(part) != (values.nbytes, len(part)):
         raise ChunkError(f"{count} values are announced, their bytes are not there")
     try:
-        blosc.decompress(part, values)
+        _blosc().decompress(part, values)
     except (RuntimeError, ValueError) as error:
         raise ChunkError(f"{count} values cannot be decoded ({error})") from error
     return values
@@ -251,6 +261,8 @@ def assemble(
     csr_array [rows, channels]
         Sorted columns; int32 indices unless there are more than 2^31 non-zeros.
     """
+    import scipy.sparse
+
     decoded = [(chunk.parts, first, stop) for chunk, first, stop in pieces]
     counts = [np.diff(parts[0][first : stop + 1]) for parts, first, stop in decoded]
     pointers = np.concatenate([np.zeros(1, np.int64), *counts])

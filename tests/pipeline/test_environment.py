@@ -149,12 +149,12 @@ def test_a_file_system_without_locks_is_said_and_worked_on(
     def no_locks(*arguments: object, **named: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("store.publication.FileLock.acquire", no_locks)
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
     warned = pytest.warns(RuntimeWarning, match="has no locks: let no other process work on out")
     with warned, only_one(tmp_path / "lock", tmp_path / "out"):
         pass
     monkeypatch.setattr(
-        "store.publication.FileLock.acquire",
+        "filelock.FileLock.acquire",
         lambda *a, **k: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied")),
     )
     with pytest.raises(PermissionError), only_one(tmp_path / "lock", tmp_path / "out"):
