@@ -33,8 +33,8 @@ from stages.algorithms.backbone.families.demo.network import (
     WEIGHTS_PATH,
     build_demo_network,
 )
-from stages.datasets.demo import KINDS, SETTINGS, draw_scene
 from stages.datasets.demo.kinds import RECIPES
+from stages.datasets.demo.scenes import KINDS, SETTINGS, draw_scene
 
 SIDE = 224
 CROP = 128

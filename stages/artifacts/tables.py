@@ -1,11 +1,14 @@
 """Tables between stages: Parquet files inside artifacts."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from store import ArtifactDamaged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
@@ -16,6 +19,8 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     ArtifactDamaged
         When it is gone or cannot be read.
     """
+    import pandas as pd  # here, as in all of this package: most that is asked of it is no table
+
     try:
         return pd.read_parquet(path, **options)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors

@@ -15,7 +15,7 @@ from stages.algorithms.backbone.families.demo.network import (
     WEIGHTS_PATH,
     build_demo_network,
 )
-from stages.datasets.demo import KINDS, draw_scene
+from stages.datasets.demo.scenes import KINDS, draw_scene
 
 FRESH_SEED = 3_000_000
 """Neither trained on (1 000 000 and on) nor used for the stated accuracy (2 000 000 and on)."""
