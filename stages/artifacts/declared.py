@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.tables import read_table
+from stages.artifacts.tables import read_rows, read_table
 from store import Artifact, ArtifactDamaged, write_array
 from store.reading import read_whole
 
@@ -190,6 +190,10 @@ class Table:
             When it is gone, cannot be read, or has other columns.
         """
         return read_table(self._parquet(folder), columns=list(self.columns))
+
+    def rows(self, folder: Path, *columns: str) -> list[dict[str, Any]]:
+        """Some of its columns as plain rows, None where a value is missing; errors as `read`."""
+        return read_rows(self._parquet(folder), *columns)
 
     def _parquet(self, folder: Path) -> Path:
         return (folder / self.file).with_suffix(".parquet")

@@ -121,10 +121,12 @@ def _imports(source: str) -> list[ast.stmt]:
     return ast.parse("\n".join(one for one in found if one)).body
 
 
+@cache
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in PACKAGES and _file(module).is_file()
 
 
+@cache
 def _file(module: str) -> Path:
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
