@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stages.algorithms.nmf.initial import warm_factors
 from stages.algorithms.nmf.sample import Sample
@@ -90,6 +89,8 @@ def matched(one: Matrix, other: Matrix) -> tuple[NDArray[np.intp], Matrix]:
     The sum of the cosines is the largest possible (Hungarian method).
     """
     cosines = one @ other.T
+    from scipy.optimize import linear_sum_assignment  # here: most that asks for k needs none
+
     _, found = linear_sum_assignment(-cosines)
     return found, cosines[np.arange(len(one)), found]
 
