@@ -1,6 +1,5 @@
 """Networks as graphs: build one by name, trace it, keep only what the tapped layers need."""
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from threading import Lock
 from typing import Any
 
 import torch
-import torchvision
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.family import BackboneError
+from stages.algorithms.backbone.tracer import NamingTracer
 
 # torch.fx patches torch's modules while it traces: two traces at once leave them patched
 _TRACING = Lock()
@@ -99,9 +97,7 @@ def trace(backbone: str, network: nn.Module) -> Traced:
     BackboneError
         The network's `forward` cannot be traced.
     """
-    operations = vars(torchvision.ops).values()
-    leaves = [o for o in operations if isinstance(o, type) and issubclass(o, nn.Module)]
-    tracer = NodePathTracer(autowrap_modules=(math, torchvision.ops), leaf_modules=leaves)
+    tracer = NamingTracer()
     try:
         with _TRACING:
             tracer.trace(network)
@@ -111,7 +107,7 @@ def trace(backbone: str, network: nn.Module) -> Traced:
         ) from error
     nodes = {
         name: node
-        for node, name in tracer.node_to_qualname.items()
+        for node, name in tracer.names.items()
         if node.op not in ("placeholder", "output")
     }
     return Traced(backbone, network, nodes)
