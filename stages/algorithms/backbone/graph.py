@@ -116,7 +116,12 @@ def trace(backbone: str, network: nn.Module) -> Traced:
 @cache
 def skeleton(backbone: str) -> Traced:
     """The traced network on the meta device: names and shapes without weights. Do not modify."""
-    return trace(backbone, build(backbone, "meta"))
+    traced = trace(backbone, build(backbone, "meta"))
+    for module in traced.network.modules():
+        if isinstance(module, nn.ReLU):
+            # as torch has it on the meta device, it would load all of torch's compiler
+            module.forward = torch.empty_like  # type: ignore[method-assign]
+    return traced
 
 
 def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:
