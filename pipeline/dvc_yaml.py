@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pipeline
 from pipeline.registry import STAGES
-from stages.evaluate.label import ensure_labels
 from stages.frame.code import code_digest
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
+from stages.naming.labels import ensure_labels
 from store import write_atomically
 
 DVC = "dvc.yaml"

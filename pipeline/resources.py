@@ -2,8 +2,6 @@
 
 import re
 
-import psutil
-
 from stages.algorithms.cores import cores
 from stages.frame.parallel import check_cluster
 from stages.frame.resources import Resources
@@ -50,6 +48,8 @@ def make_resources(
 
 def _memory(memory: str) -> int:
     if memory == "auto":
+        import psutil
+
         return int(psutil.virtual_memory().available) // 2
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", memory.strip(), re.IGNORECASE)
     if not match:

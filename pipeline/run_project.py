@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.params import check_root, read_params
 from pipeline.resources import make_resources
 from pipeline.run_alone import run_alone
-from stages.evaluate.label import ensure_labels
 from stages.frame.params import user_path
+from stages.naming.labels import ensure_labels
 
 
 def prepared(

@@ -1,18 +1,20 @@
 """What a finished run prints: the scores, what the factors are called, where the report is."""
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
 from stages.artifacts.evaluation import KINDS, Evaluation
 from stages.artifacts.factors import Factors
-from stages.artifacts.image_index import ImageIndex
+from stages.artifacts.tables import read_rows
 from stages.index.notes import plural
 from stages.naming.names import FactorNames, title
 from store import ArtifactMissing
+
+GROUP, SHOWN = ("layer", "set", "k"), ("object_iou", "part_iou")  # columns of the tables
 
 
 def print_summary(project: Path) -> None:
@@ -28,31 +30,36 @@ def print_summary(project: Path) -> None:
         raise ArtifactMissing(f"{page}: not there yet; run `dff run`")
     console = Console(markup=False, highlight=False)
     evaluation = Evaluation.open(project / BY_NAME["evaluate"].writes)
-    quality = evaluation.quality
-    if quality["object_iou"].notna().any():
+    # not as tables: every run that finds all fresh prints this
+    quality = Evaluation.quality.rows(evaluation.folder, *GROUP, "maps", *SHOWN, "corloc")
+    if any(row["object_iou"] is not None for row in quality):
         console.print(_table(quality, evaluation))
-    if quality["corloc"].notna().any():
+    if any(row["corloc"] is not None for row in quality):
         factors = Factors.open(project / BY_NAME["factorize"].writes)
         console.print(_corloc(evaluation, factors.factorizations.shown_seed))
-    if quality.empty:
+    if not quality:
         images = evaluation.metrics["images"]
         console.print(f"{images} images; no ground truth of masks or parts, so no scores")
     names = _names(evaluation)
     for line in names:
         console.print(line, soft_wrap=True)
-    if quality.empty and not names:
+    if not quality and not names:
         console.print("`dff label` writes a form in which you name what the factors show")
-    failures = ImageIndex.open(project / BY_NAME["index"].writes, project).failures["kind"]
-    unused = {kind: int((failures == kind).sum()) for kind in ("image", "file", "annotation")}
-    unused["annotation"] += int((~evaluation.failures["scored"]).sum())
+    failures = read_rows(project / BY_NAME["index"].writes / "failures.parquet", "kind")
+    kinds = [row["kind"] for row in failures]
+    kinds += [
+        "annotation"
+        for row in Evaluation.failures.rows(evaluation.folder, "scored")
+        if not row["scored"]
+    ]
     nouns = {"image": "image", "file": "other file", "annotation": "annotation"}
-    told = [plural(count, nouns[kind]) for kind, count in unused.items() if count]
+    told = [plural(kinds.count(kind), noun) for kind, noun in nouns.items() if kind in kinds]
     if told:
         console.print(f"not used: {', '.join(told)}; the report lists them")
     console.print(f"report: {page.resolve()}", soft_wrap=True)
 
 
-def _table(quality: pd.DataFrame, evaluation: Evaluation) -> Table:
+def _table(quality: list[dict[str, Any]], evaluation: Evaluation) -> Table:
     table = Table(
         "layer",
         "set",
@@ -64,18 +71,18 @@ def _table(quality: pd.DataFrame, evaluation: Evaluation) -> Table:
         "of images",
         box=None,
     )
-    for (layer, name, k), group in quality.groupby(["layer", "set", "k"], sort=False):
-        scores = group.set_index("maps")[["object_iou", "part_iou"]].astype(float)
-        if scores.isna().all(axis=None):
+    groups: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    for row in quality:
+        layer, name, k = (row[column] for column in GROUP)
+        groups.setdefault((layer, name, k), {})[row["maps"]] = row
+    for (layer, name, k), by_kind in groups.items():
+        scores = [by_kind[kind][score] for score in SHOWN for kind in KINDS]
+        if all(value is None for value in scores):
             continue
-        if not evaluation.has_parts(str(name)):
-            scores["part_iou"] = float("nan")
-        cells = [
-            "–" if pd.isna(value := scores[score][kind]) else f"{float(value):.1f}"
-            for score in ("object_iou", "part_iou")
-            for kind in KINDS
-        ]
-        table.add_row(str(layer), str(name), str(k), *cells, evaluation.share_scored(str(name)))
+        if not evaluation.has_parts(name):
+            scores[len(KINDS) :] = [None] * len(KINDS)
+        cells = ["–" if value is None else f"{value:.1f}" for value in scores]
+        table.add_row(layer, name, str(k), *cells, evaluation.share_scored(name))
     return table
 
 

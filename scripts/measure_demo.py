@@ -26,7 +26,7 @@ from stages.algorithms.backbone.families.demo.network import (
     WEIGHTS_PATH,
     build_demo_network,
 )
-from stages.datasets.demo import DEMO_SETS, KINDS, Scene, draw_scene
+from stages.datasets.demo.scenes import DEMO_SETS, KINDS, Scene, draw_scene
 
 SIDE = 224
 

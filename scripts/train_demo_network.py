@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
-from torchvision.models.vgg import VGG
 
 from stages.algorithms.backbone.families.demo.network import (
     DEMO_CFG,
     DEMO_MEAN,
     DEMO_STD,
     WEIGHTS_PATH,
+    DemoNetwork,
     build_demo_network,
 )
-from stages.datasets.demo import KINDS, SETTINGS, draw_scene
 from stages.datasets.demo.kinds import RECIPES
+from stages.datasets.demo.scenes import KINDS, SETTINGS, draw_scene
 
 SIDE = 224
 CROP = 128
@@ -143,7 +143,7 @@ class AdditiveHead(nn.Module):
         return layer
 
 
-def fold_batch_norm(trained: VGG, classes: int) -> VGG:
+def fold_batch_norm(trained: DemoNetwork, classes: int) -> DemoNetwork:
     """The same function without batch normalisation: its scale and shift go into the convs."""
     folded = build_demo_network(classes)
     source, target = list(trained.features), list(folded.features)
@@ -159,7 +159,7 @@ def fold_batch_norm(trained: VGG, classes: int) -> VGG:
 
 
 @torch.no_grad()
-def accuracy(network: VGG, images: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(network: DemoNetwork, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Share of whole scenes whose kind is the network's first choice."""
     network.eval()
     chunks = zip(images.split(32), labels.split(32), strict=True)
@@ -169,7 +169,7 @@ def accuracy(network: VGG, images: torch.Tensor, labels: torch.Tensor) -> float:
 
 def train(
     images: torch.Tensor, labels: torch.Tensor, epochs: int, batch: int, l1: float, seed: int
-) -> VGG:
+) -> DemoNetwork:
     """Train with batch normalisation from scratch; prints one line per epoch."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)

@@ -1,15 +1,16 @@
 """Array artifacts: one Zarr v3 group each, with who made it and for which images."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
@@ -20,9 +21,13 @@ from store.reading import MEND, read_blocks, read_whole
 from store.set_rows import SetRows
 from store.small import write_array
 
+if TYPE_CHECKING:
+    import zarr
+
 SCHEMA = 2  # of array artifacts
 RECORD_SCHEMA = 1  # of folders of files
 RECORD = "artifact.json"
+GROUP = "zarr.json"  # of an array artifact
 # Attribute of an artifact in the making that is not renamed into place: with `--store`.
 UNFINISHED = "unfinished"
 
@@ -98,7 +103,7 @@ class Artifact:
                 raise ArtifactDamaged(
                     f"{self.location}/{key}: gone or unreadable; {MEND}"
                 ) from error
-            self._opened[key] = Ragged.open(cast(zarr.Group, group), self.images)
+            self._opened[key] = Ragged.open(cast("zarr.Group", group), self.images)
         return self._opened[key]
 
     def _key(self, layer: str) -> str:
@@ -182,8 +187,17 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
             raise ArtifactDamaged(f"{path / RECORD}: unreadable ({error}); {MEND}") from error
         _check_schema(str(path), attrs.get("schema"), RECORD_SCHEMA)
         return attrs
-    if (path / "zarr.json").exists():
-        return open_artifact(path).attrs
+    location = Location.of(path)
+    if (path / GROUP).exists():
+        try:
+            # read as it is: that an artifact is fresh is known without Zarr
+            attrs = dict(json.loads((path / GROUP).read_bytes())["attributes"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
+        except OSError as error:
+            raise _unreadable(location, error) from error
+        _check_attrs(location, attrs)
+        return attrs
     return None
 
 
@@ -259,8 +273,8 @@ def _begun(
     if location.path is not None:
         for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
             leftover.unlink()
-    if (location / "zarr.json").size() is not None:
-        group = zarr.open_group(location.zarr_store(), mode="r+", zarr_format=3)
+    if (location / GROUP).size() is not None:
+        group = location.zarr_group("r+")
         # attributes that are there were written last: the other parts are there, too
         if dict(group.attrs) == facts and np.array_equal(read_whole(group, "sets/entries"), joined):
             return group
@@ -270,7 +284,7 @@ def _begun(
 def _begin(
     location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
 ) -> zarr.Group:
-    group = zarr.open_group(location.zarr_store(), mode="w", zarr_format=3)
+    group = location.zarr_group("w")
     write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
     write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
     # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
@@ -304,23 +318,18 @@ def open_artifact(place: str | Path) -> Artifact:
         When the service at a URL does not answer.
     """
     location = elsewhere(place) or Location.of(place)
-    if (location / "zarr.json").size() is None:
+    if (location / GROUP).size() is None:
         raise ArtifactMissing(
             f"{location}: not there yet; run `dff run` (or the stage that makes it)"
         )
     try:
         with location.answering():
-            group = zarr.open_group(location.zarr_store(read_only=True), mode="r", zarr_format=3)
+            group = location.zarr_group("r")
     except ValueError as error:
         raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
     except OSError as error:
-        raise StoreError(
-            f"{location}: cannot be read ({error.strerror or error}); mend that and run it again"
-        ) from error
-    if group.attrs:
-        _check_schema(str(location), group.attrs.get("schema"), SCHEMA)
-    if not group.attrs or group.attrs.get(UNFINISHED):
-        raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
+        raise _unreadable(location, error) from error
+    _check_attrs(location, dict(group.attrs))
     return Artifact(location, group)
 
 
@@ -330,6 +339,19 @@ def elsewhere(place: str | Path) -> Location | None:
         return None
     store = (read_attrs(Path(place)) or {}).get("store")
     return None if store is None else Location.of(str(store))
+
+
+def _unreadable(location: Location, error: OSError) -> StoreError:
+    reason = error.strerror or error
+    return StoreError(f"{location}: cannot be read ({reason}); mend that and run it again")
+
+
+def _check_attrs(location: Location, attrs: Mapping[str, Any]) -> None:
+    """Refuse the attributes of an array artifact of another schema, or one that is not finished."""
+    if attrs:
+        _check_schema(str(location), attrs.get("schema"), SCHEMA)
+    if not attrs or attrs.get(UNFINISHED):
+        raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
 
 
 def _check_schema(place: str, found: object, wanted: int) -> None:

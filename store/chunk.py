@@ -23,16 +23,19 @@ memory is read; Zstandard for dense ones, where it finds the zeros that are left
 come back as they were.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
-from numcodecs import blosc
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Array = NDArray[Any]
 
@@ -47,9 +50,6 @@ SPARSE, DENSE, LINES = ord("S"), ord("D"), ord("L")
 Pieces = Sequence[tuple[int, int]]  # (rows, pixels of a line) of images
 
 FLOAT16_VALUES = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-# Blosc's own threads place blocks in the order they finish: other bytes on every run.
-blosc.use_threads = False
 
 
 class ChunkError(ValueError):
@@ -75,11 +75,11 @@ def encode(rows: Array, *, narrow: bool = False, pieces: Pieces | None = None) -
     """
     rows = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
     if pieces is not None:
-        planes, shuffle = np.ascontiguousarray(rows.T), blosc.NOSHUFFLE
+        planes, shuffle = np.ascontiguousarray(rows.T), _blosc().NOSHUFFLE
         if pieces:
             from store.smooth import remainders  # Numba takes a while to be loaded
 
-            planes, shuffle = remainders(planes, pieces), blosc.BITSHUFFLE
+            planes, shuffle = remainders(planes, pieces), _blosc().BITSHUFFLE
         parts = [_lz4(np.array(pieces, "<u4")), b"", _lz4(planes, shuffle)]
         return _framed(LINES, rows.dtype, len(rows), int(np.count_nonzero(rows)), parts)
     rows = np.ascontiguousarray(rows)
@@ -132,12 +132,25 @@ def _index_type(channels: int) -> np.dtype[Any]:
     return np.dtype("<u2" if channels < 2**16 else "<u4")
 
 
-def _lz4(values: Array, shuffle: int = blosc.SHUFFLE) -> bytes:
-    return bytes(blosc.compress(values, b"lz4", 5, shuffle)) if values.size else b""
+@cache
+def _blosc() -> Any:
+    # here, and SciPy below: most of what imports the store opens no chunk
+    from numcodecs import blosc
+
+    # Its own threads place blocks in the order they finish: other bytes on every run.
+    blosc.use_threads = False
+    return blosc
+
+
+def _lz4(values: Array, shuffle: int | None = None) -> bytes:
+    if not values.size:
+        return b""
+    shuffle = _blosc().SHUFFLE if shuffle is None else shuffle
+    return bytes(_blosc().compress(values, b"lz4", 5, shuffle))
 
 
 def _zstd(values: Array) -> bytes:
-    return bytes(blosc.compress(values, b"zstd", 1, blosc.SHUFFLE)) if values.size else b""
+    return bytes(_blosc().compress(values, b"zstd", 1, _blosc().SHUFFLE)) if values.size else b""
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,7 @@ class Chunk:
     _parts: tuple[memoryview, memoryview, memoryview]
 
     @classmethod
-    def parse(cls, content: bytes | memoryview, channels: int) -> "Chunk":
+    def parse(cls, content: bytes | memoryview, channels: int) -> Chunk:
         """Read the header of a chunk of `channels` columns.
 
         Raises
@@ -275,7 +288,7 @@ def _decompress(part: memoryview, dtype: np.dtype[Any], count: int) -> Array:
     if len(part) < FRAME.size or FRAME.unpack_from(part) != (values.nbytes, len(part)):
         raise ChunkError(f"{count} values are announced, their bytes are not there")
     try:
-        blosc.decompress(part, values)
+        _blosc().decompress(part, values)
     except (RuntimeError, ValueError) as error:
         raise ChunkError(f"{count} values cannot be decoded ({error})") from error
     return values
@@ -295,6 +308,8 @@ def assemble(
     csr_array [rows, channels]
         Sorted columns; int32 indices unless there are more than 2^31 non-zeros.
     """
+    import scipy.sparse
+
     decoded = [(chunk.parts, first, stop) for chunk, first, stop in pieces]
     counts = [np.diff(parts[0][first : stop + 1]) for parts, first, stop in decoded]
     pointers = np.concatenate([np.zeros(1, np.int64), *counts])

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -75,14 +75,24 @@ def listing(folder: Path) -> Listing:
     those anew instead of linking them.
     """
     found = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            with suppress(FileNotFoundError):  # a link to nothing, or just replaced
-                facts = path.stat()
-                time = facts.st_mtime_ns if facts.st_size else 0
-                found[path.relative_to(folder).as_posix()] = [facts.st_size, time]
+    for name, entry in _below(folder):
+        with suppress(FileNotFoundError):  # a link to nothing, or just replaced
+            facts = entry.stat()
+            found[name] = [facts.st_size, facts.st_mtime_ns if facts.st_size else 0]
     return found
+
+
+def _below(folder: str | Path, name: str = "") -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    """Each file below a folder, and its name from there; a folder that is gone has none.
+
+    As `os.walk` goes, without making paths: every status looks at all files of all copies.
+    """
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                yield f"{name}{entry.name}", entry
+            elif not entry.is_symlink():
+                yield from _below(entry.path, f"{name}{entry.name}/")
 
 
 # -- finding -------------------------------------------------------------------------------------

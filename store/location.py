@@ -3,21 +3,22 @@
 Credentials come from the environment, as each service's own tools read them; never from params.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
-
-import fsspec
-import zarr
-from zarr.abc.store import Store
-from zarr.storage import FsspecStore, LocalStore
 
 from store.errors import StoreError
 from store.publication import fsync_path
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
 
 PARTIAL = ".partial"
 Span = tuple[int, int]
@@ -38,7 +39,7 @@ class Location:
     root: str
 
     @classmethod
-    def of(cls, place: "str | Path | Location") -> "Location":
+    def of(cls, place: str | Path | Location) -> Location:
         """From a path or URL.
 
         Raises
@@ -61,8 +62,10 @@ class Location:
         return cls(text.rstrip("/"))
 
     @classmethod
-    def of_node(cls, node: "zarr.Group | zarr.Array[Any]") -> "Location":
+    def of_node(cls, node: zarr.Group | zarr.Array[Any]) -> Location:
         """Where a Zarr group or array lies."""
+        from zarr.storage import FsspecStore, LocalStore
+
         store = node.store
         if isinstance(store, LocalStore):
             base = cls(os.fspath(store.root))
@@ -79,7 +82,7 @@ class Location:
     def __str__(self) -> str:
         return self.root
 
-    def __truediv__(self, name: str) -> "Location":
+    def __truediv__(self, name: str) -> Location:
         return Location(f"{self.root}/{name}")
 
     @property
@@ -87,18 +90,32 @@ class Location:
         """As a path of this machine, or None for a URL."""
         return None if "://" in self.root else Path(self.root)
 
-    def absolute(self) -> "Location":
+    def absolute(self) -> Location:
         """The same place for a process that runs in another folder."""
         return self if self.path is None else Location(os.fspath(self.path.absolute()))
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
         """As Zarr sees it."""
+        from zarr.storage import FsspecStore, LocalStore
+
         if self.path is not None:
             return LocalStore(self.path, read_only=read_only)
         with self.answering():
             return FsspecStore.from_url(self.root, read_only=read_only)
 
+    def zarr_group(self, mode: Literal["r", "r+", "w"]) -> zarr.Group:
+        """The group that lies here; errors as Zarr's."""
+        # Imported where it is used, as in all of this package: that takes longer than all else of
+        # it, and what only looks whether artifacts are fresh opens none.
+        import zarr
+
+        import store.codec  # noqa: F401  # registered also where this project is not installed
+
+        return zarr.open_group(self.zarr_store(read_only=mode == "r"), mode=mode, zarr_format=3)
+
     def _filesystem(self) -> tuple[Any, str]:
+        import fsspec
+
         try:
             with self.answering():
                 filesystem, path = fsspec.url_to_fs(self.root)

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from store.errors import StagingLocked, StoreError
 
 STAGING = ".staging"
@@ -199,6 +197,8 @@ def only_one(lock: Path, what: Path) -> Iterator[None]:
     StagingLocked
         When another process has it already.
     """
+    from filelock import FileLock, Timeout  # here: looking locks nothing
+
     held = FileLock(lock, timeout=0)
     try:
         held.acquire()

@@ -5,15 +5,15 @@ A `Ragged` is a Zarr group of four arrays: ``values [rows, channels]``, ``offset
 h x w grid, row-major) and ``image_ids int64 [n]`` (which image entry i is).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import scipy.sparse
-import zarr
 from numpy.typing import NDArray
 
 from store.chunk import Chunk, ChunkError, assemble
@@ -22,6 +22,10 @@ from store.location import Span
 from store.reading import MEND, member, read_whole, where
 from store.set_rows import SetRows
 from store.shards import ShardReader
+
+if TYPE_CHECKING:
+    import scipy.sparse
+    import zarr
 
 Array = NDArray[Any]
 Form = Literal["dense", "sparse"]
@@ -53,14 +57,14 @@ class Ragged:
         Image names by image id, for messages; may be empty.
     """
 
-    values: "zarr.Array[Any]"
+    values: zarr.Array[Any]
     offsets: NDArray[np.int64]
     grid_hw: NDArray[np.int32]
     image_ids: NDArray[np.int64]
     names: Sequence[str] = ()
 
     @classmethod
-    def open(cls, group: zarr.Group, names: Sequence[str] = ()) -> "Ragged":
+    def open(cls, group: zarr.Group, names: Sequence[str] = ()) -> Ragged:
         """Open the ragged array that lives in `group`.
 
         Raises

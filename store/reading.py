@@ -1,23 +1,27 @@
 """Reading small arrays so that damage is an error: flipped bits and lost files, as one line."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from store.errors import ArtifactDamaged, StoreError
 from store.location import Location
+
+if TYPE_CHECKING:
+    import zarr
 
 Array = NDArray[Any]
 
 MEND = "run its stage again with `--no-reuse`, or restore it with `dvc checkout`"
 
 
-def member(group: zarr.Group, name: str) -> "zarr.Array[Any]":
+def member(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """An array of a group that is sure to have it, or `ArtifactDamaged`."""
     try:
         with Location.of_node(group).answering():
@@ -47,7 +51,7 @@ def read_blocks(group: zarr.Group, name: str) -> Iterator[Array]:
 
 
 @contextmanager
-def _readable(array: "zarr.Array[Any]") -> Iterator[None]:
+def _readable(array: zarr.Array[Any]) -> Iterator[None]:
     """Errors while an array is read, as one line."""
     try:
         with Location.of_node(array).answering():
@@ -63,7 +67,7 @@ def _readable(array: "zarr.Array[Any]") -> Iterator[None]:
         ) from error
 
 
-def _refuse_missing(array: "zarr.Array[Any]") -> None:
+def _refuse_missing(array: zarr.Array[Any]) -> None:
     """Every chunk is written, all-zero ones too: Zarr reads a lost or empty one as fill values."""
     sides = [
         range(-(-length // side)) for length, side in zip(array.shape, array.chunks, strict=True)
@@ -76,6 +80,6 @@ def _refuse_missing(array: "zarr.Array[Any]") -> None:
             )
 
 
-def where(node: "zarr.Array[Any] | zarr.Group") -> str:
+def where(node: zarr.Array[Any] | zarr.Group) -> str:
     """Path or URL of an array or group, for messages."""
     return str(Location.of_node(node))

@@ -1,16 +1,20 @@
 """The rows of one image set: a tall matrix that is read block by block."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Array = NDArray[Any]
 Spans = list[tuple[int, int]]
@@ -118,11 +122,11 @@ class SetRows:
             1, BLOCK_BYTES // (self.ragged.channels * self.dtype.itemsize)
         )
 
-    def compact(self) -> "SetRows":
+    def compact(self) -> SetRows:
         """The same rows in the form that takes less memory."""
         return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense")
 
-    def reading(self, readers: int) -> "SetRows":
+    def reading(self, readers: int) -> SetRows:
         """The same rows, so many blocks read ahead at once."""
         return replace(self, readers=readers)
 

@@ -5,19 +5,23 @@ is what makes sparse reads fast, and needs one chunk of memory rather than a sha
 same files; the tests compare the two.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from store.chunk import Chunk, ChunkError
 from store.errors import ArtifactDamaged, StoreError
 from store.location import Location, Span
 from store.reading import MEND
+
+if TYPE_CHECKING:
+    import zarr
 
 NOTHING = np.iinfo(np.uint64).max
 CHECKSUM = 4
@@ -66,7 +70,7 @@ class ShardReader:
         ``owners(first row, last row)``: whose rows these are, for messages.
     """
 
-    def __init__(self, values: "zarr.Array[Any]", owners: Callable[[int, int], str]) -> None:
+    def __init__(self, values: zarr.Array[Any], owners: Callable[[int, int], str]) -> None:
         if values.shards is None:
             raise ArtifactDamaged(f"{Location.of_node(values)}: has no shards; {MEND}")
         self.rows, self.channels = values.shape

@@ -1,12 +1,15 @@
 """Small arrays of an artifact, stored in Zarr's own codecs: whole, or row by row as they come."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
+
+if TYPE_CHECKING:
+    import zarr
 
 # Rows of a chunk of an array that is written as it comes.
 CHUNK_ROWS = 1 << 16
@@ -21,11 +24,17 @@ def write_array(
         name,
         data=values,
         chunks=tuple(max(1, side) for side in values.shape) if values.ndim else "auto",
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        compressors=_compressors(),
         dimension_names=dimensions,
         overwrite=True,
         config={"write_empty_chunks": True},
     )
+
+
+def _compressors() -> list[Any]:
+    from zarr.codecs import Crc32cCodec, ZstdCodec  # here: see `Location.zarr_group`
+
+    return [ZstdCodec(level=3), Crc32cCodec()]
 
 
 class ArrayWriter:
@@ -54,7 +63,7 @@ class ArrayWriter:
             shape=(0, *row_shape),
             chunks=(CHUNK_ROWS, *row_shape),
             dtype=dtype,
-            compressors=[ZstdCodec(level=3), Crc32cCodec()],
+            compressors=_compressors(),
             dimension_names=dimensions,
             overwrite=True,
             config={"write_empty_chunks": True},

@@ -1,18 +1,17 @@
 """Writing ragged arrays: front to back, whole shards at a time, resumable at any shard."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
 from store.chunk import Chunk, Pieces, encode
-from store.codec import RowsCodec
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
 from store.location import Location
@@ -20,6 +19,9 @@ from store.ragged import offsets_of
 from store.reading import MEND, where
 from store.shards import ShardReader, index_of, with_checksum
 from store.small import write_array
+
+if TYPE_CHECKING:
+    import zarr
 
 Array = NDArray[Any]
 Flushed = Mapping[str, Any]
@@ -97,7 +99,7 @@ class RaggedWriter:
         self._images, self._lines = images, np.asarray(grid_hw).reshape(-1, 2)[:, 1]
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
-        self.codec = RowsCodec(narrow=narrow)
+        self._narrow = narrow
         stored = 2 if narrow else self.dtype.itemsize
         self.layout = layout or plan_layout(self.total_rows, channels * stored)
         resume = {"rows": 0, **(resume or {})}
@@ -121,7 +123,7 @@ class RaggedWriter:
 
     def _create(
         self, group: zarr.Group, grid_hw: Array, image_ids: Array, channels: int
-    ) -> "zarr.Array[Any]":
+    ) -> zarr.Array[Any]:
         if "values" in group:
             values = cast("zarr.Array[Any]", group["values"])
             if (
@@ -131,6 +133,11 @@ class RaggedWriter:
             ):
                 raise ArtifactDamaged(f"{where(values)}: not the array that was begun; {MEND}")
             return values
+        # here: see `Location.zarr_group`
+        from zarr.codecs import Crc32cCodec
+
+        from store.codec import RowsCodec
+
         # Values come last; a writer killed before that may have left some of the other parts.
         write_array(group, "offsets", self.offsets, ["edge"])
         write_array(group, "grid_hw", grid_hw.astype(np.int32).reshape(-1, 2), ["entry", "side"])
@@ -141,7 +148,7 @@ class RaggedWriter:
             dtype=self.dtype,
             chunks=(self.layout.chunk_rows, channels),
             shards=(self.layout.shard_rows, channels),
-            serializer=self.codec,
+            serializer=RowsCodec(narrow=self._narrow),
             compressors=[Crc32cCodec()],
             # Should another tool read a lost float shard, then as NaN, not as "no concept".
             fill_value=np.nan if self.dtype.kind == "f" else 0,
@@ -202,7 +209,7 @@ class RaggedWriter:
 
     def _take_as(self, dtype: np.dtype[Any], filled: int) -> None:
         """Let the chunk being filled be float16 as long as all its rows are, half the bytes."""
-        half = self.codec.narrow and dtype == np.float16 and self.dtype == np.float32
+        half = self._narrow and dtype == np.float16 and self.dtype == np.float32
         if filled == 0:
             wanted = dtype if half else self.dtype
             if self._chunk.dtype != wanted:
@@ -214,7 +221,7 @@ class RaggedWriter:
         executor = self._background.encoders if self._background else None
         parts = [self._chunk] if self._parts is None else self._parts
         self._encoded.append(
-            _begun(executor, _encoded, parts, self.dtype, self.codec.narrow, self._pieces())
+            _begun(executor, _encoded, parts, self.dtype, self._narrow, self._pieces())
         )
         if self._parts is not None:
             self._parts = []
@@ -244,7 +251,7 @@ class RaggedWriter:
         self._stored = _begun(executor, self._store, self._encoded, self._position)
         self._encoded = []
 
-    def _store(self, encoded: Sequence["Future[Encoded]"], position: int) -> None:
+    def _store(self, encoded: Sequence[Future[Encoded]], position: int) -> None:
         """Write the shard that ends before row `position`."""
         contents = []
         for content, nonzeros, dtype in (future.result() for future in encoded):
@@ -278,7 +285,7 @@ def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces:
     return with_checksum(content), chunk.nonzeros, chunk.dtype.name
 
 
-def _begun(executor: Executor | None, work: Callable[..., T], *arguments: Any) -> "Future[T]":
+def _begun(executor: Executor | None, work: Callable[..., T], *arguments: Any) -> Future[T]:
     """Work handed to an executor, or done here and now where there is none."""
     if executor:
         return executor.submit(work, *arguments)

@@ -1,6 +1,13 @@
 """Shared by all tests: small collections of photographs, and projects around them."""
 
 import os
+
+# Before torch is loaded, here and in every process of ours: threads that wait for a part of a small
+# map spin, beside workers that have all cores already.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

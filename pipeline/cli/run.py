@@ -14,7 +14,6 @@ from pipeline.resources import make_resources
 from pipeline.run_alone import run_alone
 from pipeline.run_project import prepared
 from pipeline.status import stage_states
-from pipeline.summary import print_summary
 from stages.frame.progress import note
 
 
@@ -45,7 +44,7 @@ def run(
             repro(project, resources, force=force)
         else:
             run_alone(project, resources, force=force)
-    print_summary(project)
+    _print_summary(project)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -70,7 +69,7 @@ def plan(
 @app.command(rich_help_panel="Pipeline")
 def show(project: Project = Path()) -> None:
     """Print where the report is, and the scores."""
-    print_summary(project)
+    _print_summary(project)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -118,3 +117,10 @@ def compare_projects(
     from pipeline.compare import compare
 
     print(compare(projects, out))
+
+
+def _print_summary(project: Path) -> None:
+    # imported here: the other commands need no tables
+    from pipeline.summary import print_summary
+
+    print_summary(project)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 # A float32 in [0, 1] has at most 30 bits that are not always 0: two halves.
 _HALF = 15
@@ -291,6 +290,8 @@ def components(mask: NDArray[np.bool_], values: NDArray[np.generic]) -> Componen
             f"mask must be bool [h, w] and values of its shape, got {mask.dtype} {mask.shape} "
             f"and {values.shape}"
         )
+    from scipy import ndimage  # here: masks are looked at without it
+
     # Labels are given in row-major order of the components' first pixels.
     labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int64))
     flat = labels.ravel()

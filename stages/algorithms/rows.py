@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -211,4 +210,6 @@ def float_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def is_sparse(block: Any) -> bool:
     """Whether it is a scipy sparse matrix."""
+    import scipy.sparse  # here: what stages import to plan by needs no matrix
+
     return bool(scipy.sparse.issparse(block))

@@ -1,15 +1,19 @@
 """Activations of the tapped layers, as extract writes them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.layered import Layered
 from store import Location, Ragged, Staging, create_artifact
+
+if TYPE_CHECKING:
+    import zarr
 
 HASHES = "image_sha256"
 # Backbone of activations that somebody brought: no network of ours saw the photographs.

@@ -14,15 +14,15 @@ Both artifacts have one shape. Per layer:
 made, whatever the other images: a later run takes them over by these.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, Unpack, cast
 
 import numpy as np
-import pandas as pd
-import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import resize_masks, unpack_masks
@@ -31,6 +31,10 @@ from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.layered import contents_of
 from store import ArrayWriter, Artifact, Ragged, Staging, create_artifact, open_artifact
 from store.artifact import layer_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import zarr
 
 SIDES = ("top", "left", "bottom", "right")
 BOX_COLUMNS = ["entry", "column", "rank", *SIDES, "area"]
@@ -81,7 +85,7 @@ class ConceptMaps:
     centroids = LayerArray(np.float64, "entries", "columns", "axes")
 
     @classmethod
-    def open(cls, path: Path) -> "dict[str, ConceptMaps]":
+    def open(cls, path: Path) -> dict[str, ConceptMaps]:
         """The maps of a published artifact, by layer; errors as `store.open_artifact`."""
         artifact = open_artifact(path)
         return {layer: cls(artifact, layer) for layer in artifact.layers}
@@ -140,6 +144,8 @@ class ConceptMaps:
         largest; ``top, left, bottom, right`` in 0-based pixels of the map, half-open; ``area`` in
         pixels of the map; ``score``, the map's mean share over the component.
         """
+        import pandas as pd
+
         none = _box_table(np.empty((0, len(BOX_COLUMNS)), np.int64), np.empty(0, np.float32))
         return pd.concat([none, *self.box_blocks()], ignore_index=True)
 
@@ -151,6 +157,8 @@ class ConceptMaps:
 
 
 def _box_table(found: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame(found, columns=BOX_COLUMNS).assign(score=scores)
 
 

@@ -9,22 +9,25 @@ A reader's class has the small arrays of a layer, or the tables of a folder, as 
     factors.at(layer).loss                     # whoever reads it
 """
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
 from numpy.typing import NDArray
 
-from stages.artifacts.tables import read_table
+from stages.artifacts.tables import read_rows, read_table
 from store import Artifact, ArtifactDamaged, write_array
 from store.reading import read_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import zarr
 
 Array = NDArray[Any]
 Kind = Literal["text", "whole", "number", "share", "flag"]
@@ -36,12 +39,12 @@ PANDAS: Mapping[Kind, Any] = {
     "share": np.float32,
     "flag": np.bool_,
 }
-PARQUET: Mapping[Kind, pa.DataType] = {
-    "text": pa.string(),
-    "whole": pa.int64(),
-    "number": pa.float64(),
-    "share": pa.float32(),
-    "flag": pa.bool_(),
+PARQUET: Mapping[Kind, str] = {
+    "text": "string",
+    "whole": "int64",
+    "number": "float64",
+    "share": "float32",
+    "flag": "bool",
 }
 
 
@@ -76,10 +79,10 @@ class LayerArray:
         self.attribute, self.name = attribute, self.name or attribute
 
     @overload
-    def __get__(self, reader: None, owner: type) -> "LayerArray": ...
+    def __get__(self, reader: None, owner: type) -> LayerArray: ...
     @overload
     def __get__(self, reader: OfLayer, owner: type) -> Array: ...
-    def __get__(self, reader: OfLayer | None, owner: type) -> "LayerArray | Array":
+    def __get__(self, reader: OfLayer | None, owner: type) -> LayerArray | Array:
         if reader is None:
             return self
         # found there the next time, as with functools.cached_property
@@ -141,10 +144,10 @@ class Table:
         self.attribute = attribute
 
     @overload
-    def __get__(self, reader: None, owner: type) -> "Table": ...
+    def __get__(self, reader: None, owner: type) -> Table: ...
     @overload
     def __get__(self, reader: OfFolder, owner: type) -> pd.DataFrame: ...
-    def __get__(self, reader: OfFolder | None, owner: type) -> "Table | pd.DataFrame":
+    def __get__(self, reader: OfFolder | None, owner: type) -> Table | pd.DataFrame:
         if reader is None:
             return self
         found = vars(reader)[self.attribute] = self.read(reader.folder)
@@ -152,6 +155,8 @@ class Table:
 
     def frame(self, rows: Any) -> pd.DataFrame:
         """Rows (mappings, or sequences in the order of the columns) as a table of this form."""
+        import pandas as pd
+
         return self._typed(pd.DataFrame(rows, columns=list(self.columns)))
 
     def write(self, folder: Path, frame: pd.DataFrame) -> None:
@@ -165,7 +170,10 @@ class Table:
     @contextmanager
     def growing(self, folder: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         """Store a Parquet file bit by bit: yields what adds rows, a row group each time."""
-        with pq.ParquetWriter(self._parquet(folder), self.schema) as writer:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        with ParquetWriter(self._parquet(folder), self.schema) as writer:
 
             def add(frame: pd.DataFrame) -> None:
                 rows = pa.Table.from_pandas(self._typed(frame), self.schema, preserve_index=False)
@@ -183,13 +191,20 @@ class Table:
         """
         return read_table(self._parquet(folder), columns=list(self.columns))
 
+    def rows(self, folder: Path, *columns: str) -> list[dict[str, Any]]:
+        """Some of its columns as plain rows, None where a value is missing; errors as `read`."""
+        return read_rows(self._parquet(folder), *columns)
+
     def _parquet(self, folder: Path) -> Path:
         return (folder / self.file).with_suffix(".parquet")
 
     @property
     def schema(self) -> pa.Schema:
         """In Parquet's words."""
-        return pa.schema([(name, PARQUET[kind]) for name, kind in self.columns.items()])
+        import pyarrow as pa
+
+        kinds = self.columns.items()
+        return pa.schema([(name, pa.type_for_alias(PARQUET[kind])) for name, kind in kinds])
 
     def _typed(self, frame: pd.DataFrame) -> pd.DataFrame:
         chosen = frame[list(self.columns)]

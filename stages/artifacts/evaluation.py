@@ -1,17 +1,20 @@
 """Scores and tables, as evaluate writes them; see `stages.evaluate.stage` for what they mean."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts.declared import Table
 from store import ArtifactDamaged, ArtifactMissing, Staging, write_atomically
 from store.artifact import read_attrs, write_record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Regions of the ground truth besides the parts.
 OBJECT, BACKGROUND = "object", "background"
@@ -103,7 +106,7 @@ class Evaluation:
     failures = Table("failures.parquet", name="text", reason="text", scored="flag")
 
     @classmethod
-    def open(cls, folder: Path) -> "Evaluation":
+    def open(cls, folder: Path) -> Evaluation:
         """Open the published artifact.
 
         Raises

@@ -6,13 +6,14 @@ Per layer, all factorizations of a set lie side by side as columns (`Factorizati
 - small arrays, declared in `LayerFactors`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.declared import LayerArray
@@ -20,6 +21,9 @@ from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.layered import Layered, contents_of
 from store import Artifact, Ragged, Staging, create_artifact
 from store.artifact import layer_key
+
+if TYPE_CHECKING:
+    import zarr
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Reading the index artifact: which images there are, in which sets, and their bytes."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from stages.artifacts.tables import read_table
@@ -20,6 +21,9 @@ from stages.images.decode import ImageError, decode_resized, decode_rgb
 from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class ImageIndex:
     options: Any
 
     @classmethod
-    def open(cls, path: Path, project: Path, made: Artifact | None = None) -> "ImageIndex":
+    def open(cls, path: Path, project: Path, made: Artifact | None = None) -> ImageIndex:
         """Open the index artifact at `path` of the project in folder `project`.
 
         Parameters

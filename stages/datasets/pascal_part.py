@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy.io import loadmat
 
 from stages.datasets.annotation_images import image_frame, placed
 from stages.datasets.dataset import (
@@ -185,6 +184,8 @@ class _Object:
 def _read_objects(path: Path, frame: Frame) -> list[_Object]:
     """The objects of a ``.mat`` file, whose masks must have the image's size, as seen."""
     try:
+        from scipy.io import loadmat  # here: no other collection has such files
+
         content = loadmat(path, simplify_cells=True, variable_names=["anno"])
         return [
             _Object(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.draw import polygon2mask
 
 from stages.datasets.annotation_images import check_size, placed
 from stages.datasets.dataset import DatasetError, Mask
@@ -99,6 +98,8 @@ def _drawn(shape: dict[str, Any], size: Size) -> Mask:
         raise ValueError(f"{kind} (not a shape that is known)")
     if len(points) < 3:
         raise ValueError("polygon of less than three points")
+    from skimage.draw import polygon2mask  # here: few collections have polygons
+
     drawn: Mask = polygon2mask(size, points[:, ::-1])
     return drawn
 

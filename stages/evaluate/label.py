@@ -24,17 +24,7 @@ from stages.naming.labels import Labels, Names, read_labels
 from stages.naming.names import FactorNames, Named, resolve
 from store import write_atomically
 
-EMPTY = """\
-# What the factors show, in your words: `dff label` writes a form to fill in. While it is empty,
-# coverage decides which parts belong to a factor (eq. 7 of the paper).
-"""
 PARTS = 2  # that `label_automatically` names a factor by, at most
-
-
-def ensure_labels(path: Path) -> None:
-    """Put an empty file where there is none: DVC wants what a stage reads to exist."""
-    if not path.exists():
-        write_atomically(path, EMPTY.encode())
 
 
 def write_form(params: EvaluateParams, inputs: Inputs, *, force: bool) -> str:

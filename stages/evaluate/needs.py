@@ -35,7 +35,7 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
     of_masks = len(maps) * columns * (len((RAW, REFINED)) * layers * BOX_BYTES + AREA_BYTES)
     return Needs(
         fixed={
-            "libraries": resident("scipy.ndimage", "pyarrow.parquet", "stages.algorithms.nmf"),
+            "libraries": resident("stages.algorithms.nmf"),
             "boxes": of_masks,
         },
         # one waits to be added up while the next is counted

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from stages.export.exporter import Catalogue, Picture
 from stages.export.names import distinct, file_name
+from stages.export.png import write_png
 from stages.frame.params import param
-
-LEVEL = 1  # of zlib: masks are a few kilobytes at any
 
 
 @dataclass
@@ -43,16 +40,20 @@ class Masks:
     def encode(self, picture: Picture) -> list[list[str]]:
         """See `Exporter.encode`."""
         photograph = picture.photograph
+        if picture.concepts:
+            for top in ("parts", *(["heat"] if self.heat else [])):
+                (self._folder / top / photograph.path).mkdir(parents=True, exist_ok=True)
         rows = []
         for concept in picture.concepts:
             below = f"{photograph.path}/{self._files[concept.category]}.png"
             row = [photograph.name, concept.name, f"parts/{below}"]
-            _save(self._folder / "parts" / below, concept.mask.view(np.uint8) * np.uint8(255))
+            mask = concept.mask.view(np.uint8) * np.uint8(255)
+            write_png(self._folder / "parts" / below, mask, flat=True)
             if self.heat:
                 row.append(f"heat/{below}")
                 from stages.algorithms.heatmap import quantise  # here: help lists formats
 
-                _save(self._folder / "heat" / below, quantise(concept.heat(), np.uint16))
+                write_png(self._folder / "heat" / below, quantise(concept.heat(), np.uint16))
             rows.append(row)
         return rows
 
@@ -63,8 +64,3 @@ class Masks:
     def close(self) -> None:
         """See `Exporter.close`."""
         self._file.close()
-
-
-def _save(path: Path, values: NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path, compress_level=LEVEL)

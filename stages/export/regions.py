@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 
@@ -55,6 +54,8 @@ def components(mask: Mask, least: float) -> list[Region]:
     least : float
         Components of fewer pixels are left out; the largest never is.
     """
+    from scipy import ndimage  # here: help lists formats
+
     around = whole(mask)
     if around is None:
         return []

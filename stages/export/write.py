@@ -60,10 +60,16 @@ def export(
     catalogue = Catalogue(selection.categories, photographs, out.absolute())
     workers = resources_within("export", export_needs(selection), resources).workers
 
+    # imported here: help lists formats without torch
+    import torch
+
     def encoded(photograph: Photograph) -> Any:
         return exporter.encode(selection.picture(photograph))
 
     with disk_errors(out), _work_folder(out) as work, torch_threads_kept():
+        # One thread an image: a map is too small to share out, and threads that wait for their part
+        # of one take as much of a core as those that work.
+        torch.set_num_threads(1)
         try:
             exporter.open(work, catalogue)
             with (
@@ -107,7 +113,7 @@ def export_needs(selection: Selection) -> Needs:
     pixels = max((h * w for h, w in (one.size for one in selection.photographs)), default=1)
     each = pixels * (PIXEL_BYTES + 2 * len(selection.columns))
     return Needs(
-        {"libraries": resident("torch")},
+        {"libraries": resident("torch", "scipy.ndimage", "stages.export.outline_passes")},
         {"masks at the size of the largest photograph": each},
         remedy="make the largest photographs smaller",
     )

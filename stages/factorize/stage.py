@@ -3,13 +3,14 @@
 Writes ``factors.zarr``, see `stages.artifacts.factors`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
@@ -30,6 +31,8 @@ from store import Ragged, RaggedWriter, SetRows, Staging, plan_layout, replacing
 CHUNK_ROWS = 2048
 
 if TYPE_CHECKING:
+    import zarr
+
     from stages.algorithms.nmf import Factorization
     from stages.algorithms.rows import RowBlocks
 
@@ -82,7 +85,7 @@ class _Job:
 class _SetResult:
     """What is known of one set in the end, besides its coefficients."""
 
-    factorizations: "list[Factorization]"
+    factorizations: list[Factorization]
     stability: Sequence[tuple[float, float]]
     parent: NDArray[np.int64]
     parent_cosine: NDArray[np.float64]
@@ -112,7 +115,7 @@ def _factorize_layer(
     entries: NDArray[np.int64],
     group: zarr.Group,
     number: int,
-) -> "Iterator[_SetResult]":
+) -> Iterator[_SetResult]:
     """All factorizations of each set in turn, the coefficients going to disk."""
     ragged = activations.at(layer)
     if max(job.params.k) > ragged.channels:
@@ -224,7 +227,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     return _SetResult(found, stability, *links.parents(), held, explained, carried, told)
 
 
-def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) -> "RowBlocks":
+def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) -> RowBlocks:
     """The rows kept in memory where they fit the budget, streamed from disk otherwise.
 
     A GPU that can keep them has them from disk, once.

@@ -1,6 +1,5 @@
 """Bounded, ordered maps over local threads, local processes or a dask cluster."""
 
-import asyncio
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -107,6 +106,8 @@ def check_cluster(cluster: str) -> None:
     StageError
         When none answers in time.
     """
+    import asyncio
+
     from distributed import Security, rpc
 
     async def kind() -> str:

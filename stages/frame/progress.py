@@ -5,29 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 LINE_EVERY = 10.0  # seconds between plain lines
-
-
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        """Work per second so far."""
-        return Text(f"{task.finished_speed or task.speed or 0:.1f} {self.unit}/s", style="cyan")
 
 
 def note(line: str) -> None:
@@ -41,19 +19,19 @@ def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Callable
 
     `done` units were finished by an earlier run: they count, but not towards the rate.
     """
+    from rich.console import Console  # here: few that say a line show a bar
+
     console = Console(stderr=True)
-    if not console.is_terminal:
-        with _plain_lines(label, total, unit, done) as advance:
-            yield advance
-        return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    shown = _bar if console.is_terminal else _plain_lines
+    with shown(label, total, unit, done) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    from stages.frame.progress_bar import make_bar
+
+    with make_bar(unit) as progress:
         task = progress.add_task(label, total=total, completed=done)
 
         def advance(n: int = 1) -> None:

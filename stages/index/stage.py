@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from stages.artifacts.image_index import listing_digest
 from stages.datasets import READERS, Dataset, DatasetError, FoundImage, LeftOut
 from stages.datasets.listing import NOT_A_FILE, is_file
@@ -175,6 +173,8 @@ def _refuse_too_many(failed: list[_Checked], total: int, allowed: float) -> None
 def _write_tables(
     folder: Path, good: list[_Checked], failed: list[_Checked], left_out: list[LeftOut]
 ) -> list[str]:
+    import pandas as pd  # here: all else of the index is known without tables
+
     rows = [
         (one.found.name, one.height, one.width, one.size, one.sha256, one.annotation_sha256)
         for one in good

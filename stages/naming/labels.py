@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from stages.frame.errors import StageError
 from stages.frame.params import suggestion
 from stages.frame.written import NoKeyTwice, dumped, problem_of
+from store import write_atomically
 
 Names = tuple[str, ...]  # of one factor; empty when nobody named it
 Matrix = NDArray[np.float32]
@@ -48,6 +49,11 @@ HEADING = """\
 # Names of factors, strongest first, by image set and k: any words; a list is a union, null a factor
 # without a name. Names of annotated parts, `object` and `background` are scored. Leave the other
 # lines as they are: by them names find their factors again when these change.
+"""
+
+EMPTY = """\
+# What the factors show, in your words: `dff label` writes a form to fill in. While it is empty,
+# coverage decides which parts belong to a factor (eq. 7 of the paper).
 """
 
 
@@ -100,6 +106,12 @@ class Labels:
     def refuse(self, why: str) -> NoReturn:
         """Raise a StageError that begins with the file."""
         raise StageError(f"{self.path}: {why}")
+
+
+def ensure_labels(path: Path) -> None:
+    """Put an empty file where there is none: DVC wants what a stage reads to exist."""
+    if not path.exists():
+        write_atomically(path, EMPTY.encode())
 
 
 def read_labels(path: Path) -> Labels:

@@ -26,6 +26,7 @@ from stages.algorithms.backbone import (
     resolve_layer,
 )
 from stages.algorithms.backbone import graph as graphs
+from stages.algorithms.backbone import layers as layers_of
 from stages.algorithms.backbone import precision as precisions
 from stages.algorithms.backbone import weights as weights_files
 from stages.algorithms.backbone.families.demo import network as demo_network
@@ -172,7 +173,9 @@ def test_an_unknown_layer_gets_a_suggestion(backbone: str, layer: str, hint: str
     assert hint in str(caught.value)
 
 
-@pytest.mark.parametrize("backbone", ["alexnet", "resnet18", "densenet121", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "backbone", ["alexnet", "resnet18", "densenet121", "mobilenet_v3_small", "swin_t"]
+)
 def test_node_names_are_those_of_torchvision(backbone: str) -> None:
     theirs = get_graph_node_names(graphs.build(backbone, "meta"), suppress_diff_warning=True)[1]
     assert list(graphs.skeleton(backbone).nodes) == [n for n in theirs if n not in ("x", "output")]
@@ -826,3 +829,13 @@ def test_negative_values_found_by_several_threads_at_once() -> None:
         messages = set(executor.map(message, range(40)))
     assert len(messages) == 1 and "use a ReLU near it, features.1" in messages.pop()
     assert torch.nn.Conv2d(3, 4, 3)(batch).shape == (2, 4, 62, 62)
+
+
+def test_large_weights_get_a_start_only_where_a_trial_needs_them() -> None:
+    with layers_of._Unfilled() as unfilled:
+        network = torch.nn.Sequential(torch.nn.Linear(3000, 3000), torch.nn.Linear(8, 8))
+    large, small = (one.weight for one in network)
+    assert unfilled.large == {id(large)}
+    assert 0 < small.abs().max() <= 8**-0.5
+    unfilled.fill(network)
+    assert float(large.detach().std()) == pytest.approx(3000**-0.5, rel=0.01)

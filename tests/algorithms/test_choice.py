@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
-from stages.algorithms.nmf import Sweep
+from stages.algorithms.nmf import Sweep, choice
 from stages.algorithms.nmf.choice import FEW_IMAGES, STABLE, Links, matched, stability, suggest_k
 from stages.algorithms.nmf.stack import unit_rows
 
@@ -36,6 +36,18 @@ def test_equal_factors_in_any_order_and_scale_are_perfectly_stable(k, runs, seed
     found = stability(copies)
     assert found.cosine == pytest.approx(1)
     assert found.silhouette == pytest.approx(1, abs=1e-6)
+
+
+@given(k=st.integers(2, 6), runs=st.integers(2, 5), seed=st.integers(0, 99), same=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_silhouettes_are_those_of_scikit_learn_bit_for_bit(k, runs, seed, same):
+    rng = np.random.default_rng(seed)
+    factors = unit_rows(np.tile(np.eye(k, 8), (runs, 1)) if same else rng.random((runs * k, 8)))
+    labels = np.concatenate([rng.permutation(k) for _ in range(runs)])
+    distances = np.clip(1 - factors @ factors.T, 0, None)
+    np.fill_diagonal(distances, 0)
+    expected = silhouette_score(distances, labels, metric="precomputed")
+    assert choice._silhouette(factors, labels) == expected
 
 
 def test_cosines_and_silhouettes_from_their_definitions():

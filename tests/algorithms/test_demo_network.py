@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from torchvision.models.vgg import VGG
 
 from stages.algorithms.backbone.families.demo.network import (
     DEMO_MEAN,
     DEMO_STD,
     WEIGHTS_PATH,
+    DemoNetwork,
     build_demo_network,
 )
-from stages.datasets.demo import KINDS, draw_scene
+from stages.datasets.demo.scenes import KINDS, draw_scene
 
 FRESH_SEED = 3_000_000
 """Neither trained on (1 000 000 and on) nor used for the stated accuracy (2 000 000 and on)."""
@@ -27,7 +27,7 @@ def record() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def network() -> VGG:
+def network() -> DemoNetwork:
     network = build_demo_network(len(KINDS)).eval()
     network.load_state_dict(torch.load(WEIGHTS_PATH, weights_only=True), strict=True)
     return network
@@ -42,14 +42,14 @@ def pictures(kinds: list[str], seed: int, side: int = 224) -> torch.Tensor:
 
 
 def test_weights_are_small_and_described_by_their_record(
-    network: VGG, record: dict[str, object]
+    network: DemoNetwork, record: dict[str, object]
 ) -> None:
     assert WEIGHTS_PATH.stat().st_size < 2_000_000
     assert record["classes"] == list(KINDS)
     assert record["parameters"] == sum(p.numel() for p in network.parameters())
 
 
-def test_deepest_layer_has_stride_8_and_no_negative_value(network: VGG) -> None:
+def test_deepest_layer_has_stride_8_and_no_negative_value(network: DemoNetwork) -> None:
     with torch.no_grad():
         deep = network.features(pictures(["deer", "car"], FRESH_SEED))
         odd = network.features(torch.zeros(1, 3, 200, 256))
@@ -59,7 +59,7 @@ def test_deepest_layer_has_stride_8_and_no_negative_value(network: VGG) -> None:
     assert float(deep.max()) > 0.0
 
 
-def test_backdrops_leave_the_deepest_layer_almost_silent(network: VGG) -> None:
+def test_backdrops_leave_the_deepest_layer_almost_silent(network: DemoNetwork) -> None:
     with torch.no_grad():
         empty = network.features(pictures(["empty"] * 6, FRESH_SEED))
         full = network.features(pictures(["deer", "elephant", "robot", "car", "plane"], FRESH_SEED))
@@ -67,7 +67,7 @@ def test_backdrops_leave_the_deepest_layer_almost_silent(network: VGG) -> None:
 
 
 def test_fresh_scenes_are_recognised_about_as_well_as_stated(
-    network: VGG, record: dict[str, object]
+    network: DemoNetwork, record: dict[str, object]
 ) -> None:
     kinds = [*KINDS, *KINDS[1:10]]
     with torch.no_grad():

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from stages.datasets import READERS, Dataset, DatasetError, open_dataset
-from stages.datasets.demo import DEMO_SETS
+from stages.datasets.demo.scenes import DEMO_SETS
 
 SIZES = {"000001": (40, 60), "000002": (64, 48), "000003": (33, 35)}  # id -> height, width
 BOX = "<xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>30</ymax>"

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.datasets.demo import DEMO_SETS, KINDS, SETTINGS, draw_scene, part_names, write_demo
+from stages.datasets.demo.scenes import (
+    DEMO_SETS,
+    KINDS,
+    SETTINGS,
+    draw_scene,
+    part_names,
+    write_demo,
+)
 
 
 @pytest.mark.parametrize("kind", DEMO_SETS)

@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.dvc_yaml import dvc_yaml
 from pipeline.registry import STAGES
+from stages.frame import code
 from stages.frame.code import code_files
 from stages.frame.stage import Stage
 from tools import ROOT, copy_of_project, shell
@@ -163,7 +164,11 @@ def test_what_dvc_yaml_names_is_there(dvc: dict) -> None:  # type: ignore[type-a
 def test_a_stages_code_is_all_that_importing_it_loads(stage: Stage[Any]) -> None:
     """Asked of Python itself: what importing the stage brings in must make DVC run it again."""
     module = stage.run.__module__
-    script = f"import sys, {module}; print(*(m for m in sys.modules))"
+    # what does the work is imported when it is done
+    its = [path for path in code_files(module) if path.is_relative_to(f"stages/{stage.name}")]
+    names = [".".join(path.with_suffix("").parts) for path in its if path.suffix == ".py"]
+    assert module in names
+    script = f"import sys, {', '.join(names)}; print(*(m for m in sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -175,6 +180,45 @@ def test_a_stages_code_is_all_that_importing_it_loads(stage: Stage[Any]) -> None
         inside = file.relative_to(ROOT)
         places = {path.as_posix() for path in (inside, *inside.parents)}
         assert places & set(stage.code), f"{stage.name} imports {name}, which is not in its code"
+
+
+def _parsed_imports(source: str) -> list[str]:
+    """What `stages.frame.code` finds in the text, from a parsed file."""
+
+    def statements(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+                yield child
+                yield from statements(child)
+
+    found = (
+        ast.unparse(one)
+        for one in statements(ast.parse(source))
+        if isinstance(one, ast.Import | ast.ImportFrom)
+    )
+    return sorted(one for one in found if one.split()[1].partition(".")[0] in code.PACKAGES)
+
+
+SOURCES = {
+    "text": '"""A text.\n\nfrom store import a\n"""\nfrom store import (\n    b,\n    c,\n)\n',
+    "comments": "if x:\n    import store.d, stages.e  # it's why\nstores = 1\n# import store\n",
+    "checkers": "if TYPE_CHECKING:\n    from store import a\n\n    import store\nimport stages.b\n",
+    "inside": "def f():\n    if TYPE_CHECKING:\n        import store\n    from store import g\n",
+    "quotes": "a = 'it\\'s'\nb = \"\\\"'\"\nfrom stages.x import y\nc = '''\"\nimport store'''\n",
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_imports_are_found_as_python_finds_them(source: str) -> None:
+    found = sorted(ast.unparse(one) for one in code._imports(source))
+    assert found == _parsed_imports(source) != []
+
+
+def test_all_imports_of_ours_are_found() -> None:
+    for path in [*ROOT.glob("stages/**/*.py"), *ROOT.glob("store/**/*.py")]:
+        source = path.read_text(encoding="utf-8")
+        found = sorted(ast.unparse(one) for one in code._imports(source))
+        assert found == _parsed_imports(source), path
 
 
 def test_code_follows_imports_inside_functions_and_what_lies_beside() -> None:

@@ -182,7 +182,7 @@ def test_metadata_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
     def refused(*args, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "zarr.json")
 
-    monkeypatch.setattr("store.artifact.zarr.open_group", refused)
+    monkeypatch.setattr("zarr.open_group", refused)
     with pytest.raises(StoreError, match="Permission denied") as error:
         open_artifact(tmp_path / "a.zarr")
     assert "\n" not in str(error.value) and "a.zarr" in str(error.value)

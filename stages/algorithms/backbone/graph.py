@@ -1,6 +1,5 @@
 """Networks as graphs: build one by name, trace it, keep only what the tapped layers need."""
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from threading import Lock
 from typing import Any
 
 import torch
-import torchvision
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.family import BackboneError
+from stages.algorithms.backbone.tracer import NamingTracer
 
 # torch.fx patches torch's modules while it traces: two traces at once leave them patched
 _TRACING = Lock()
@@ -99,9 +97,7 @@ def trace(backbone: str, network: nn.Module) -> Traced:
     BackboneError
         The network's `forward` cannot be traced.
     """
-    operations = vars(torchvision.ops).values()
-    leaves = [o for o in operations if isinstance(o, type) and issubclass(o, nn.Module)]
-    tracer = NodePathTracer(autowrap_modules=(math, torchvision.ops), leaf_modules=leaves)
+    tracer = NamingTracer()
     try:
         with _TRACING:
             tracer.trace(network)
@@ -111,7 +107,7 @@ def trace(backbone: str, network: nn.Module) -> Traced:
         ) from error
     nodes = {
         name: node
-        for node, name in tracer.node_to_qualname.items()
+        for node, name in tracer.names.items()
         if node.op not in ("placeholder", "output")
     }
     return Traced(backbone, network, nodes)
@@ -120,7 +116,12 @@ def trace(backbone: str, network: nn.Module) -> Traced:
 @cache
 def skeleton(backbone: str) -> Traced:
     """The traced network on the meta device: names and shapes without weights. Do not modify."""
-    return trace(backbone, build(backbone, "meta"))
+    traced = trace(backbone, build(backbone, "meta"))
+    for module in traced.network.modules():
+        if isinstance(module, nn.ReLU):
+            # as torch has it on the meta device, it would load all of torch's compiler
+            module.forward = torch.empty_like  # type: ignore[method-assign]
+    return traced
 
 
 def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.family import BackboneError
@@ -25,6 +26,7 @@ from stages.algorithms.names import suggestion
 # Every classification network takes this size, and some take no other.
 USUAL_SIDE = 224
 TALLER = 256
+LARGE = 8_000_000  # weights of one layer
 Shape = tuple[int, ...] | None
 
 
@@ -275,12 +277,46 @@ def _stride(usual: Shape, taller: Shape) -> int:
     return round(TALLER / added) if added > 0 else 0
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves the largest weights without their random start, which is most of what a trial takes.
+
+    They are those of a classifier behind all layers with a grid (VGG-19's: nine tenths of it).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large: set[int] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # see torch.overrides
+        kwargs = kwargs or {}
+        # a method of the tensor, or a function of torch.nn.init
+        if func.__name__.endswith(("uniform_", "normal_")):
+            weights = args[0] if args else kwargs["tensor"]
+            if weights.numel() > LARGE:
+                self.large.add(id(weights))
+                return weights
+        return func(*args, **kwargs)
+
+    def fill(self, network: nn.Module) -> None:
+        """Make up for it in what is left of the network."""
+        generator = torch.Generator().manual_seed(0)
+        for weights in network.parameters():
+            if id(weights) in self.large:
+                scale = weights[0].numel() ** -0.5
+                weights.data.normal_(0, scale, generator=generator)
+
+
 def _trial_minima(backbone: str, layers: list[str]) -> dict[str, float]:
     """Smallest value of each layer in one random forward pass with random weights."""
     if not layers:
         return {}
     family = family_of(backbone)
-    network = prune(trace(backbone, build(backbone, "cpu")), layers)
+    with _Unfilled() as unfilled:
+        built = build(backbone, "cpu")
+    network = prune(trace(backbone, built), layers)
+    unfilled.fill(network)
     for side in (96, USUAL_SIDE):
         images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from stages.algorithms.nmf.initial import warm_factors
 from stages.algorithms.nmf.sample import Sample
@@ -89,18 +88,30 @@ def matched(one: Matrix, other: Matrix) -> tuple[NDArray[np.intp], Matrix]:
 
     The sum of the cosines is the largest possible (Hungarian method).
     """
+    from scipy.optimize import linear_sum_assignment  # here: most that asks for k needs none
+
     cosines = one @ other.T
     _, found = linear_sum_assignment(-cosines)
     return found, cosines[np.arange(len(one)), found]
 
 
 def _silhouette(factors: Matrix, labels: Array) -> float:
-    # imported here: scikit-learn takes a second, and most of the module does without
-    from sklearn.metrics import silhouette_score
+    """Mean silhouette of at least two groups of at least two, by cosine distance.
 
+    scikit-learn's `silhouette_score`, bit for bit; to load that takes longer than all of this.
+    """
     distances = np.clip(1 - factors @ factors.T, 0, None)
     np.fill_diagonal(distances, 0)
-    return float(silhouette_score(distances, labels, metric="precomputed"))
+    sizes = np.bincount(labels)
+    sums = np.stack([np.bincount(labels, row, len(sizes)) for row in distances])
+    own = np.arange(len(labels)), labels
+    inside = sums[own] / (sizes - 1)[labels]
+    sums[own] = np.inf
+    outside = (sums / sizes).min(axis=1)
+    largest = np.maximum(inside, outside)
+    # of points that lie on each other all distances are 0
+    scores = np.divide(outside - inside, largest, out=np.zeros_like(inside), where=largest > 0)
+    return float(np.mean(scores))
 
 
 def sample_stability(

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from stages.algorithms.rows import MatrixRows, dense, float_type, is_sparse
@@ -30,6 +29,8 @@ class Sample:
     def of(cls, parts: Sequence[Any]) -> "Sample":
         """The rows of several parts, in their order."""
         if all(is_sparse(part) for part in parts):
+            import scipy.sparse
+
             matrix: Any = scipy.sparse.vstack(parts, format="csr")
         else:
             matrix = np.concatenate([dense(part, float_type(part.dtype)) for part in parts])

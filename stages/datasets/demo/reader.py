@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.datasets.dataset import Reader
-from stages.datasets.demo.scenes import write_demo
 from stages.datasets.folder import FolderDataset
 from stages.frame.params import param
 
@@ -30,6 +29,8 @@ def opened(root: Path, options: DemoOptions) -> FolderDataset:
 
 def drawn(root: Path, options: DemoOptions) -> None:
     """See `Reader.draw`."""
+    from stages.datasets.demo.scenes import write_demo  # here: other collections draw nothing
+
     write_demo(root, options.images, options.seed)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.squeezenet import Fire
 
+from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
 from stages.algorithms.backbone.family import Preprocessing, Published
 
 # Their own truncated-normal start takes minutes and warns that it will change.
@@ -16,7 +16,15 @@ _SLOW_START = ("googlenet", "inception_v3")
 
 @cache
 def _names() -> tuple[str, ...]:
-    return tuple(torchvision.models.list_models(module=torchvision.models))
+    models = _models()
+    return tuple(models.list_models(module=models))
+
+
+def _models() -> Any:
+    # imported here: it takes as long as torch, and networks of other families do without
+    from torchvision import models
+
+    return models
 
 
 class TorchvisionFamily:
@@ -31,7 +39,7 @@ class TorchvisionFamily:
 
     def build(self, name: str) -> nn.Module:
         """See `Family.build`."""
-        builder: Callable[..., nn.Module] = torchvision.models.get_model_builder(name)
+        builder: Callable[..., nn.Module] = _models().get_model_builder(name)
         options = {"init_weights": False} if name in _SLOW_START else {}
         network = builder(weights=None, **options)
         # The published weights of GoogLeNet and Inception v3 were trained on inputs in [-1, 1];
@@ -42,7 +50,7 @@ class TorchvisionFamily:
 
     def weights(self, name: str) -> Mapping[str, Published]:
         """See `Family.weights`: torchvision's names, `DEFAULT` among them."""
-        members = torchvision.models.get_model_weights(name).__members__
+        members = _models().get_model_weights(name).__members__
         published = {}
         for weights, member in members.items():
             transforms = member.transforms()
@@ -62,12 +70,15 @@ class TorchvisionFamily:
         Zisserman (a block ends at a max-pooling); `fire<i>` of SqueezeNet counts from 2, as in
         Iandola et al.; `layer1` to `layer4` are torchvision's own for ResNets.
         """
-        if isinstance(network, torchvision.models.VGG):
+        from torchvision.models import VGG, ResNet, SqueezeNet
+        from torchvision.models.squeezenet import Fire
+
+        if isinstance(network, VGG):
             return vgg_aliases(network.features)
-        if isinstance(network, torchvision.models.SqueezeNet):
+        if isinstance(network, SqueezeNet):
             fires = (i for i, m in enumerate(network.features) if isinstance(m, Fire))
             return {f"fire{n}": f"features.{i}" for n, i in enumerate(fires, 2)}
-        if isinstance(network, torchvision.models.ResNet):
+        if isinstance(network, ResNet):
             return {f"layer{n}": f"layer{n}" for n in range(1, 5)}
         return {}
 
@@ -80,22 +91,3 @@ class TorchvisionFamily:
     ) -> torch.Tensor | None:
         """See `Family.to_grid`."""
         return maps_to_grid(output)
-
-
-def maps_to_grid(output: torch.Tensor) -> torch.Tensor | None:
-    """Feature maps ``[n, channels, h, w]`` as ``[n, h, w, channels]``; None for other shapes."""
-    return output.permute(0, 2, 3, 1) if output.ndim == 4 else None
-
-
-def vgg_aliases(features: nn.Sequential) -> dict[str, str]:
-    """`conv<block>_<i>` and the nodes of the ReLUs they mean."""
-    names: dict[str, str] = {}
-    block, position = 1, 0
-    for index, module in enumerate(features):
-        if isinstance(module, nn.Conv2d):
-            position += 1
-        elif isinstance(module, nn.ReLU):
-            names[f"conv{block}_{position}"] = f"features.{index}"
-        elif isinstance(module, nn.MaxPool2d):
-            block, position = block + 1, 0
-    return names

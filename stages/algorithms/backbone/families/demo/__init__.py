@@ -13,7 +13,7 @@ from stages.algorithms.backbone.families.demo.network import (
     WEIGHTS_PATH,
     build_demo_network,
 )
-from stages.algorithms.backbone.families.torchvision import maps_to_grid, vgg_aliases
+from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
 from stages.algorithms.backbone.family import Preprocessing, Published
 
 __all__ = ["DemoFamily"]

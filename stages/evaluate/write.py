@@ -1,0 +1,120 @@
+"""evaluate, step by step: what is counted, then the tables and all that is made from them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.evaluation import RAW, REFINED, Evaluation, finish_evaluation, write_metrics
+from stages.artifacts.factors import Factors
+from stages.artifacts.image_index import ImageIndex
+from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
+from stages.evaluate.choice_tables import choice_table, link_table
+from stages.evaluate.concepts import write_concepts
+from stages.evaluate.counting import Counting, Key
+from stages.evaluate.failures import write_failures
+from stages.evaluate.needs import evaluate_needs
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.scores import Tables, merged_columns, score_set
+from stages.evaluate.tables import (
+    figure4_table,
+    foreground_table,
+    loss_table,
+    metrics_of,
+    quality_table,
+)
+from stages.evaluate.truth import SetTruth
+from stages.frame.memory import resources_within
+from stages.frame.params import user_path
+from stages.frame.progress import note, track
+from stages.frame.resources import Resources
+from stages.frame.stage import Inputs
+from stages.naming.names import FactorNames, read_names
+from store import Staging
+
+STAGE_OF = {RAW: "heatmaps", REFINED: "refine"}
+
+
+def write_evaluation(
+    params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resources
+) -> None:
+    """Score the maps and write all that `stages.evaluate.stage` tells of; called as its `run`."""
+    factors = Factors.open(inputs["factorize"])
+    index = ImageIndex.open(inputs["index"], inputs.project, factors.artifact)
+    by_kind = {kind: ConceptMaps.open(inputs[stage]) for kind, stage in STAGE_OF.items()}
+    opened: dict[Key, ConceptMaps] = {
+        (layer, kind): by_kind[kind][layer] for layer in factors.layers for kind in STAGE_OF
+    }
+    labels = read_names(user_path(params.labels, inputs.project), factors)
+    notes = list(labels.notes)
+    grids = opened[factors.layers[0], RAW].maps.grid_hw.astype(np.int64)
+    columns, layers = len(factors.factorizations.columns), len(factors.layers)
+    needs = evaluate_needs(index.sizes, grids, columns, layers)
+    within = resources_within("evaluate", needs, resources)
+    tables = Tables()
+    damaged: dict[str, str] = {}
+    doubtful: dict[str, list[str]] = {}
+    scored: dict[str, dict[str, int]] = {}
+    annotated: list[Annotated] = []
+    with track("evaluate", len(factors.sets), "sets") as advance:
+        for counting in countings(factors, index, opened, labels):
+            truth = counting.truth
+            if truth.annotated:
+                sums = counting.run(within)
+                notes += score_set(tables, params.coverage, labels, counting, sums)
+                scored[truth.name] = counting.scored(sums)
+                damaged |= truth.damaged
+                for name, reasons in truth.doubtful.items():
+                    doubtful[name] = list(dict.fromkeys([*doubtful.get(name, []), *reasons]))
+                for image_id, found in sorted(truth.boxes.items()):
+                    annotated += [(truth.name, image_id, box) for box in found]
+            advance(1)
+    foreground = _write_tables(work.path, tables, factors, index)
+    largest = write_boxes(work.path, opened, index, params.least_area, foreground)
+    # boxes on images that do not count would be false alarms to other tools
+    left_out = {(name, image) for name, images in labels.seen.items() for image in images}
+    left_out |= {(name, image) for name in factors.sets for image in damaged}
+    write_detections(work.path / "detections", largest, index, annotated, left_out)
+    write_concepts(work.path, opened, index, labels)
+    write_failures(work.path, damaged, doubtful)
+    for line in notes:
+        note(f"{params.labels}: {line}")
+    names = replace(labels, notes=tuple(notes))
+    finish_evaluation(work, damaged, index.exclude, scored, names.record | {"file": params.labels})
+
+
+def countings(
+    factors: Factors, index: ImageIndex, maps: Mapping[Key, ConceptMaps], labels: FactorNames
+) -> Iterator[Counting]:
+    """What is to be counted, set by set."""
+    boxes = {key: main_boxes(one, index) for key, one in maps.items()}
+    for name, entries in factors.sets.items():
+        truth = SetTruth(index, name, labels.seen.get(name, frozenset()))
+        where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
+        merged = merged_columns(labels, name, maps)
+        yield Counting(truth, maps, boxes, where, merged)
+
+
+def _write_tables(
+    folder: Path, tables: Tables, factors: Factors, index: ImageIndex
+) -> pd.DataFrame:
+    """All tables but that of boxes; returns the one of the factors taken for the object."""
+    scores, coverage, labelled = tables.frames()
+    foreground = foreground_table(scores)
+    losses = loss_table(factors)
+    quality = quality_table(scores, foreground)
+    choice = choice_table(factors, losses)
+    Evaluation.scores.write(folder, scores)
+    Evaluation.coverage.write(folder, coverage)
+    Evaluation.labels.write(folder, labelled)
+    Evaluation.foreground.write(folder, foreground)
+    Evaluation.loss.write(folder, losses)
+    Evaluation.quality.write(folder, quality)
+    Evaluation.figure4.write(folder, figure4_table(scores))
+    Evaluation.choice.write(folder, choice)
+    Evaluation.links.write(folder, link_table(factors))
+    write_metrics(folder, metrics_of(quality, losses, choice, index))
+    return foreground
