@@ -142,8 +142,7 @@ def mean_field(
     """
     _check(guide, probability, iterations, working_side)
     size = int(guide.shape[-2]), int(guide.shape[-1])
-    if radius is None:
-        radius = window_radius(size)
+    radius = window_radius(size) if radius is None else radius
     side = working_side or max(size)
     few_kernels = guide.device.type != "cpu" if few_kernels is None else few_kernels
     if not (few_kernels or joint) and iterations and _suit_loops(guide, probability, colour):
