@@ -202,8 +202,11 @@ class Chunk:
 
     def fill(self, out: Array, first: int, stop: int) -> None:
         """Write rows ``first:stop`` into ``out [stop - first, channels]``, C-contiguous."""
-        if self.form != SPARSE:
+        if self.form == DENSE:
             _assign(out, self._all_values[first:stop])
+            return
+        if self.form == LINES:
+            _assign(out, self._of_columns(first, stop))
             return
         pointers, columns, values = self.parts
         chosen = slice(int(pointers[first]), int(pointers[stop]))
@@ -217,15 +220,18 @@ class Chunk:
     @cached_property
     def _all_values(self) -> Array:
         values = _decompress(self._parts[2], self.dtype, self.rows * self.channels)
-        if self.form == DENSE:
-            return values.reshape(self.rows, self.channels)
+        return values.reshape(self.rows, self.channels)
+
+    def _of_columns(self, first: int, stop: int) -> Array:
+        """Rows ``first:stop`` of a chunk of form `LINES`."""
+        values = _decompress(self._parts[2], self.dtype, self.rows * self.channels)
         planes, pieces = values.reshape(self.channels, self.rows), self._pieces
         if not pieces:
-            return np.ascontiguousarray(planes.T)
+            return planes.T[first:stop]
         from store.smooth import restored
 
         try:
-            return restored(planes, pieces)
+            return restored(planes, pieces, first, stop)
         except ValueError as error:
             raise ChunkError(str(error)) from error
 
@@ -249,7 +255,7 @@ class Chunk:
         small = _index_type(self.channels)
         pointers: NDArray[np.int64]
         if self.form != SPARSE:
-            flat = self._all_values.reshape(-1)
+            flat = self.dense().reshape(-1)
             places = np.flatnonzero(_bits(flat) != 0)
             pointers = _pointers(places, self.rows, self.channels)
             return pointers, (places % self.channels).astype(small), flat[places]

@@ -76,10 +76,11 @@ def remainders(planes: Array, pieces: Pieces) -> Array:
     return found
 
 
-def restored(left: Array, pieces: Pieces) -> Array:
-    """Inverse of `remainders`: ``[n, channels]``."""
-    found = np.empty(left.shape[::-1], left.dtype)
-    _restored(left, _together(pieces, len(found)), found)
+def restored(left: Array, pieces: Pieces, first: int, stop: int) -> Array:
+    """Inverse of `remainders`: rows ``first:stop``, ``[stop - first, channels]``."""
+    together = _together(pieces, left.shape[1])
+    found = np.empty((stop - first, len(left)), left.dtype)
+    _restored(left, together, first, stop, room("restored", left.shape, left.dtype), found)
     return found
 
 
@@ -114,8 +115,7 @@ def _remainders(planes, pieces, top, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _restored(left, pieces, out):  # type: ignore[no-untyped-def]
-    columns = np.empty(left.shape, left.dtype)
+def _restored(left, pieces, begin, stop, columns, out):  # type: ignore[no-untyped-def]
     longest = 1
     for piece in range(len(pieces)):
         longest = max(longest, pieces[piece, 1])
@@ -124,19 +124,21 @@ def _restored(left, pieces, out):  # type: ignore[no-untyped-def]
         first = 0
         for piece in range(len(pieces)):
             count, line = pieces[piece]
+            end = min(first + count, stop)
+            if first + count <= begin:  # others need not be known
+                end = first
             above[:line] = 0
             sum = np.uint64(0)
-            for start in range(first, first + count, line):
-                for i in range(min(line, first + count - start)):
+            for start in range(first, end, line):
+                for i in range(min(line, end - start)):
                     e = np.uint64(left[channel, start + i])
-                    d = np.uint64(above[i]) + (
-                        (e >> np.uint64(1)) ^ (np.uint64(0) - (e & np.uint64(1)))
-                    )
+                    sign = np.uint64(0) - (e & np.uint64(1))
+                    d = np.uint64(above[i]) + ((e >> np.uint64(1)) ^ sign)
                     above[i] = d
                     sum += d
                     columns[channel, start + i] = sum
             first += count
-    for start in range(0, len(out), BLOCK):
+    for start in range(begin, stop, BLOCK):
         for channel in range(len(left)):
-            for row in range(start, min(start + BLOCK, len(out))):
-                out[row, channel] = columns[channel, row]
+            for row in range(start, min(start + BLOCK, stop)):
+                out[row - begin, channel] = columns[channel, row]

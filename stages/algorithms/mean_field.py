@@ -128,8 +128,7 @@ def mean_field(
     few_kernels : bool, optional
         Few large steps, as a GPU wants them, or what suits a CPU: in float32, labels that do not
         compete go through compiled loops (`stages.algorithms.inference`). By default by the guide's
-        device. The results differ by rounding, and by votes by colour that are too faint to count:
-        at most about 1e-3.
+        device. The results differ by rounding, and by votes by colour that are too faint to count.
 
     Returns
     -------
@@ -143,14 +142,10 @@ def mean_field(
     """
     _check(guide, probability, iterations, working_side)
     size = int(guide.shape[-2]), int(guide.shape[-1])
-    if radius is None:
-        radius = window_radius(size)
+    radius = window_radius(size) if radius is None else radius
     side = working_side or max(size)
-    if few_kernels is None:
-        few_kernels = guide.device.type != "cpu"
-    floats = guide.dtype == probability.dtype == torch.float32
-    alone = not (few_kernels or joint) and iterations > 0 and guide.ndim == 4
-    if floats and alone and (colour or ColourTerm()).cells < 2**8 and _lanes_work():
+    few_kernels = guide.device.type != "cpu" if few_kernels is None else few_kernels
+    if not (few_kernels or joint) and iterations and _suit_loops(guide, probability, colour):
         return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
@@ -202,8 +197,13 @@ class _Room(threading.local):
 _room = _Room()
 
 
+def _suit_loops(guide: Tensor, probability: Tensor, colour: ColourTerm | None) -> bool:
+    """Whether the compiled loops are for such images, and compile on this machine."""
+    floats = guide.dtype == probability.dtype == torch.float32 and guide.device.type == "cpu"
+    return floats and guide.ndim == 4 and (not colour or colour.cells < 2**8) and _lanes_work()
+
+
 def _lanes_work() -> bool:
-    """Whether the compiled loops compile on this machine."""
     from stages.algorithms.nmf import kernels
 
     return kernels.chosen().__name__.endswith(".vector")

@@ -113,7 +113,7 @@ def foretell(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=4,
+    version=5,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),

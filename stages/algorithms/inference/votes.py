@@ -14,7 +14,8 @@ from stages.algorithms.nmf.kernels.lanes import (
     zeros,
 )
 
-# Weights below exp(-FAINT) of a pixel's strongest are left out: together less than 1 / 5000.
+# Weights below exp(-FAINT) of a pixel's strongest are left out: together less than 1 / 5000,
+# mostly than 1 / 100000.
 FAINT = F(12)
 CHUNK = 2048  # weights that stay in the cache
 FAR = F(1e4)  # in standard deviations
