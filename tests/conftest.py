@@ -8,8 +8,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -19,6 +22,29 @@ from tools import draw_photographs, run_dff, small_project
 
 # A stage that a test runs twice must run twice; the tests of kept copies set it themselves.
 os.environ["DFF_KEEP"] = "0"
+
+
+@cache
+def _group_of(file: Path) -> str:
+    found = re.search(r'^pytestmark = pytest.mark.xdist_group\("(.+?)"\)', file.read_text(), re.M)
+    return found[1] if found else ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker for the tests of a group, by the mark of their module.
+
+    pytest-xdist 3.8.0 tells workers' groups by the ids of tests, which pytest 9.2 does not let it
+    change: what the tests of a group share was made by every worker.
+    """
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByModule(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = config.rootpath / nodeid.partition("::")[0]
+            return _group_of(file) or str(super()._split_scope(nodeid))
+
+    return ByModule(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture

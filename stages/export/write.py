@@ -113,7 +113,7 @@ def export_needs(selection: Selection) -> Needs:
     pixels = max((h * w for h, w in (one.size for one in selection.photographs)), default=1)
     each = pixels * (PIXEL_BYTES + 2 * len(selection.columns))
     return Needs(
-        {"libraries": resident("torch", "scipy.ndimage", "stages.export.outline_passes")},
+        {"libraries": resident("torch", "scipy.ndimage", "numba")},
         {"masks at the size of the largest photograph": each},
         remedy="make the largest photographs smaller",
     )

@@ -62,7 +62,7 @@ def set_needs(
 
 def library_bytes() -> int:
     """Bytes of the process with what a factorization needs."""
-    return resident("stages.algorithms.nmf", "scipy.sparse", "scipy.optimize")
+    return resident("numba", "stages.algorithms.nmf", "scipy.sparse", "scipy.optimize")
 
 
 def foretell(
