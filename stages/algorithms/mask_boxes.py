@@ -24,6 +24,8 @@ class Measures(NamedTuple):
         Mean of the levels over each component.
     centroids : float64 [columns, 2]
         Means (y, x) of the centres of a mask's pixels; NaN without any.
+    areas : int64 [columns]
+        Pixels of each mask.
     peaks : int64 [columns]
         The largest level of each column.
     """
@@ -31,6 +33,7 @@ class Measures(NamedTuple):
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
     centroids: NDArray[np.float64]
+    areas: NDArray[np.int64]
     peaks: NDArray[np.int64]
 
 
@@ -68,7 +71,8 @@ def measure(bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
     area = moments[:, :1]
     np.divide(moments[:, 1:], area, out=centroids, where=area > 0)
     scores = (totals / found[:, 5]).astype(np.float32)
-    return Measures(boxes, scores, centroids + 0.5, planes.max(axis=1).astype(np.int64))
+    peaks = planes.max(axis=1).astype(np.int64)
+    return Measures(boxes, scores, centroids + 0.5, moments[:, 0], peaks)
 
 
 def mask_boxes(

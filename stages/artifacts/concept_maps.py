@@ -83,6 +83,7 @@ class ConceptMaps:
     # of the map; NaN where the mask is empty
     peaks = LayerArray(np.float64, "entries", "columns")
     centroids = LayerArray(np.float64, "entries", "columns", "axes")
+    areas = LayerArray(np.int64, "entries", "columns")  # of the masks, in pixels of the map
 
     @classmethod
     def open(cls, path: Path) -> dict[str, ConceptMaps]:
@@ -138,7 +139,8 @@ class ConceptMaps:
 
     @cached_property
     def boxes(self) -> pd.DataFrame:
-        """Boxes around the masks' 8-connected components.
+        """Boxes around the masks' 8-connected components; of refined maps, around those of the
+        masks and of the places that are certain together (`refine.certain`).
 
         One row per component: ``entry`` and ``column`` of the mask; ``rank``, 0 for the mask's
         largest; ``top, left, bottom, right`` in 0-based pixels of the map, half-open; ``area`` in
@@ -172,6 +174,7 @@ class Measured(NamedTuple):
     scores : float32 [n]
     peaks : float64 [columns]
     centroids : float64 [columns, 2]
+    areas : int64 [columns]
         See `ConceptMaps`.
     """
 
@@ -179,6 +182,7 @@ class Measured(NamedTuple):
     scores: NDArray[np.float32]
     peaks: NDArray[np.float64]
     centroids: NDArray[np.float64]
+    areas: NDArray[np.int64]
 
 
 class MeasuredWriter:
@@ -190,11 +194,13 @@ class MeasuredWriter:
             ArrayWriter(group, "box_scores", (), np.float32, ("components",)),
             ArrayWriter(group, "peaks", (columns,), np.float64, ConceptMaps.peaks.axes),
             ArrayWriter(group, "centroids", (columns, 2), np.float64, ConceptMaps.centroids.axes),
+            ArrayWriter(group, "areas", (columns,), np.int64, ConceptMaps.areas.axes),
         )
 
     def append(self, one: Measured) -> None:
         """Add what was measured of the next entry."""
-        rows: list[NDArray[Any]] = [one.boxes, one.scores, one.peaks[None], one.centroids[None]]
+        of_entry = [array[None] for array in (one.peaks, one.centroids, one.areas)]
+        rows: list[NDArray[Any]] = [one.boxes, one.scores, *of_entry]
         for array, more in zip(self._arrays, rows, strict=True):
             array.append(more)
 

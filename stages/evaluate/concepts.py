@@ -95,12 +95,6 @@ class _LayerMaps:
 
 
 def mask_areas(maps: ConceptMaps) -> NDArray[np.float64]:
-    """The area of every mask, a share of the image, float64 ``[entries, columns]``.
-
-    Summed over the components that the boxes tell of: no mask is read.
-    """
-    areas = np.zeros((len(maps.maps), len(maps.columns)))
-    for boxes in maps.box_blocks():
-        np.add.at(areas, (boxes["entry"].to_numpy(), boxes["column"].to_numpy()), boxes["area"])
+    """The area of every mask, a share of the image, float64 ``[entries, columns]``."""
     pixels: NDArray[np.int64] = maps.maps.grid_hw.astype(np.int64).prod(axis=1)
-    return areas / pixels[:, None]
+    return maps.areas / pixels[:, None]

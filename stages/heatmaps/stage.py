@@ -115,7 +115,7 @@ def _made_from(
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(
     name="heatmaps",
-    version=5,
+    version=6,
     params=HeatmapsParams,
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),

@@ -33,11 +33,23 @@ class Finished:
 
 
 def measured(
-    entry: int, levels: NDArray[Any], bits: NDArray[np.uint8], size: tuple[int, int]
+    entry: int,
+    levels: NDArray[Any],
+    bits: NDArray[np.uint8],
+    size: tuple[int, int],
+    around: NDArray[np.uint8] | None = None,
 ) -> Measured:
-    """Measured on what is on disk, so that an interrupted run finds the same."""
+    """Measured on what is on disk, so that an interrupted run finds the same.
+
+    Parameters
+    ----------
+    around : uint8, as `bits`, optional
+        Boxes go around components of the masks and of these places together.
+    """
     largest = np.iinfo(levels.dtype).max
-    found = measure(bits, levels, size)
-    owned = np.concatenate([np.full((len(found.boxes), 1), entry), found.boxes], axis=1)
-    scores = found.scores / np.float32(largest)
-    return Measured(owned, scores, found.peaks / largest, found.centroids)
+    found = boxed = measure(bits, levels, size)
+    if around is not None and (around & ~bits).any():
+        boxed = measure(bits | around, levels, size)
+    owned = np.concatenate([np.full((len(boxed.boxes), 1), entry), boxed.boxes], axis=1)
+    scores = boxed.scores / np.float32(largest)
+    return Measured(owned, scores, found.peaks / largest, found.centroids, found.areas)

@@ -34,6 +34,7 @@ class Whole:
 
     levels: NDArray[Any]  # [h * w, columns], of the plan's dtype
     bits: NDArray[np.uint8]  # [h * w, ceil(columns / 8)], by the plan's thresholds
+    around: NDArray[np.uint8] | None = None  # as `MapPlan.around` would give it
 
 
 class Taken(NamedTuple):
@@ -104,6 +105,8 @@ class MapPlan:
         See `stages.artifacts.concept_maps`.
     earlier : EarlierMaps, optional
         Where entries made from the same may be taken from.
+    around : callable, optional
+        Bits of an entry that its boxes go around, besides those of its masks.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -115,6 +118,7 @@ class MapPlan:
     workers: int = 1
     made_from: NDArray[np.uint8] | None = None
     earlier: EarlierMaps | None = None
+    around: Callable[[int], NDArray[np.uint8]] | None = None
 
     @property
     def passes(self) -> int:
@@ -320,14 +324,22 @@ class _Writing:
         if isinstance(shares, Finished):
             return shares
         if isinstance(shares, Whole):
-            return self._measured(entry, shares.levels, shares.bits)
+            return self._measured(entry, shares.levels, shares.bits, shares.around)
         from stages.algorithms.heatmap import quantise
 
         bits = pack_masks(binarise(shares, thresholds, axis=1))
         return self._measured(entry, quantise(shares, self.plan.dtype), bits)
 
-    def _measured(self, entry: int, levels: NDArray[Any], bits: NDArray[np.uint8]) -> Finished:
-        of = measured(entry, levels, bits, self.plan.sizes[entry])
+    def _measured(
+        self,
+        entry: int,
+        levels: NDArray[Any],
+        bits: NDArray[np.uint8],
+        around: NDArray[np.uint8] | None = None,
+    ) -> Finished:
+        if around is None and self.plan.around:
+            around = self.plan.around(entry)
+        of = measured(entry, levels, bits, self.plan.sizes[entry], around)
         return Finished(entry, levels, bits, [of])
 
     def _from_disk(self, entry: int) -> Finished:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.masks import pack_masks
 from stages.algorithms.whole_numbers import probabilities
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
@@ -24,6 +26,9 @@ PIXEL_BYTES = 3 * 3
 GUIDE_BYTES = 2 * 3 * 4
 
 
+Heat = tuple[NDArray[Any], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class LayerTasks:
     """One task per entry of a layer's maps, to be read for a refiner.
@@ -38,6 +43,8 @@ class LayerTasks:
         Each entry's image set, by its place among the sets.
     columns : sequence of int
         Those that are refined.
+    certain : float
+        See `certain_at`; 0 for nothing of the kind.
     """
 
     refiner: Refiner
@@ -45,13 +52,19 @@ class LayerTasks:
     maps: ConceptMaps
     set_of: Sequence[int]
     columns: Sequence[int]
+    certain: float = 0.0
 
     @classmethod
     def of_all(
-        cls, refiner: Refiner, index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int]
+        cls,
+        refiner: Refiner,
+        index: ImageIndex,
+        maps: ConceptMaps,
+        set_of: Sequence[int],
+        certain: float = 0.0,
     ) -> "LayerTasks":
         """Tasks of every column."""
-        return cls(refiner, index, maps, set_of, range(maps.maps.channels))
+        return cls(refiner, index, maps, set_of, range(maps.maps.channels), certain)
 
     @cached_property
     def groups(self) -> tuple[slice, ...]:
@@ -60,8 +73,44 @@ class LayerTasks:
         starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
         return tuple(map(slice, starts, [*starts[1:], len(owners)]))
 
-    def task(self, entry: int) -> Task:
+    def heat(self, entry: int) -> Heat:
+        """An entry's heat maps ``[h, w, columns]`` in whole numbers, and where masks begin."""
+        columns = list(self.columns)
+        levels = self.maps.maps.map(entry)
+        thresholds = self.maps.thresholds[self.set_of[entry]]
+        if columns != list(range(levels.shape[2])):
+            levels, thresholds = levels[..., columns], thresholds[columns]
+        return levels, thresholds
+
+    def certain_at(self, entry: int, heat: Heat | None = None) -> NDArray[np.uint8]:
+        """Where heat maps are so high that no refinement will be believed to the contrary.
+
+        Refinement sometimes gives up the middle of an object that looks like the ground around it.
+        Boxes go around these places, too; masks are left as they are.
+
+        Parameters
+        ----------
+        heat
+            As `heat` gives it, where that was read already.
+
+        Returns
+        -------
+        uint8 [h * w, ceil(columns / 8)]
+            Bits as from `pack_masks`: heat of at least `certain` times the mask's threshold.
+        """
+        levels, thresholds = heat or self.heat(entry)
+        least = np.ceil(self.certain * thresholds * np.iinfo(levels.dtype).max)
+        # nothing is certain of a factor that is absent
+        least = np.where(thresholds > 0, least, np.inf)
+        return pack_masks((levels >= least).reshape(-1, len(thresholds)))
+
+    def task(self, entry: int, heat: Heat | None = None) -> Task:
         """Read an entry's image and heat maps.
+
+        Parameters
+        ----------
+        heat
+            As `heat` gives it, where that was read already.
 
         Raises
         ------
@@ -71,11 +120,7 @@ class LayerTasks:
         import torch
 
         torch.set_num_threads(1)  # there is one for each image in work
-        columns = list(self.columns)
-        levels = self.maps.maps.map(entry)
-        thresholds = self.maps.thresholds[self.set_of[entry]]
-        if columns != list(range(levels.shape[2])):
-            levels, thresholds = levels[..., columns], thresholds[columns]
+        levels, thresholds = heat or self.heat(entry)
         return Task(self.image(entry), probabilities(levels, thresholds), self.groups)
 
     def image(self, entry: int) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     with tracking as advance, torch_threads_kept():
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
-            tasks = LayerTasks.of_all(params.options, index, maps, set_of)
+            tasks = LayerTasks.of_all(params.options, index, maps, set_of, params.certain)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
             columns = maps.maps.channels
             within = resources_within("refine", tasks.needs(), resources)
@@ -72,6 +72,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 within.workers,
                 _made_from(index, maps, set_of),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
+                tasks.certain_at if params.certain else None,
             )
             compute = computing(tasks, params.binarise == "half", within)
             taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
@@ -113,7 +114,7 @@ def foretell(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=5,
+    version=6,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),

@@ -69,8 +69,10 @@ def _halved(tasks: LayerTasks, workers: int, entries: Sequence[int]) -> Iterator
 
 
 def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
-    task = tasks.task(entry)
-    return Whole(*halves(tasks.refiner.refine(task), _present(task)))
+    heat = tasks.heat(entry)
+    task = tasks.task(entry, heat)
+    around = tasks.certain_at(entry, heat) if tasks.certain else None
+    return Whole(*halves(tasks.refiner.refine(task), _present(task)), around)
 
 
 def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:

@@ -1,0 +1,97 @@
+"""`refine.certain`: boxes go around certain heat, too; masks do not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from stages.algorithms.mask_boxes import measure
+from stages.algorithms.masks import pack_masks
+from stages.artifacts.concept_maps import ConceptMaps
+from stages.maps.finished import measured
+from tools import edit, message
+
+Dff = Callable[..., Result]
+
+
+def bits_of(*rows: str) -> np.ndarray:
+    """Bits of one mask drawn in characters."""
+    mask = np.array([[cell == "#" for cell in row] for row in rows])
+    return pack_masks(mask.reshape(-1, 1))
+
+
+def test_two_halves_of_an_object_are_one_box_by_hand() -> None:
+    mask = bits_of("##....", "##...#", ".....#", "......")
+    certain = bits_of("......", ".####.", "......", "......")
+    levels = np.full((24, 1), 51, np.uint8)
+    one = measured(7, levels, mask, (4, 6), certain)
+    # entry, column, rank, top, left, bottom, right, area
+    assert one.boxes.tolist() == [[7, 0, 0, 0, 0, 3, 6, 9]]
+    assert one.scores.tolist() == [pytest.approx(0.2)]
+    apart = measured(7, levels, mask, (4, 6))
+    assert [box[3:7] for box in apart.boxes.tolist()] == [[0, 0, 2, 2], [1, 5, 3, 6]]
+    # what is said of the mask is said of the mask
+    assert one.areas.tolist() == apart.areas.tolist() == [6]
+    np.testing.assert_array_equal(one.centroids, apart.centroids)
+    np.testing.assert_allclose(one.centroids[0], [(2 * 0.5 + 3 * 1.5 + 2.5) / 6, 15 / 6])
+
+
+def test_areas_are_counted_pixels() -> None:
+    masks = np.random.default_rng(0).random((30 * 20, 11)) < 0.4
+    found = measure(pack_masks(masks), np.ones((600, 11), np.uint8), (30, 20))
+    np.testing.assert_array_equal(found.areas, masks.sum(axis=0))
+
+
+def refined_maps(project: Path, dff: Dff, *stages: str) -> ConceptMaps:
+    """The refined maps of a project's only layer, made from nothing."""
+    for stage in stages or ("index", "extract", "factorize", "heatmaps", "refine"):
+        result = dff(stage, "--no-reuse")
+        assert result.exit_code == 0, (result.stderr, result.exception)
+    (maps,) = ConceptMaps.open(project / "artifacts/refined.zarr").values()
+    return maps
+
+
+def expected_boxes(maps: ConceptMaps, heat: ConceptMaps, certain: float) -> list[list[int]]:
+    """Boxes of the masks and of what is certain, from the stored maps alone."""
+    rows = []
+    for name, entries in maps.sets.items():
+        thresholds = heat.thresholds[list(heat.sets).index(name)]
+        for entry in entries:
+            around = heat.shares(int(entry)) >= certain * thresholds[:, None, None]
+            around[thresholds <= 0] = False
+            together = np.moveaxis(maps.masks(int(entry)) | around, 0, -1)
+            levels = maps.maps.map(int(entry))
+            h, w, columns = levels.shape
+            bits = pack_masks(together.reshape(-1, columns))
+            boxes = measure(bits, levels.reshape(-1, columns), (h, w)).boxes
+            rows += [[int(entry), *map(int, box)] for box in boxes]
+    return rows
+
+
+def test_the_stage_draws_boxes_around_both(project: Path, dff: Dff) -> None:
+    edit(project, "certain: 2.25", "certain: 1.25")  # so that there is much of it
+    maps = refined_maps(project, dff)
+    (heat,) = ConceptMaps.open(project / "artifacts/heatmaps.zarr").values()
+    boxes = maps.boxes.drop(columns="score").to_numpy().tolist()
+    assert boxes == expected_boxes(maps, heat, 1.25)
+    areas = [maps.masks(entry).sum(axis=(1, 2)) for entry in range(len(maps.maps))]
+    np.testing.assert_array_equal(maps.areas, areas)
+    # masks that are made in another way have boxes that are made in the same
+    edit(project, "binarise: half", "binarise: percentile")
+    again = refined_maps(project, dff, "refine")
+    boxes = again.boxes.drop(columns="score").to_numpy().tolist()
+    assert boxes == expected_boxes(again, heat, 1.25)
+    edit(project, "binarise: percentile", "binarise: half")
+    edit(project, "certain: 1.25", "certain: 0")
+    alone = refined_maps(project, dff, "refine")
+    assert np.array_equal(alone.areas, maps.areas)
+    assert alone.boxes.groupby(["entry", "column"])["area"].sum().sum() == alone.areas.sum()
+    assert maps.boxes["area"].sum() > alone.areas.sum(), "something was certain and not masked"
+
+
+@pytest.mark.parametrize("value", ["0.5", "-1", ".nan"])
+def test_what_cannot_be_meant_is_refused(project: Path, dff: Dff, value: str) -> None:
+    edit(project, "certain: 2.25", f"certain: {value}")
+    assert f"certain: {value.replace('.nan', 'nan')}" in message(dff("refine"))
