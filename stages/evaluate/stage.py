@@ -8,7 +8,8 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
 - ``coverage.parquet``: factor x region; ``labels.parquet``: IoU of labelled parts, the factors of
   one name united;
 - ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone;
-- ``boxes.parquet``: the connected components of every mask, but for specks (`least_area`), in
+- ``boxes.parquet``: the connected components of every mask (with what is certain, see
+  `refine.certain`), but for specks (`least_area`), in
   pixels of its image, 0-based and half-open, with its score; ``detections/``: the largest ones in
   VOC's and COCO's formats;
 - ``concepts.parquet``: one row per image and factor of every set, annotated or not: the name it
