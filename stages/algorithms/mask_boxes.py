@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.mask_passes import mask_components, mask_moments
-
 
 def mask_boxes(
     bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
@@ -40,6 +38,8 @@ def mask_boxes(
     ValueError
         If bits, levels and size do not fit each other.
     """
+    from stages.algorithms.mask_passes import mask_components  # here: it loads Numba
+
     h, w = size
     rows, columns = levels.shape
     if rows != h * w or bits.shape != (rows, -(-columns // 8)):
@@ -64,6 +64,8 @@ def centroids(bits: NDArray[np.uint8], size: tuple[int, int], columns: int) -> N
     bits : uint8 [h * w, ceil(columns / 8)]
     size : (h, w)
     """
+    from stages.algorithms.mask_passes import mask_moments
+
     moments = mask_moments(np.ascontiguousarray(bits), *size, columns).astype(np.float64)
     area = moments[:, :1]
     found = np.full((columns, 2), np.nan)
