@@ -31,6 +31,11 @@ IMAGE_BYTES = 500
 LIBRARIES = ("torch", "torchvision")
 
 
+def libraries_of(backbone: str) -> tuple[str, ...]:
+    """What a network needs loaded: the demo's is torch's alone."""
+    return LIBRARIES[:1] if backbone == "demo" else LIBRARIES
+
+
 def footprint(
     params: "ExtractParams", photographs: Shapes, shapes: Collection[Shape], resources: Resources
 ) -> Footprint:
@@ -50,7 +55,7 @@ def footprint(
     size = max(2, min(CPU_SLICE, params.batch))
     passes = [forward_bytes(params.backbone, params.layers, size, *one) for one in set(shapes)]
     return Footprint(
-        resident=resident(*LIBRARIES),
+        resident=resident(*libraries_of(params.backbone)),
         shards=_shards_held(params),
         slice=size,
         forward=max((peak for peak, _ in passes), default=0),
@@ -76,7 +81,7 @@ def _gpu_footprint(
     passes = [forward_bytes(params.backbone, params.layers, 1, *one) for one in set(shapes)]
     outputs = max((outputs for _, outputs in passes), default=0)
     size = gpu_batch(params.batch, pixels, outputs)
-    held = resident(*LIBRARIES)
+    held = resident(*libraries_of(params.backbone))
     while True:
         found = GpuFootprint(
             resident=held,

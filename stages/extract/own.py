@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import HASHES, OWN, create_activations
@@ -57,6 +56,8 @@ class OwnArray:
         try:
             if path.endswith(".npy"):
                 return cls(np.load(path, mmap_mode="r"), channels)
+            import zarr  # here: most projects bring no activations
+
             return cls(zarr.open_array(path, mode="r"), channels)
         except (OSError, ValueError, KeyError) as error:
             raise StageError(f"{path}: is no Zarr array or .npy file ({error})") from error

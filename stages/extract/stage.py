@@ -7,15 +7,16 @@ channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run fin
 only says where.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.shipped import shipped_weights
@@ -23,7 +24,7 @@ from stages.artifacts.activations import HASHES, OWN, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
 from stages.extract.grids import grids_of, note_single_cells
-from stages.extract.needs import LIBRARIES, channels_of, footprint, foretell, in_large_batches
+from stages.extract.needs import channels_of, footprint, foretell, in_large_batches, libraries_of
 from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
 from stages.extract.params import ExtractParams
@@ -51,6 +52,9 @@ from store import (
 from store.artifact import layer_key, write_record
 from store.publication import disk_errors, only_one
 from store.writer import Background
+
+if TYPE_CHECKING:
+    import zarr
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 3
@@ -254,7 +258,7 @@ def _foretell(
 ) -> tuple[Outline, Needs]:
     if params.backbone == OWN:
         return foretell_own(params, outline, inputs)
-    resident(*LIBRARIES)  # before anything else loads them
+    resident(*libraries_of(params.backbone))  # before anything else loads them
     from stages.algorithms.backbone import BackboneError
 
     try:

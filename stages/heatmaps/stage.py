@@ -6,12 +6,14 @@ images that do not have it. On disk they are ``round(65535 share)``; thresholds 
 the exact shares.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import ConceptMaps, create_maps, entry_sets, inherited
@@ -28,6 +30,9 @@ from stages.maps.earlier import digests, find_earlier, recipe_of
 from stages.maps.memory import map_needs
 from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
 from store import Ragged, Staging
+
+if TYPE_CHECKING:
+    import zarr
 
 # Modules whose code, and that which they import, decides about maps, masks and boxes.
 DECISIVE = ("stages.maps.coefficients", "stages.maps.finished", "stages.algorithms.masks")

@@ -42,7 +42,10 @@ def map_needs(
     maps = most_pixels(sizes) * columns * (value_bytes + 2 * FINISH_BYTES)
     smaller = "make the largest photographs smaller"
     return Needs(
-        fixed={"libraries": resident("torch"), "shards": 2 * SHARD_BYTES},
+        fixed={
+            "libraries": resident("torch", "numba"),
+            "shards": 2 * SHARD_BYTES,
+        },
         each={
             "the maps of the largest image": maps,
             "its pixels and what is computed from them": image_bytes,

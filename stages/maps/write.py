@@ -3,16 +3,17 @@
 The artifacts' form is said in `stages.artifacts.concept_maps`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
@@ -24,6 +25,9 @@ from stages.maps.finished import Finished, measured
 from stages.maps.memory import SHARD_BYTES
 from store import Ragged, RaggedWriter, Staging, StoreError, plan_layout, whole_entries
 from store.writer import Background
+
+if TYPE_CHECKING:
+    import zarr
 
 Rows = NDArray[np.float32]  # [h * w, columns], shares
 
