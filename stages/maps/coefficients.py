@@ -1,19 +1,26 @@
-"""Coefficients as heat maps in image space: shared by heatmaps and transform."""
+"""Coefficients as heat maps in image space: shared by heatmaps and transform.
+
+What is compiled is imported where it is called: Numba takes longer to load than to plan a stage.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.interpolation import count, draw, sample
 from stages.algorithms.masks import percentile_between, rank_below
-from stages.algorithms.ranks import Brackets, Counts, two_neighbours
 from stages.frame.parallel import ordered_map
 from stages.maps.finished import Finished, measured
-from store import Ragged
+
+if TYPE_CHECKING:
+    from stages.algorithms.ranks import Brackets, Counts
+    from store import Ragged
 
 # Images drawn by one call of a thread, at most: fewer calls, and fewer rows that come alone.
 TOGETHER = 4
@@ -86,6 +93,9 @@ class HeatMaps:
 
         Shares rise with coefficients: those of two neighbouring ranks are found among these.
         """
+        from stages.algorithms.interpolation import sample
+        from stages.algorithms.ranks import Counts, two_neighbours
+
         total = sum(self.sizes[entry][0] * self.sizes[entry][1] for entry in entries)
         each = -(-SAMPLE // len(entries))
         some = [
@@ -122,6 +132,8 @@ class HeatMaps:
             yield waiting
 
     def _drawn(self, thresholds: NDArray[np.float64], some: Some) -> Finished:
+        from stages.algorithms.interpolation import draw
+
         sizes = [self.sizes[entry] for entry, _ in some]
         ends = np.cumsum([0, *(h * w for h, w in sizes)]).tolist()
         columns = len(thresholds)
@@ -135,6 +147,8 @@ class HeatMaps:
         return Finished(some[0][0], planes.T, bits, found)
 
     def _counted(self, brackets: Brackets, counts: Counts, lock: Lock, some: Some) -> int:
+        from stages.algorithms.interpolation import count
+
         for entry, grid in some:
             count(grid, self.sizes[entry], brackets, counts, lock)
         return len(some)

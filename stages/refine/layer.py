@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import pack_masks
-from stages.algorithms.whole_numbers import probabilities
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
@@ -118,6 +117,8 @@ class LayerTasks:
             When the image is gone or has changed since the index was made.
         """
         import torch
+
+        from stages.algorithms.whole_numbers import probabilities  # compiled
 
         torch.set_num_threads(1)  # there is one for each image in work
         levels, thresholds = heat or self.heat(entry)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.whole_numbers import halves
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.maps.write import Compute, Rows, Whole
@@ -69,6 +68,8 @@ def _halved(tasks: LayerTasks, workers: int, entries: Sequence[int]) -> Iterator
 
 
 def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
+    from stages.algorithms.whole_numbers import halves
+
     heat = tasks.heat(entry)
     task = tasks.task(entry, heat)
     around = tasks.certain_at(entry, heat) if tasks.certain else None
