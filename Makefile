@@ -25,6 +25,7 @@ test: $(READY)
 # rehearsal of benchmarks/gpu.sh
 soak: $(READY)
 	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py tests/stages/test_resume.py \
+		tests/stages/test_several_sizes.py \
 		tests/benchmarks/test_gpu_rehearsal.py
 
 check: $(READY)

@@ -15,6 +15,8 @@ from store import write_atomically
 
 Sections = dict[str, dict[str, Any]]
 
+# Sizes at which `--quality best` has the network see each photograph.
+QUALITIES: dict[str, Sections] = {"usual": {}, "best": {"extract": {"size": (224, 416)}}}
 VGG19 = {"backbone": "vgg19", "weights": "DEFAULT", "layers": ("conv5_4",)}
 ICOSEG = {"dataset": "icoseg"}
 
@@ -148,22 +150,37 @@ def write_params(
     backbone: str = "",
     weights: str = "",
     layers: Sequence[str] = (),
+    quality: str = "usual",
     force: bool = False,
 ) -> Path:
     """Write params.yaml for a preset or a folder; return its path. Makes the project's folder.
 
+    Parameters
+    ----------
+    quality : str
+        One of `QUALITIES`.
+
     Raises
     ------
     ParamsError
-        For an unknown preset, a missing folder, or a params.yaml that `force` does not allow to
-        replace.
+        For an unknown preset or quality, a missing folder, or a params.yaml that `force` does not
+        allow to replace.
     """
     path = project / PARAMS
     sections = preset(what, root)
+    if quality not in QUALITIES:
+        raise ParamsError(f"--quality {quality}: choose one of {', '.join(QUALITIES)}")
+    for name, values in QUALITIES[quality].items():
+        sections[name] = {**sections.get(name, {}), **values}
     extract = sections.setdefault("extract", {})
     if what != "demo":
         given = sections["index"]["root"]
-        named = {"--backbone": [backbone], "--weights": [weights], "--layer": layers}
+        named = {
+            "--backbone": [backbone],
+            "--weights": [weights],
+            "--layer": layers,
+            "--quality": [quality] if quality != "usual" else [],
+        }
         options = [part for name, of in named.items() for one in of if one for part in (name, one)]
         command = [what, *([str(root)] if root else []), *options]
         _refuse_among(Path(given), project, command)

@@ -164,6 +164,9 @@ def _known(
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """`value` as the annotated type, or a line that says what was expected."""
+    if isinstance(hint, types.UnionType):  # int | tuple[int, ...]: one, or a list of them
+        one, several = typing.get_args(hint)
+        hint = several if isinstance(value, list) else one
     if isinstance(hint, types.GenericAlias):  # tuple[int, ...]
         (item, _) = typing.get_args(hint)
         values = value if isinstance(value, list) else [value]

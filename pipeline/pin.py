@@ -59,6 +59,11 @@ def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
     activations, factors = Activations.open(extract), Factors.open(factorize)
     if not activations.recipes:
         raise StageError("activations that somebody brought cannot be pinned, a network's can")
+    if activations.several:
+        raise StageError(
+            f"factors of several sizes (extract.size: {activations.several}) cannot be pinned, "
+            "those of one can"
+        )
     maps = ConceptMaps.open(heatmaps)
     same = activations.images == factors.images and list(maps) == factors.layers
     if not (same and all(_scaled_by(factors, maps[layer]) for layer in factors.layers)):

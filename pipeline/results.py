@@ -181,7 +181,7 @@ class Results:
         layer: str | None = None,
         seed: int | None = None,
     ) -> NDArray[np.float32]:
-        """H of one image on the network's grid, float32 ``[h, w, k]``."""
+        """H of one image on the network's grid, float32 ``[h, w, k]``; several sizes combined."""
         grid = self.learned.at(self._layer(layer)).coefficients.map(self._entry(image, set)[1])
         return grid[..., self._columns(k, seed)]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.artifacts.declared import LayerArray
 from stages.artifacts.layered import Layered
-from store import Location, Ragged, Staging, create_artifact
+from store import Artifact, Location, Ragged, Staging, create_artifact
 
 if TYPE_CHECKING:
     import zarr
@@ -28,8 +29,18 @@ class NetworkFacts(TypedDict):
     weights: str
     weights_digest: str
     resize: str
-    size: int
+    size: int | list[int]  # one, or several in ascending order
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files
+
+
+@dataclass(frozen=True)
+class LayerGrids:
+    """What a layer has besides its rows where the network saw each photograph at several sizes."""
+
+    artifact: Artifact
+    layer: str
+
+    grids = LayerArray(np.int64, "images", "sizes", "sides")
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,10 @@ class Activations(Layered):
 
     On disk: ``image_sha256`` uint8 ``[images, 32]``, and per layer ``maps``: ragged, one entry per
     image, ``[h, w, channels]`` float32 (kept as float16 where that holds the values).
+
+    Where the network saw every photograph at several sizes, an entry has the rows of all sizes, one
+    after the other, as ``[rows, 1, channels]``; ``grids`` int64 ``[images, sizes, 2]``, in the
+    order of the entries, says which are whose.
     """
 
     @property
@@ -59,6 +74,18 @@ class Activations(Layered):
     def at(self, layer: str) -> Ragged:
         """The activations of one layer."""
         return self.artifact.ragged(layer)
+
+    @property
+    def several(self) -> list[int]:
+        """The sizes at which the network saw each photograph; empty where it was one."""
+        size = self.artifact.attrs.get("size")
+        return list(size) if isinstance(size, list) else []
+
+    def grids(self, layer: str) -> NDArray[np.int64]:
+        """Grids (h, w) of every entry at each size, ``[images, sizes, 2]``."""
+        if self.several:
+            return LayerGrids(self.artifact, layer).grids
+        return self.at(layer).grid_hw[:, None].astype(np.int64)
 
 
 def create_activations(

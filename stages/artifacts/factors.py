@@ -4,6 +4,10 @@ Per layer, all factorizations of a set lie side by side as columns (`Factorizati
 
 - ``maps``: ragged coefficients float32, one entry per (set, image), ``[h, w, columns]``;
 - small arrays, declared in `LayerFactors`.
+
+Where the network saw every photograph at several sizes, the coefficients of all rows are in
+``scales``, ``[rows, 1, columns]`` as the activations are, and ``maps`` has what they combine to, on
+the grid of the largest size (`stages.algorithms.scales`).
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ class LayerFactors:
       by (see `stages.artifacts.concept_maps`); ``explained``: the share of ``||A||_F^2`` that each
       problem explains, of the pinned images when they were pinned and of those that are new since;
       ``carried``: of how many images the coefficients were taken over, and how many are new;
+    - of several sizes: the ``largest`` coefficients of each, and the ``top`` of what they combine
+      to, by which the maps were divided;
     - ``parent``: the column of the next smaller k that a factor's coefficients are most like, -1
       for none, and ``parent_cosine``, how much.
     """
@@ -60,12 +66,14 @@ class LayerFactors:
     held_thresholds = LayerArray(np.float64, "sets", "columns")
     explained = LayerArray(np.float64, "sets", "problems", "measures")
     carried = LayerArray(np.int64, "sets", "measures")
+    largest = LayerArray(np.float64, "sets", "sizes", "columns")
+    top = LayerArray(np.float64, "sets", "columns")
     parent = LayerArray(np.int64, "sets", "columns")
     parent_cosine = LayerArray(np.float64, "sets", "columns")
 
     @property
     def coefficients(self) -> Ragged:
-        """One entry per (set, image), ``[h, w, columns]``."""
+        """One entry per (set, image), ``[h, w, columns]``; several sizes are combined."""
         return self.artifact.ragged(self.layer)
 
 

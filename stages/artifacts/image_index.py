@@ -17,7 +17,7 @@ from stages.artifacts.tables import read_table
 from stages.datasets import READERS, Dataset
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
-from stages.images.decode import ImageError, decode_resized, decode_rgb
+from stages.images.decode import ImageError, decode_at_each, decode_resized, decode_rgb
 from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
@@ -185,6 +185,15 @@ class ImageIndex:
         """
         with self._decodes(image_id):
             return decode_resized(self.read(image_id) if content is None else content, shape)
+
+    def rgb_at_each(
+        self, image_id: int, shapes: Sequence[tuple[int, int]]
+    ) -> list[NDArray[np.uint8]]:
+        """An image as `rgb_at` gives it at each of several sizes, decoded once; errors as `rgb`."""
+        if len(shapes) == 1:
+            return [self.rgb_at(image_id, shapes[0])]
+        with self._decodes(image_id):
+            return decode_at_each(self.read(image_id), shapes)
 
     @contextmanager
     def _decodes(self, image_id: int) -> Iterator[None]:

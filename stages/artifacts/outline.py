@@ -5,7 +5,7 @@ sums serve a run, which refuses what does not fit, and `dff plan`, before there 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,8 +20,8 @@ class LayerOutline:
 
     Attributes
     ----------
-    grids : int64 [images, 2]
-        By image id.
+    grids : int64 [images, sizes, 2]
+        By image id, at each size at which the network sees an image; ``[images, 2]`` of one.
     channels : int
     density : float
         Share of non-zeros; 1 while it is not known.
@@ -34,7 +34,17 @@ class LayerOutline:
     def rows(self, image_ids: Sequence[int] | NDArray[np.int64] | None = None) -> int:
         """Rows of these images, or of all."""
         chosen = self.grids if image_ids is None else self.grids[np.asarray(image_ids, np.int64)]
-        return int(chosen.prod(axis=1).sum())
+        return int(chosen.prod(axis=-1).sum())
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several sizes."""
+        return self.grids.ndim == 3 and self.grids.shape[1] > 1
+
+    @property
+    def finest(self) -> "LayerOutline":
+        """The same at the largest size alone: the grids of maps."""
+        return replace(self, grids=self.grids[:, -1]) if self.grids.ndim == 3 else self
 
 
 @dataclass(frozen=True)

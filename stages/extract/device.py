@@ -21,23 +21,24 @@ import torch
 
 from stages.algorithms.backbone.precision import FLOAT16_END
 from stages.extract.memory import is_out_of_memory, no_fit
-from stages.extract.outputs import BeyondFloat16, Outputs
+from stages.extract.outputs import BeyondFloat16, Blocks
 from stages.extract.passes import Passes
 from stages.extract.pixels import Pixels
 from stages.extract.plan import SLOTS, Job
-from stages.extract.slots import Slot, Streams, shaped
+from stages.extract.slots import Slot, shaped
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
 
 Shape = tuple[int, int]
+OfSize = Mapping[str, Blocks]  # by layer
 
 # So many full batches of one shape make it worth recording a graph.
 GRAPH_JOBS = 4
 
 
 class DeviceLane:
-    """A pipeline of batches through one device.
+    """A pipeline of batches through one device, at one of the sizes of ``extract.size``.
 
     Parameters
     ----------
@@ -51,8 +52,10 @@ class DeviceLane:
         Bring activations back as float16, rounded as numpy rounds.
     source : Pixels
         Of images by their positions in the order.
-    streams : Streams
-        Of the device.
+    passes : Passes
+        Of the network on the device, shared by the lanes of all sizes.
+    size : int
+        Which of the sizes of a job it is.
     """
 
     def __init__(
@@ -63,15 +66,15 @@ class DeviceLane:
         largest: int,
         half: bool,
         source: Pixels,
-        streams: Streams,
+        passes: Passes,
+        size: int = 0,
     ) -> None:
-        self._backbone, self._source = backbone, source
+        self._backbone, self._source, self._size = backbone, source, size
         self._grids, self._batch, self._largest = grids, max(2, batch), largest
         self._dtype = torch.float16 if half else torch.float32
-        self._streams = streams
-        self._passes = Passes(backbone, self._streams)
+        self._passes, self._streams = passes, passes.streams
 
-    def outputs(self, jobs: Sequence[Job], recorded: set[Shape]) -> Generator[Outputs, None, None]:
+    def outputs(self, jobs: Sequence[Job], recorded: set[Shape]) -> Generator[OfSize, None, None]:
         """Activations of each job in order; the arrays are valid until the next is asked for.
 
         Parameters
@@ -145,7 +148,7 @@ class DeviceLane:
         slot = free.popleft()
         # One image alone takes another path through some libraries, with other last bits.
         batch = job.batch if len(job.batch) > 1 else 2 * job.batch
-        self._source.begin(slot, batch, job.shape)
+        self._source.begin(slot, batch, self._shape(job))
         return slot
 
     def _launch(self, job: Job, slot: Slot | None, recorded: set[Shape]) -> None:
@@ -153,21 +156,21 @@ class DeviceLane:
         if slot is None:
             return
         streams, count = self._streams, max(2, len(job.batch))
-        size = (count, *job.shape, 3)
+        size = (count, *self._shape(job), 3)
         self._source.place(slot, size)
         with streams.on(streams.compute, after=slot.placing):
             pixels = shaped(slot.placed, size)
-            graph = count == self._batch and job.shape in recorded and streams.cuda
+            graph = count == self._batch and self._shape(job) in recorded and streams.cuda
             self._passes.compute(pixels, slot, graph)
             streams.record(slot.computing, streams.compute)
         with streams.on(streams.outward, after=slot.computing):
             for layer, found in slot.found.items():
-                filled = count * self._cells(layer, job.shape)
+                filled = count * self._cells(layer, self._shape(job))
                 found[:filled].copy_(slot.sent[layer][:filled], non_blocking=True)
             slot.ends.copy_(slot.sent_ends, non_blocking=True)
             streams.record(slot.arriving, streams.outward)
 
-    def _arrived(self, job: Job, slot: Slot | None) -> Outputs:
+    def _arrived(self, job: Job, slot: Slot | None) -> OfSize:
         """A batch's activations when they are there: a view of a slot's pinned memory."""
         if slot is None:
             return {layer: [] for layer in self._grids}
@@ -178,10 +181,14 @@ class DeviceLane:
         outputs = {}
         for layer, found in slot.found.items():
             channels = self._grids[layer][1]
-            cells = self._cells(layer, job.shape) // channels
+            cells = self._cells(layer, self._shape(job)) // channels
             shape = (len(job.batch), cells, channels)
             outputs[layer] = [shaped(found, shape).numpy()]
         return outputs
+
+    def _shape(self, job: Job) -> Shape:
+        """Of a job's batch, at this lane's size."""
+        return job.shapes[self._size]
 
     def _cells(self, layer: str, shape: Shape) -> int:
         """Values of one image at a layer."""

@@ -1,26 +1,28 @@
 """How much of this machine's memory an extraction will hold, counted before it begins."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.artifacts.outline import LayerOutline, Outline, Shapes, most_pixels
+from stages.artifacts.outline import LayerOutline, Outline, most_pixels
+from stages.artifacts.outline import Shapes as Sizes
 from stages.extract.grids import grids_of
 from stages.extract.plan import (
     CPU_SLICE,
     Footprint,
     GpuFootprint,
-    Shape,
+    Shapes,
     gpu_batch,
+    pinned,
+    shapes_at,
     shard_bytes,
 )
 from stages.frame.memory import Needs, resident
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 from stages.images.readers import PROCESS_BYTES
-from stages.images.resize import target_shape
 from store.layout import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def libraries_of(backbone: str) -> tuple[str, ...]:
 
 
 def footprint(
-    params: "ExtractParams", photographs: Shapes, shapes: Collection[Shape], resources: Resources
+    params: "ExtractParams", photographs: Sizes, shapes: Collection[Shapes], resources: Resources
 ) -> Footprint:
     """What a run will hold.
 
@@ -45,22 +47,20 @@ def footprint(
     ----------
     photographs : int64 [images, 2]
         Sizes of the files.
-    shapes : collection of (height, width)
-        At which the network sees them.
+    shapes : collection of tuples of (height, width)
+        At which the network sees them, at each size.
     """
     if in_large_batches(resources.torch_device()):
         return _gpu_footprint(params, photographs, shapes, resources.memory)
-    from stages.algorithms.backbone import forward_bytes
-
     size = max(2, min(CPU_SLICE, params.batch))
-    passes = [forward_bytes(params.backbone, params.layers, size, *one) for one in set(shapes)]
+    each = _of_sizes(params, shapes, size)
     return Footprint(
         resident=resident(*libraries_of(params.backbone)),
         shards=_shards_held(params),
         slice=size,
-        forward=max((peak for peak, _ in passes), default=0),
-        inputs=size * _most(shapes) * 3 * 4,
-        outputs=max((outputs for _, outputs in passes), default=0) * -(-params.batch // size),
+        forward=max(one.peak for one in each),
+        inputs=size * sum(one.pixels for one in each) * 3 * 4,
+        outputs=sum(one.outputs for one in each) * -(-params.batch // size),
         image=most_pixels(photographs),
     )
 
@@ -70,16 +70,41 @@ def in_large_batches(device: str) -> bool:
     return device != "cpu"
 
 
-def _gpu_footprint(
-    params: "ExtractParams", photographs: Shapes, shapes: Collection[Shape], budget: int
-) -> GpuFootprint:
-    """In batches that fit the budget."""
+class _OfSize(NamedTuple):
+    """Of the largest image at one size: its pixels, a pass of some images, what comes out."""
+
+    pixels: int
+    peak: int
+    outputs: int
+
+
+def _of_sizes(
+    params: "ExtractParams", shapes: Collection[Shapes], images: int
+) -> Sequence[_OfSize]:
+    """What so many images at once take, at each size."""
     from stages.algorithms.backbone import forward_bytes
 
-    pixels = _most(shapes)
+    found = []
+    for at in range(len(params.sizes)):
+        seen = {one[at] for one in shapes}
+        passes = [forward_bytes(params.backbone, params.layers, images, *one) for one in seen]
+        found.append(
+            _OfSize(
+                max((h * w for h, w in seen), default=1),
+                max((peak for peak, _ in passes), default=0),
+                max((outputs for _, outputs in passes), default=0),
+            )
+        )
+    return found
+
+
+def _gpu_footprint(
+    params: "ExtractParams", photographs: Sizes, shapes: Collection[Shapes], budget: int
+) -> GpuFootprint:
+    """In batches that fit the budget."""
     # what one image gives, as float32: also what is sent when float16 does not do
-    passes = [forward_bytes(params.backbone, params.layers, 1, *one) for one in set(shapes)]
-    outputs = max((outputs for _, outputs in passes), default=0)
+    each = _of_sizes(params, shapes, 1)
+    pixels, outputs = max(one.pixels for one in each), sum(one.outputs for one in each)
     size = gpu_batch(params.batch, pixels, outputs)
     held = resident(*libraries_of(params.backbone))
     while True:
@@ -88,8 +113,8 @@ def _gpu_footprint(
             shards=_shards_held(params),
             slice=size,
             forward=0,
-            inputs=size * pixels * 3,
-            outputs=size * outputs,
+            inputs=_buffers([3 * size * one.pixels for one in each]),
+            outputs=_buffers([size * one.outputs for one in each]),
             image=most_pixels(photographs),
             process=PROCESS_BYTES + IMAGE_BYTES * len(photographs),
         )
@@ -102,10 +127,11 @@ def foretell(
     params: "ExtractParams", outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`: grids of all layers, and what a run will hold."""
-    shapes = [target_shape(int(h), int(w), params.resize, params.size) for h, w in outline.sizes]
-    grids = grids_of(params, [(int(h), int(w)) for h, w in outline.sizes])
+    sizes = [(int(h), int(w)) for h, w in outline.sizes]
+    shapes = [shapes_at(size, params.resize, params.sizes) for size in sizes]
+    grids = grids_of(params, sizes)
     layers = {layer: LayerOutline(grids[layer], width) for layer, width in channels_of(params)}
-    after = replace(outline, inputs=np.array(shapes).reshape(-1, 2), layers=layers)
+    after = replace(outline, inputs=_largest(shapes), layers=layers)
     needs = footprint(params, outline.sizes, shapes, resources).needs
     values = sum(one.rows() * one.channels for one in layers.values())
     return after, replace(
@@ -124,8 +150,14 @@ def channels_of(params: "ExtractParams") -> Iterator[tuple[str, int]]:
         yield layer, channels(params.backbone, layer)
 
 
-def _most(shapes: Collection[Shape]) -> int:
-    return max((h * w for h, w in shapes), default=1)
+def _largest(shapes: Sequence[Shapes]) -> Sizes:
+    """What the network sees at the largest size, ``[n, 2]``."""
+    return np.array([one[-1] for one in shapes], np.int64).reshape(-1, 2)
+
+
+def _buffers(sizes: Sequence[int]) -> int:
+    """Bytes of the buffers of all sizes, each pinned for itself; `GpuFootprint` does so of one."""
+    return sizes[0] if len(sizes) == 1 else sum(pinned(size) for size in sizes)
 
 
 def _shards_held(params: "ExtractParams") -> int:

@@ -5,8 +5,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-# Per layer arrays [n, h, w, channels] or [n, h * w, channels], together the images of a batch.
-Outputs = Mapping[str, Sequence[NDArray[Any]]]
+# Arrays [n, h, w, channels] or [n, h * w, channels], together the images of a batch.
+Blocks = Sequence[NDArray[Any]]
+# Per layer those of each size.
+Outputs = Mapping[str, Sequence[Blocks]]
 
 
 class BeyondFloat16(Exception):

@@ -175,7 +175,7 @@ def extract_own(
     own = OwnActivations.read(user_path(params.weights, inputs.project))
     arrays = {layer: own.open(layer) for layer in params.layers}
     resources_within("extract", _needs(arrays.values()), resources)
-    order = disk_order(index, params.resize, params.size)
+    order = disk_order(index, params.resize, *params.sizes)
     positions = own.positions([index.names[i] for i in order.image_ids])
     group = create_activations(
         place,
@@ -189,7 +189,7 @@ def extract_own(
         weights=params.weights,
         weights_digest=hashlib.sha256(own.content()).hexdigest(),
         resize=params.resize,
-        size=params.size,
+        size=params.recorded_size,
         recipes=[],
     )
     write_array(group, HASHES, index.hashes)

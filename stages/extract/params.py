@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from stages.artifacts.activations import OWN
 from stages.frame.params import check_choices, param
 from stages.images.resize import Resize
 
@@ -15,7 +16,9 @@ class ExtractParams:
     weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
-    size: int = param(224, "pixels of the network's input, long side")
+    size: int | tuple[int, ...] = param(
+        224, "pixels of the input's long side; several, as [224, 416], fit better"
+    )
     batch: int = param(16, "images per job; a CPU takes four at a time, a GPU up to 256")
     decode: Literal["cpu", "gpu"] = param(
         "cpu", "cpu, or gpu: JPEG files on the GPU, where there is one"
@@ -31,7 +34,27 @@ class ExtractParams:
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise ValueError("layers: name at least one layer, each once")
         check_choices(self)
-        if not 32 <= self.size <= 4096:
-            raise ValueError(f"size: {self.size} is not between 32 and 4096 pixels")
+        sizes = self.sizes
+        if not sizes:
+            raise ValueError("size: name at least one number of pixels")
+        for size in sizes:
+            if not 32 <= size <= 4096:
+                raise ValueError(f"size: {size} is not between 32 and 4096 pixels")
+        if list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"size: {list(sizes)} must be ascending, each number once")
+        if self.backbone == OWN and len(sizes) > 1:
+            raise ValueError(f"size: {list(sizes)}: your own activations are of one size")
+        if len(sizes) == 1:
+            object.__setattr__(self, "size", sizes[0])  # [224] is what 224 is
         if self.batch < 1:
             raise ValueError(f"batch: {self.batch} must be at least 1")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Every size at which the network sees each photograph, ascending."""
+        return (self.size,) if isinstance(self.size, int) else tuple(self.size)
+
+    @property
+    def recorded_size(self) -> int | list[int]:
+        """The size, or all of them, as JSON has it."""
+        return list(self.sizes) if len(self.sizes) > 1 else self.sizes[0]

@@ -20,7 +20,7 @@ class Passes:
     """A network and what is known of how its batches fit a device."""
 
     def __init__(self, backbone: "Backbone", streams: Streams) -> None:
-        self._backbone, self._streams = backbone, streams
+        self._backbone, self.streams = backbone, streams
         self._graphs: dict[Shape, tuple[Any, torch.Tensor, Maps]] = {}
         # images to take at once where a batch did not fit, or could not be recorded
         self._most: dict[Shape, int] = {}
@@ -89,7 +89,7 @@ class Passes:
             what = f"a pass of {tried} images of {shape[0]}x{shape[1]}"
             raise no_fit(what, size, device)
         self._most[shape] = max(2, tried // 2)
-        if self._streams.cuda:
+        if self.streams.cuda:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
         note(
@@ -113,7 +113,7 @@ class Passes:
                     graph,
                     # graphs run one after the other, and their results are copied at once
                     pool=others[0].pool() if others else None,
-                    stream=self._streams.compute,
+                    stream=self.streams.compute,
                     capture_error_mode="thread_local",
                 ):
                     maps = self._backbone.maps(static)

@@ -14,6 +14,8 @@ from stages.images.resize import Resize, target_shape
 from store.layout import CHUNK_BYTES, SHARD_BYTES
 
 Shape = tuple[int, int]
+# Of one photograph at each size of ``extract.size``.
+Shapes = tuple[Shape, ...]
 
 # So many images at most from one checkpoint-free stretch of copying earlier rows.
 JOB_IMAGES = 512
@@ -41,12 +43,12 @@ class Order:
     ----------
     image_ids : tuple of int
         In the order on disk.
-    shapes : tuple of (height, width)
-        Of each one as the network sees it.
+    shapes : tuple of tuples of (height, width)
+        Of each one as the network sees it, at each size.
     """
 
     image_ids: tuple[int, ...]
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Shapes, ...]
 
     def positions(self, image_ids: Sequence[int]) -> list[int]:
         """Where these images lie, ascending: an image set is read front to back."""
@@ -54,7 +56,12 @@ class Order:
         return sorted(where[image_id] for image_id in image_ids)
 
 
-def disk_order(index: ImageIndex, resize: Resize, size: int) -> Order:
+def shapes_at(photograph: Shape, resize: Resize, sizes: Sequence[int]) -> Shapes:
+    """Height and width at which the network sees a photograph, at each size."""
+    return tuple(target_shape(*photograph, resize, size) for size in sizes)
+
+
+def disk_order(index: ImageIndex, resize: Resize, *sizes: int) -> Order:
     """Order images so that every set lies in few runs, and images of one shape side by side.
 
     Images are grouped by all the sets they are in. The members of the first set come first; those
@@ -64,9 +71,7 @@ def disk_order(index: ImageIndex, resize: Resize, size: int) -> Order:
     for rank, image_ids in enumerate(index.sets.values()):
         for image_id in image_ids:
             memberships[image_id] = (*memberships.get(image_id, ()), rank)
-    shapes = {
-        image_id: target_shape(*index.size(image_id), resize, size) for image_id in memberships
-    }
+    shapes = {image_id: shapes_at(index.size(image_id), resize, sizes) for image_id in memberships}
     order = sorted(memberships, key=lambda i: (memberships[i], shapes[i], i))
     return Order(tuple(order), tuple(shapes[i] for i in order))
 
@@ -80,23 +85,25 @@ class Job:
     start, stop : int
         Positions in the order.
     batch : tuple of int
-        Those of them that the network must see, all of one shape; the others' rows are known.
-    shape : (height, width)
-        Of the batch.
+        Those of them that the network must see, all of one shape at each size; the others' rows
+        are known.
+    shapes : tuple of (height, width)
+        Of the batch at each size.
     """
 
     start: int
     stop: int
     batch: tuple[int, ...]
-    shape: Shape
+    shapes: Shapes
 
 
-def plan_jobs(shapes: Sequence[Shape], known: NDArray[np.bool_], batch: int) -> list[Job]:
+def plan_jobs(shapes: Sequence[Shapes], known: NDArray[np.bool_], batch: int) -> list[Job]:
     """Cut the order into jobs of at most `batch` unknown images of one shape each.
 
     Parameters
     ----------
-    shapes : sequence of (height, width) [n]
+    shapes : sequence of tuples of (height, width) [n]
+        Of each image at each size.
     known : bool array [n]
         Whose rows need no forward pass.
     batch : int
@@ -134,7 +141,7 @@ def gpu_batch(batch: int, pixels: int, outputs: int) -> int:
     pixels : int
         Of the largest image as the network sees it.
     outputs : int
-        Bytes of one image's activations at all tapped layers, as float32.
+        Bytes of one image's activations at all tapped layers and sizes, as float32.
     """
     most = min(GPU_BATCH, GPU_PIXELS // pixels, GPU_OUTPUTS // max(1, outputs))
     return max(2, batch, most)
@@ -187,9 +194,9 @@ class Footprint:
     forward : int
         The network's own peak in one pass of a slice.
     inputs : int
-        Pixels of a slice.
+        Pixels of a slice, at all sizes.
     outputs : int
-        Activations of a whole batch at all tapped layers.
+        Activations of a whole batch at all tapped layers and sizes.
     image : int
         Pixels of the largest image file.
     """
@@ -254,7 +261,7 @@ class GpuFootprint(Footprint):
     @property
     def waiting(self) -> int:
         """The buffers, and a second shard of each layer while one is stored."""
-        return self.shards + SLOTS * (_pinned(self.inputs) + _pinned(self.outputs))
+        return self.shards + SLOTS * (pinned(self.inputs) + pinned(self.outputs))
 
     @property
     def lane(self) -> int:
@@ -271,6 +278,6 @@ class GpuFootprint(Footprint):
         return replace(lanes, processes=int(processes)) if enough else lanes
 
 
-def _pinned(size: int) -> int:
+def pinned(size: int) -> int:
     """Bytes that torch takes for so many of pinned memory: the next power of two."""
     return 1 << max(0, size - 1).bit_length()

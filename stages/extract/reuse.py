@@ -39,11 +39,13 @@ class Earlier:
     Attributes
     ----------
     layers : mapping of our layer name to its ragged array
+    grids : mapping of our layer name to the grids of its entries ``[n, sizes, 2]``
     entries : mapping of an image's SHA-256 to its entry
         Only of images whose rows are all on disk.
     """
 
     layers: Mapping[str, Ragged]
+    grids: Mapping[str, NDArray[np.int64]]
     entries: Mapping[bytes, int]
 
     def rows(self, layer: str, entries: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
@@ -87,15 +89,15 @@ class Known:
         Parameters
         ----------
         hashes : sequence of bytes [n]
-        grids : mapping of layer to (h, w) of each image ``[n, 2]``
+        grids : mapping of layer to (h, w) of each image at each size ``[n, sizes, 2]``
             Another library may see another size in the same file: such rows are not taken.
         """
         source = np.full(len(hashes), -1, np.int64)
         entry = np.zeros(len(hashes), np.int64)
         for rank, one in reversed(list(enumerate(earlier))):  # the first has the last word
             found = np.array([one.entries.get(content, -1) for content in hashes], np.int64)
-            for layer, ragged in one.layers.items():
-                same = (ragged.grid_hw[found] == grids[layer]).all(axis=1)
+            for layer, theirs in one.grids.items():
+                same = (theirs[found] == grids[layer]).all(axis=(1, 2))
                 found = np.where(same, found, -1)
             source[found >= 0], entry[found >= 0] = rank, found[found >= 0]
         return cls(earlier, source, entry)
@@ -114,7 +116,7 @@ def recipes_of(
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "resize": params.resize,
-        "size": params.size,
+        "size": params.recorded_size,
         "decode": params.decode,
         "precision": params.precision,
         "dtype": params.dtype,
@@ -171,7 +173,8 @@ def _usable(
     )
     hashes = activations.hashes
     ids = next(iter(layers.values())).image_ids[:complete]
-    return Earlier(layers, {hashes[i].tobytes(): entry for entry, i in enumerate(ids)})
+    grids = {layer: activations.grids(str(t)) for layer, t in zip(recipes, names, strict=True)}
+    return Earlier(layers, grids, {hashes[i].tobytes(): entry for entry, i in enumerate(ids)})
 
 
 def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) -> int:

@@ -1,7 +1,8 @@
 """extract: images -> activations of the tapped layers, one forward pass each.
 
 Writes ``activations.zarr``: per layer a ragged array ``maps`` (rows = grid cells, columns =
-channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run finds rows again.
+channels), and ``image_sha256`` uint8 ``[images, 32]``, by which a later run finds rows again. Of
+several sizes an entry has the rows of all, see `stages.artifacts.activations`.
 ``backbone: own`` takes arrays that somebody brought along instead of a network
 (`stages.extract.own`). With ``--store`` the arrays go to another folder or URL, and the artifact
 only says where.
@@ -20,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.shipped import shipped_weights
-from stages.artifacts.activations import HASHES, OWN, create_activations
+from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
-from stages.extract.grids import grids_of, note_single_cells
+from stages.extract.grids import entry_grids, grids_of, note_single_cells
 from stages.extract.needs import channels_of, footprint, foretell, in_large_batches, libraries_of
 from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
@@ -90,7 +91,7 @@ def _extract(
     from stages.algorithms.backbone import load_backbone
 
     index = ImageIndex.open(inputs["index"], inputs.project)
-    order = disk_order(index, params.resize, params.size)
+    order = disk_order(index, params.resize, *params.sizes)
     names = [index.names[i] for i in order.image_ids]
     # before weights are downloaded, and before anything assumes that the network takes them
     grids = grids_of(params, [index.size(i) for i in order.image_ids], names)
@@ -115,11 +116,14 @@ def _extract(
         weights=params.weights,
         weights_digest=backbone.weights_digest,
         resize=params.resize,
-        size=params.size,
+        size=params.recorded_size,
         recipes=list(recipes.values()),
     )
     _place(work, resources)  # on record again, where the progress had to be forgotten
     write_array(group, HASHES, index.hashes)
+    if len(params.sizes) > 1:
+        for layer, of_layer in grids.items():
+            LayerGrids.grids.write(group.require_group(layer_key(layer)), of_layer)
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]
     half = params.dtype == "float16"
@@ -130,7 +134,7 @@ def _extract(
         try:
             with _threads(lanes.count if on_gpu else 0) as background:
                 writers = _writers(params, order, grids, group, work, background)
-                stream = Stream(index, backbone, order, known, writers, lanes, params.decode)
+                stream = Stream(index, backbone, order, grids, known, writers, lanes, params.decode)
                 stream.run(jobs, background.encoders if background else None, half)
             break
         except EarlierDamaged as error:
@@ -175,8 +179,8 @@ def _writers(
         done = min(whole_entries(w.offsets, w.flushed) for w in writers.values())
         work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
 
-    for layer, grid_hw in grids.items():
-        width = widths[layer]
+    for layer, of_layer in grids.items():
+        width, grid_hw = widths[layer], entry_grids(of_layer)
         writers[layer] = RaggedWriter(
             group.require_group(f"{layer_key(layer)}/maps"),
             grid_hw,

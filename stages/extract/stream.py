@@ -10,7 +10,7 @@ encode, or processes decode, and it is given large batches: `stages.extract.devi
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.image_index import ImageIndex
-from stages.extract.outputs import Outputs
+from stages.extract.outputs import Blocks, Outputs
 from stages.extract.photographs import Photographs
-from stages.extract.plan import Job, Lanes, Order
+from stages.extract.plan import Job, Lanes, Order, Shapes
 from stages.extract.reuse import Known
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
@@ -42,6 +42,7 @@ class Stream:
 
     Attributes
     ----------
+    grids : mapping of layer to (h, w) of each image at each size ``[n, sizes, 2]``
     known : Known
         Whose rows are copied instead of computed.
     writers : mapping of layer to writer
@@ -54,6 +55,7 @@ class Stream:
     index: ImageIndex
     backbone: "Backbone"
     order: Order
+    grids: Mapping[str, NDArray[np.int64]]
     known: Known
     writers: Mapping[str, RaggedWriter]
     lanes: Lanes
@@ -103,57 +105,90 @@ class Stream:
     def _gpu(
         self, jobs: Sequence[Job], todo: Sequence[Job], threads: Executor, half: bool
     ) -> Generator[Outputs, None, None]:
+        """Activations of each job: a lane per size, job by job beside each other."""
         from stages.extract.device import GRAPH_JOBS, DeviceLane
+        from stages.extract.passes import Passes
         from stages.extract.pixels import DevicePixels, HostPixels
         from stages.extract.slots import Streams
 
         # of all jobs, so that a resumed run computes each as the first one did
-        full = Counter(job.shape for job in jobs if len(job.batch) == self.lanes.slice)
+        full = Counter(
+            shape for job in jobs if len(job.batch) == self.lanes.slice for shape in job.shapes
+        )
         recorded = {shape for shape, count in full.items() if count >= GRAPH_JOBS}
-        grids = {
-            layer: (int(np.diff(writer.offsets).max(initial=0)), writer.channels)
-            for layer, writer in self.writers.items()
-        }
-        largest = max((h * w for h, w in set(self.order.shapes)), default=1)
         photographs = Photographs.of(self.index, self.order.image_ids)
         streams = Streams(self.backbone.device)
-        with closing(
-            DevicePixels(photographs, self.backbone.device, threads, streams)
-            if self.decode == "gpu"
-            else HostPixels.decoding(photographs, threads, self._processes(todo), streams)
-        ) as source:
-            lane = DeviceLane(
-                self.backbone, grids, self.lanes.slice, largest, half, source, streams
-            )
-            yield from lane.outputs(todo, recorded)
+        passes = Passes(self.backbone, streams)
+        seen = set(self.order.shapes)
+        with ExitStack() as stack:
+            lanes = []
+            for at in range(self.sizes):
+                source = stack.enter_context(
+                    closing(
+                        DevicePixels(photographs, self.backbone.device, threads, streams)
+                        if self.decode == "gpu"
+                        else HostPixels.decoding(
+                            photographs, threads, self._processes(todo), streams
+                        )
+                    )
+                )
+                largest = max((h * w for h, w in {shapes[at] for shapes in seen}), default=1)
+                lane = DeviceLane(
+                    self.backbone,
+                    self._most(at),
+                    self.lanes.slice,
+                    largest,
+                    half,
+                    source,
+                    passes,
+                    at,
+                )
+                lanes.append(stack.enter_context(closing(lane.outputs(todo, recorded))))
+            for found in zip(*lanes, strict=True):
+                yield {layer: [one[layer] for one in found] for layer in self.writers}
+
+    def _most(self, at: int) -> dict[str, tuple[int, int]]:
+        """By layer the most rows of an image at a size, and its channels."""
+        return {
+            layer: (int(self.grids[layer][:, at].prod(axis=1).max(initial=0)), writer.channels)
+            for layer, writer in self.writers.items()
+        }
 
     def _processes(self, todo: Sequence[Job]) -> int:
-        """How many decode."""
+        """How many decode for each size; one is no faster than threads."""
         many = sum(len(job.batch) for job in todo) >= PROCESSES_FROM
-        return self.lanes.processes if many else 0
+        each = self.lanes.processes // self.sizes
+        return each if many and each > 1 else 0
+
+    @property
+    def sizes(self) -> int:
+        """How many there are at which the network sees each photograph."""
+        return next((grids.shape[1] for grids in self.grids.values()), 1)
 
     def _compute(self, job: Job) -> Outputs:
         """Activations of a job's batch, on a CPU."""
         import torch
 
         torch.set_num_threads(self.lanes.threads)
-        outputs: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in self.writers}
+        outputs: dict[str, list[list[NDArray[np.float32]]]] = {
+            layer: [[] for _ in job.shapes] for layer in self.writers
+        }
         for start in range(0, len(job.batch), self.lanes.slice):
-            images = [
-                self._decode(position, job.shape)
-                for position in job.batch[start : start + self.lanes.slice]
-            ]
-            # One image alone takes another path through some libraries, with other last bits.
-            batch = torch.from_numpy(np.stack(images if len(images) > 1 else 2 * images))
-            found = self.backbone(batch.permute(0, 3, 1, 2))
-            for layer, values in found.items():
-                outputs[layer].append(values[: len(images)].numpy())
+            some = job.batch[start : start + self.lanes.slice]
+            decoded = [self._decode(position, job.shapes) for position in some]
+            for at in range(len(job.shapes)):
+                images = [one[at] for one in decoded]
+                # One image alone takes another path through some libraries, with other last bits.
+                batch = torch.from_numpy(np.stack(images if len(images) > 1 else 2 * images))
+                found = self.backbone(batch.permute(0, 3, 1, 2))
+                for layer, values in found.items():
+                    outputs[layer][at].append(values[: len(images)].numpy())
         return outputs
 
-    def _decode(self, position: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """One image, normalised, float32 ``[h, w, 3]``."""
-        rgb = self.index.rgb_at(self.order.image_ids[position], shape)
-        return normalise(rgb, self.backbone.mean, self.backbone.std)
+    def _decode(self, position: int, shapes: Shapes) -> list[NDArray[np.float32]]:
+        """One image at each size, normalised, float32 ``[h, w, 3]``."""
+        found = self.index.rgb_at_each(self.order.image_ids[position], shapes)
+        return [normalise(rgb, self.backbone.mean, self.backbone.std) for rgb in found]
 
     def _write(self, job: Job, computed: Outputs) -> None:
         """Append a job's rows to every layer, computed and known ones in their order."""
@@ -165,7 +200,7 @@ class Stream:
                 positions = list(run)
                 row = int(writer.offsets[positions[0]])
                 if source < 0:
-                    blocks = _images(computed[layer], first, first + len(positions))
+                    blocks = _entries(computed[layer], first, first + len(positions))
                     first += len(positions)
                 else:
                     blocks = self.known.earlier[source].rows(layer, self.known.entry[positions])
@@ -174,7 +209,17 @@ class Stream:
                     row += len(block)
 
 
-def _images(arrays: Sequence[NDArray[Any]], start: int, stop: int) -> Iterator[NDArray[Any]]:
+def _entries(sizes: Sequence[Blocks], start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """Rows of the images ``start:stop`` of a batch: of each image those of all sizes in turn."""
+    if len(sizes) == 1:
+        yield from _images(sizes[0], start, stop)
+        return
+    for image in range(start, stop):
+        for arrays in sizes:
+            yield from _images(arrays, image, image + 1)
+
+
+def _images(arrays: Blocks, start: int, stop: int) -> Iterator[NDArray[Any]]:
     """Rows of the images ``start:stop`` of a batch that lies in several arrays."""
     at = 0
     for array in arrays:

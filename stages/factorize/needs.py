@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stages.artifacts.outline import Outline
+from stages.artifacts.outline import Outline, most_pixels
 from stages.frame.memory import Needs, resident
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
@@ -21,7 +21,7 @@ def set_needs(
     shape: tuple[int, int],
     density: float,
     block_rows: int,
-    rows_of_layer: int,
+    of_layer: tuple[int, int],
     resources: Resources,
     libraries: int,
 ) -> Needs:
@@ -35,8 +35,9 @@ def set_needs(
         Share of non-zeros of sparse blocks; 1 for dense ones.
     block_rows : int
         Rows that are read at once.
-    rows_of_layer : int
-        Of all sets together.
+    of_layer : (rows, cells)
+        Rows of all sets together, and cells of the largest map that several sizes combine to; 0
+        for one size.
     libraries : int
         Bytes of the process before it holds any rows.
     """
@@ -51,12 +52,16 @@ def set_needs(
         block_rows=block_rows,
         threads=resources.workers,
     )
+    columns = len(params.factorizations.columns)
     fixed = {
         "libraries": libraries,
-        f"passes over {shape[0]} rows with {len(params.factorizations.columns)} factors": passes,
+        f"passes over {shape[0]} rows with {columns} factors": passes,
         # the writer of the coefficients holds an encoded shard
-        "coefficients": min(SHARD_BYTES, 4 * rows_of_layer * len(params.factorizations.columns)),
+        "coefficients": min(SHARD_BYTES, 4 * of_layer[0] * columns),
     }
+    if of_layer[1]:
+        # float64: what is combined, the next size and what brings it to the finest grid
+        fixed["maps of several sizes"] = 5 * 8 * of_layer[1] * columns
     return Needs(fixed, remedy="ask for fewer k and seeds, or fewer --workers")
 
 
@@ -69,17 +74,22 @@ def foretell(
     params: "FactorizeParams", outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`: of the set with the most rows."""
-    after = replace(outline, columns=len(params.factorizations.columns))
+    finest = {name: layer.finest for name, layer in outline.layers.items()}
+    after = replace(outline, columns=len(params.factorizations.columns), layers=finest)
     worst, libraries = Needs({}), library_bytes()
     reads = writes = 0
-    for layer in outline.layers.values():
+    for name, layer in outline.layers.items():
+        several = layer.several
         everything = layer.rows(outline.members)
         reads += 2 * everything * layer.channels
         writes += 4 * everything * after.columns
+        if several:
+            writes += 4 * finest[name].rows(outline.members) * after.columns
+        of_layer = everything, most_pixels(finest[name].grids) if several else 0
         block = max(1, BLOCK_BYTES // (4 * layer.channels))
         for ids in outline.sets.values():
             shape = layer.rows(ids), layer.channels
-            needs = set_needs(params, shape, layer.density, block, everything, resources, libraries)
+            needs = set_needs(params, shape, layer.density, block, of_layer, resources, libraries)
             worst = max(worst, needs, key=lambda one: one.least)
     images = len(outline.members) * len(outline.layers)
     return after, replace(worst, images=images, reads=reads, writes=writes)

@@ -19,6 +19,7 @@ from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
 from stages.factorize.params import FactorizeParams
+from stages.factorize.scales import write_combined
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
 from stages.frame.params import user_path
@@ -42,6 +43,12 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     activations = Activations.open(inputs["extract"])
     sets = activations.sets
     positions, entries = _members(sets)
+    if params.start and activations.several:
+        raise StageError(
+            f"params.yaml: factorize.start: photographs seen at several sizes (extract.size: "
+            f"{activations.several}) cannot go on from pinned factors; leave start empty, or set "
+            "extract.size to one number"
+        )
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
     groups = create_factors(
         work,
@@ -123,21 +130,14 @@ def _factorize_layer(
             f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
-    grids, columns = ragged.grid_hw[entries], len(job.params.factorizations.columns)
-    writer = RaggedWriter(
-        group.require_group("maps"),
-        grids,
-        ragged.image_ids[entries],
-        columns,
-        np.float32,
-        layout=plan_layout(int(grids.prod(axis=1).sum()), 4 * columns, most_rows=CHUNK_ROWS),
-        resume=job.work.progress.get(f"rows {number}"),
-        on_flush=lambda stored: job.work.checkpoint(**{f"rows {number}": stored}),
-    )
+    several = activations.grids(layer)[entries] if activations.several else None
+    place, ids = "maps" if several is None else "scales", ragged.image_ids[entries]
+    writer = _writer(job, group, place, ragged.grid_hw[entries], ids, f"rows {number}")
     first_row = 0
     for rank, (name, members) in enumerate(activations.sets.items()):
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
-        one = _OfSet(name, ragged, members, first_row, checkpoint)
+        finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
+        one = _OfSet(name, ragged, members, first_row, checkpoint, finest)
         held = (
             held_by(job.pinned, activations, layer, name, job.params.factorizations)
             if job.pinned
@@ -146,6 +146,35 @@ def _factorize_layer(
         yield _factorize_set(job, one, writer, held)
         first_row = one.end
     writer.close()
+    if several is not None:
+        positions, _ = _members(activations.sets)
+        maps = _writer(job, group, "maps", several[:, -1], ids, f"maps {number}")
+        coefficients = Ragged.open(group.require_group(place))
+        largest, top = write_combined(coefficients, several, list(positions.values()), maps)
+        LayerFactors.largest.write(group, largest)
+        LayerFactors.top.write(group, top)
+
+
+def _writer(
+    job: _Job,
+    group: zarr.Group,
+    place: str,
+    grids: NDArray[Any],
+    image_ids: NDArray[np.int64],
+    key: str,
+) -> RaggedWriter:
+    """Of coefficients ``[rows, columns]``; `key` says in the progress how far it is."""
+    columns = len(job.params.factorizations.columns)
+    return RaggedWriter(
+        group.require_group(place),
+        grids,
+        image_ids,
+        columns,
+        np.float32,
+        layout=plan_layout(int(grids.prod(axis=1).sum()), 4 * columns, most_rows=CHUNK_ROWS),
+        resume=job.work.progress.get(key),
+        on_flush=lambda stored: job.work.checkpoint(**{key: stored}),
+    )
 
 
 @dataclass(frozen=True)
@@ -157,6 +186,7 @@ class _OfSet:
     members: NDArray[np.int64]
     first_row: int  # of all sets' coefficients
     checkpoint: Path
+    finest: int = 0  # most cells of an image's map that is combined of several sizes
 
     @property
     def rows(self) -> SetRows:
@@ -184,7 +214,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
 
     params = job.params
     device = job.resources.torch_device()
-    kept = _within_budget(of.rows, job, writer.total_rows, device)
+    kept = _within_budget(of.rows, job, (writer.total_rows, of.finest), device)
     try:
         sweep = Sweep(
             kept,
@@ -227,10 +257,11 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     return _SetResult(found, stability, *links.parents(), held, explained, carried, told)
 
 
-def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) -> RowBlocks:
+def _within_budget(rows: SetRows, job: _Job, of_layer: tuple[int, int], device: str) -> RowBlocks:
     """The rows kept in memory where they fit the budget, streamed from disk otherwise.
 
-    A GPU that can keep them has them from disk, once.
+    A GPU that can keep them has them from disk, once. Of the layer are the rows of all sets, and
+    the most cells that are combined at once.
     """
     from stages.algorithms.nmf.budget import READERS, device_holds
     from stages.algorithms.rows import ResidentRows
@@ -242,7 +273,7 @@ def _within_budget(rows: SetRows, job: _Job, rows_of_layer: int, device: str) ->
         rows.shape,
         density,
         rows.rows_per_block,
-        rows_of_layer,
+        of_layer,
         resources,
         job.libraries,
     )

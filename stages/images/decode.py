@@ -5,7 +5,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
@@ -183,13 +183,21 @@ def decode_resized(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
     ImageError
         As `decode_rgb`.
     """
-    height, width = shape
+    (resized,) = decode_at_each(data, [shape])
+    return resized
 
-    def resized(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint8]:
+
+def decode_at_each(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[NDArray[np.uint8]]:
+    """What `decode_resized` gives at each of some sizes, decoded once; raises as it does."""
+
+    def resized(image: Image.Image, stream: BinaryIO) -> list[NDArray[np.uint8]]:
         rgb = _upright(image, stream)
-        if rgb.size != (width, height):
-            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-        return np.array(rgb, dtype=np.uint8)
+        found = []
+        for height, width in shapes:
+            same = rgb.size == (width, height)
+            one = rgb if same else rgb.resize((width, height), Image.Resampling.BILINEAR)
+            found.append(np.array(one, dtype=np.uint8))
+        return found
 
     return _opened(data, resized)
 

@@ -75,7 +75,9 @@ class Opened:
         """What the page's header lists: (label, value)."""
         weights = PurePath(str(self.network["weights"])).name
         digest = str(self.network["weights_digest"])[:DIGEST_SHOWN]
-        size = f"{self.network['size']} px, {str(self.network['resize']).replace('_', ' ')}"
+        seen = self.network["size"]
+        pixels = " and ".join(map(str, seen)) if isinstance(seen, list) else str(seen)
+        size = f"{pixels} px, {str(self.network['resize']).replace('_', ' ')}"
         facts = [
             ("Network", str(self.network["backbone"])),
             ("Weights", f"{weights} (SHA-256 {digest}…)"),

@@ -8,12 +8,14 @@ them as the project's own are refined, and puts tables and masks beside them.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.scales import combined, shown, split
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps, MapsOf, create_maps
 from stages.artifacts.factorizations import Factorizations
@@ -81,7 +83,12 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     columns = known.columns_of(params.k)
     rank = list(factors.sets).index(params.set)
     ragged = activations.at(params.layer)
-    W = factors.at(params.layer).W[rank, columns]
+    combining = None
+    if activations.several:
+        of_layer = factors.at(params.layer)
+        largest, top = of_layer.largest[rank][:, columns], of_layer.top[rank, columns]
+        combining = Combining(activations.grids(params.layer), largest, top)
+    seen = _Seen(ragged, factors.at(params.layer).W[rank, columns], combining, resources)
     scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
     long_side = known.facts["long_side"]
     of: MapsOf = {
@@ -97,7 +104,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     workers = resources_within("transform", needs, resources).workers
     ConceptMaps.scale.write(groups[params.layer], scale[None])
     ConceptMaps.full.write(groups[params.layer], known.full[rank, columns][None])
-    means, made_from = _survey(ragged, W, sizes, scale, resources)
+    means, made_from = _survey(seen, sizes, scale)
     ConceptMaps.means.write(groups[params.layer], means)
     with track_images("transform", len(sizes)) as advance:
 
@@ -109,7 +116,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
                 some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
                 wanted = [entry for entry in some if entry in asked]
                 if wanted:
-                    found = _coefficients(ragged, some, W, resources)
+                    found = seen.coefficients(some)
                     yield from (found[entry] for entry in wanted)
 
         maps = HeatMaps(grids, sizes, scale[None], [0] * len(sizes), workers)
@@ -127,12 +134,61 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         write_maps(groups[params.layer], plan, maps, work, f"rows {params.layer}", advance)
 
 
+Grids = dict[int, NDArray[np.float32]]
+
+
+class Combining(NamedTuple):
+    """What it takes to make one map of several sizes; see `stages.algorithms.scales`.
+
+    Attributes
+    ----------
+    grids : int64 [images, sizes, 2]
+        Of the photographs.
+    largest : float64 [sizes, k]
+    top : float64 [k]
+        Of the image set that the factors come from.
+    """
+
+    grids: NDArray[np.int64]
+    largest: NDArray[np.float64]
+    top: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Photographs as the factors W ``[k, channels]`` see them."""
+
+    ragged: Ragged
+    W: NDArray[np.float32]
+    combining: Combining | None
+    resources: Resources
+
+    def coefficients(self, entries: Sequence[int]) -> Grids:
+        """Coefficients of some images ``[h, w, k]``, by entry; of several sizes, combined."""
+        from stages.algorithms.nmf import transform
+
+        rows = self.ragged.select(entries).compact()
+        device, threads = self.resources.torch_device(), self.resources.workers
+        H = transform(rows, self.W, device=device, threads=threads)
+        grids: Grids = {}
+        first = 0
+        for entry in entries:
+            h, w = (int(side) for side in self.ragged.grid_hw[entry])
+            found = H[first : first + h * w]
+            grids[entry] = (
+                self._combined(entry, found) if self.combining else found.reshape(h, w, -1)
+            )
+            first += h * w
+        return grids
+
+    def _combined(self, entry: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self.combining
+        maps = split(rows, self.combining.grids[entry])
+        return shown(combined(maps, self.combining.largest), self.combining.top)
+
+
 def _survey(
-    ragged: Ragged,
-    W: NDArray[np.float32],
-    sizes: Sequence[tuple[int, int]],
-    scale: NDArray[np.float64],
-    resources: Resources,
+    seen: _Seen, sizes: Sequence[tuple[int, int]], scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Each image's mean coefficients as shares of the scale, and what decides its maps.
 
@@ -145,33 +201,13 @@ def _survey(
     """
     divisor = np.where(scale > 0, scale, 1.0)
     means, made_from = [], []
-    for start in range(0, len(ragged), IMAGES_AT_ONCE):
-        some = range(start, min(start + IMAGES_AT_ONCE, len(ragged)))
-        for entry, grid in _coefficients(ragged, some, W, resources).items():
+    for start in range(0, len(sizes), IMAGES_AT_ONCE):
+        some = range(start, min(start + IMAGES_AT_ONCE, len(sizes)))
+        for entry, grid in seen.coefficients(some).items():
             means.append(np.clip(grid / divisor, 0, 1).mean(axis=(0, 1)))
             shapes = repr((grid.shape, sizes[entry]))
             made_from.append(digests([(shapes.encode(), scale.tobytes(), grid.tobytes())]))
     return np.array(means), np.concatenate(made_from)
-
-
-Grids = dict[int, NDArray[np.float32]]
-
-
-def _coefficients(
-    ragged: Ragged, entries: Sequence[int], W: NDArray[np.float32], resources: Resources
-) -> Grids:
-    """Coefficients of some images ``[h, w, k]``, by entry."""
-    from stages.algorithms.nmf import transform
-
-    rows = ragged.select(entries).compact()
-    H = transform(rows, W, device=resources.torch_device(), threads=resources.workers)
-    grids: Grids = {}
-    first = 0
-    for entry in entries:
-        h, w = (int(side) for side in ragged.grid_hw[entry])
-        grids[entry] = H[first : first + h * w].reshape(h, w, -1)
-        first += h * w
-    return grids
 
 
 TRANSFORM: Stage[TransformParams] = Stage(

@@ -1,7 +1,7 @@
 """params.yaml is read strictly, and every mistake is one line that says what to write instead."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, build, check_root, read_params, render
 from pipeline.registry import STAGES
+from stages.extract.params import ExtractParams
 from stages.frame.fingerprint import fingerprint
 from stages.frame.params import choice, fill_options, options_of, param, user_path
 from stages.frame.stage import Stage
@@ -60,6 +61,12 @@ def test_every_preset_can_be_read_back(tmp_path: Path, what: str) -> None:
         ("k: [1, 2]", "k: [true]", "factorize.k: true in line"),
         ("size: 64", "size: 64.5", "extract.size: 64.5 in line"),
         ("size: 64", "size: 8", "extract.size: 8 is not between 32 and 4096"),
+        ("size: 64", "size: [224, 416.5]", "extract.size: 416.5 in line"),
+        ("size: 64", "size: [224, 8000]", "extract.size: 8000 is not between 32 and 4096"),
+        ("size: 64", "size: [416, 224]", "extract.size: [416, 224] must be ascending"),
+        ("size: 64", "size: [224, 224]", "extract.size: [224, 224] must be ascending, each"),
+        ("size: 64", "size: []", "extract.size: name at least one number of pixels"),
+        ("size: 64", "size: [[64]]", "extract.size: ['64'] is not a whole number"),
         ("solver: hals", "solver: als", "factorize.solver: 'als' is unknown, choose hals or mu"),
         ("method: guided", "method: crf", "refine.method: 'crf' is unknown, choose guided"),
         ("joint: false", "joint: 1", "refine.guided.joint: 1 in line"),
@@ -188,6 +195,32 @@ def test_init_for_a_project_elsewhere(
     write_params(Path("elsewhere"), photographs.name, None)
     root = read_params(Path("elsewhere"))["index"].root
     assert (Path("elsewhere") / root).resolve() == photographs.resolve()
+
+
+def test_one_size_is_one_however_it_is_written(project: Path) -> None:
+    edit(project, "size: 64", "size: [64]")
+    found = read_params(project)["extract"]
+    assert found == ExtractParams(**{**asdict(found), "size": 64})
+    assert found.size == 64 and found.sizes == (64,)
+    edit(project, "size: [64]", "size: [64, 96]")
+    assert read_params(project)["extract"].sizes == (64, 96)
+    with pytest.raises(ValueError, match="your own activations are of one size"):
+        ExtractParams(backbone="own", size=(64, 96))
+
+
+def test_init_for_the_best_quality(tmp_path: Path, photographs: Path) -> None:
+    for name, options in {"usual": [], "best": ["--quality", "best"]}.items():
+        folder = str(tmp_path / name)
+        assert run_dff("init", str(photographs), "--project", folder, *options).exit_code == 0
+    usual, best = (read_params(tmp_path / name) for name in ("usual", "best"))
+    assert best["extract"].sizes == (224, 416) and usual["extract"].sizes == (224,)
+    best["extract"] = replace(best["extract"], size=224)
+    assert best == usual, "nothing else"
+    line = message(run_dff("init", str(photographs), "--project", folder, "--quality", "good"))
+    assert line == "--quality good: choose one of usual, best"
+    demo = tmp_path / "demo"
+    assert run_dff("init", "demo", "--project", str(demo), "--quality", "best").exit_code == 0
+    assert read_params(demo)["extract"].sizes == (224, 416)
 
 
 def test_init_checks_the_network(tmp_path: Path, photographs: Path) -> None:

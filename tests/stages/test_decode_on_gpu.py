@@ -201,21 +201,26 @@ def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("at_once", [2**28, 20_000, 1])
+@pytest.mark.parametrize(
+    ("at_once", "sizes"), [(2**28, "64"), (20_000, "64"), (1, "64"), (2**28, "[64, 96]")]
+)
 def test_it_gives_the_same_activations(
     project: Path,
     dff: Callable[..., Result],
     as_on_gpu: list[int],
     monkeypatch: pytest.MonkeyPatch,
     at_once: int,
+    sizes: str,
 ) -> None:
+    edit(project, "size: 64", f"size: {sizes}")
     assert dff("index").exit_code == 0
     expected = rows(project, dff)
     assert not as_on_gpu, "the CPU decodes unless told otherwise"
     edit(project, "decode: cpu", "decode: gpu")
     monkeypatch.setattr(pixels, "AT_ONCE", at_once)
     np.testing.assert_array_equal(rows(project, dff), expected)
-    assert sum(as_on_gpu) == len(PLAIN) + 7, "all but what was turned, and the PNG"
+    times = 2 if "," in sizes else 1
+    assert sum(as_on_gpu) == times * (len(PLAIN) + 7), "all but what was turned, and the PNG"
     assert (max(as_on_gpu) == 1) == (at_once == 1)
 
 

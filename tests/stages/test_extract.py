@@ -305,7 +305,7 @@ def test_every_image_lies_once_and_sets_in_few_runs(sets: dict[str, list[int]]) 
 def test_jobs_cover_the_order_and_hold_full_batches(
     images: list[tuple[bool, int]], batch: int
 ) -> None:
-    shapes = [(32, 32 + kind) for _, kind in images]
+    shapes = [((32, 32 + kind),) for _, kind in images]
     known = np.array([one for one, _ in images], dtype=bool)
     jobs = plan_jobs(shapes, known, batch)
     assert [position for job in jobs for position in range(job.start, job.stop)] == list(
@@ -314,11 +314,11 @@ def test_jobs_cover_the_order_and_hold_full_batches(
     assert [p for job in jobs for p in job.batch] == np.flatnonzero(~known).tolist()
     for job in jobs:
         assert len(job.batch) <= batch
-        assert all(job.start <= p < job.stop and shapes[p] == job.shape for p in job.batch)
+        assert all(job.start <= p < job.stop and shapes[p] == job.shapes for p in job.batch)
     for job, following in pairwise(jobs):
         if job.batch and following.batch:
             full = len(job.batch) == batch
-            assert full or shapes[following.batch[0]] != job.shape
+            assert full or shapes[following.batch[0]] != job.shapes
 
 
 def test_memory_of_a_forward_pass_by_hand() -> None:
