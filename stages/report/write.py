@@ -72,6 +72,7 @@ def _write_pages(
         "binarise": opened.refined[opened.layer].facts["binarise"],
         "full_colour": FULL_COLOUR,
         "gamma": GAMMA,
+        "several_sizes": isinstance(opened.network["size"], list),
         "scored": any(one.annotated for one in sets),
         "has_parts": any(one.has_parts for one in sets),
     }

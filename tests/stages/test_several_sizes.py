@@ -260,6 +260,7 @@ def test_to_the_end_and_a_photograph_of_the_set_again(
 ) -> None:
     done(dff, *(stage.name for stage in STAGES[2:]))
     page = (extracted / "artifacts/report/index.html").read_text(encoding="utf-8")
+    assert "by its own largest value" in page and "never per image" not in page
     assert "64 and 96 px, squash" in page
     assert "stale" not in dff("status").output
     (tmp_path / "new").mkdir()
