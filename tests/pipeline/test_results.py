@@ -21,6 +21,7 @@ from pipeline.results import Results, open_results, run
 from stages.evaluate.concepts import write_concepts
 from stages.frame.errors import StageError
 from stages.naming.names import read_names
+from stages.refine.params import RefineParams
 from store import ArtifactMissing, open_artifact
 from tools import ROOT, run_dff
 
@@ -80,10 +81,16 @@ def test_heat_is_the_coefficients_larger(results: Results) -> None:
 
 @pytest.mark.parametrize("maps", ["raw", "refined"])
 def test_boxes_are_around_the_masks(results: Results, maps: str) -> None:
-    """At the maps' own size, where no mask is resized."""
+    """At the maps' own size, where no mask is resized; of refined maps, around certain heat, too."""
     entry = results.learned.artifact.entry("discs", IMAGE)
     of = results.maps[maps]["features.5"]
     masks = of.masks(entry)[of.columns_of(2)]
+    if maps == "refined":
+        heat = results.maps["raw"]["features.5"]
+        columns = heat.columns_of(2)
+        thresholds = heat.thresholds[list(heat.sets).index("discs"), columns][:, None, None]
+        certain = heat.shares(entry)[columns] >= RefineParams().certain * thresholds
+        masks = masks | (certain & (thresholds > 0))
     scale = np.array([72, 56]) / masks.shape[1:]
     boxes = results.boxes(IMAGE, 2, maps=maps)  # type: ignore[arg-type]
     for mask, found in zip(masks, boxes, strict=True):

@@ -23,6 +23,7 @@ from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.params import EvaluateParams
 from stages.images.decode import decode_rgb
 from stages.images.resize import normalise, resize_rgb
+from stages.refine.params import RefineParams
 from store import Artifact, open_artifact
 from tools import draw_photographs, edit, refine_by, run_dff, small_project
 
@@ -114,7 +115,12 @@ def _enlarged(grid: np.ndarray, size: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["raw", "refined"])
 def test_boxes_are_those_of_the_masks(finished: Path, kind: str) -> None:
-    """Against scikit-image, in pixels of the maps, and of the images in the table."""
+    """Against scikit-image, in pixels of the maps, and of the images in the table.
+
+    Those of refined maps also go around certain heat.
+    """
+    heat = ConceptMaps(open_artifact(finished / "artifacts/heatmaps.zarr"), "features.5")
+    certain = RefineParams().certain
     artifact = {"raw": "heatmaps", "refined": "refined"}[kind]
     maps = ConceptMaps(open_artifact(finished / f"artifacts/{artifact}.zarr"), "features.5")
     index = ImageIndex.open(finished / "artifacts/index", finished)
@@ -131,7 +137,11 @@ def test_boxes_are_those_of_the_masks(finished: Path, kind: str) -> None:
         image = table[(table["set"] == name) & (table["image"] == index.names[image_id])]
         for column, which in enumerate(maps.columns):
             shares = maps.shares(entry)[column]
-            regions = regionprops(label(maps.masks(entry)[column], connectivity=2), shares)
+            mask = maps.masks(entry)[column]
+            threshold = heat.thresholds[list(heat.sets).index(name), column]
+            if kind == "refined" and threshold > 0:
+                mask = mask | (heat.shares(entry)[column] >= certain * threshold)
+            regions = regionprops(label(mask, connectivity=2), shares)
             regions.sort(key=lambda region: (-region.area, tuple(region.coords[0])))
             mine = maps.boxes.query(f"entry == {entry} and column == {column}")
             assert mine[sides].to_numpy().tolist() == [list(region.bbox) for region in regions]
