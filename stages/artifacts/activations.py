@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
@@ -66,7 +67,7 @@ class Activations(Layered):
         made = self.artifact.attrs.get("recipes", ())
         return dict(zip(self.layers, made, strict=False))
 
-    @property
+    @cached_property
     def hashes(self) -> NDArray[np.uint8]:
         """SHA-256 of every image file, by image id, ``[images, 32]``."""
         return self.artifact.array(HASHES)

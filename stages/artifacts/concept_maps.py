@@ -153,9 +153,13 @@ class ConceptMaps:
 
     def box_blocks(self) -> Iterator[pd.DataFrame]:
         """`boxes`, some ten thousand after the other: of many columns all would be gigabytes."""
-        arrays = (self.artifact.layer_blocks(self.layer, name) for name in ("boxes", "box_scores"))
-        for found, scores in zip(*arrays, strict=True):
+        for found, scores in self.bare_boxes():
             yield _box_table(found, scores)
+
+    def bare_boxes(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """As `box_blocks`: int64 ``[n, 8]``, the columns `BOX_COLUMNS`, and scores ``[n]``."""
+        arrays = (self.artifact.layer_blocks(self.layer, name) for name in ("boxes", "box_scores"))
+        yield from zip(*arrays, strict=True)
 
 
 def _box_table(found: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.concept_maps import ConceptMaps, entry_sets
+from stages.artifacts.concept_maps import ConceptMaps, Measured, entry_sets
 from stages.frame.code import code_digest
 from stages.frame.fingerprint import digest
 from store import Staging, StoreError
 from store.kept import kept_copies
 
 Array = NDArray[Any]
+MOST_BOXES = 2**21  # 150 MiB; of more, each entry's are found again
 
 
 def recipe_of(params: object, *modules: str) -> str:
@@ -71,6 +72,33 @@ class EarlierMaps:
         of = self.maps.maps.offsets
         span = int(of[entry]), int(of[entry + 1])
         return self.maps.maps.rows(*span), self.maps.bits.rows(*span)
+
+    @cached_property
+    def boxes(self) -> tuple[Array, Array, Array] | None:
+        """All boxes, their scores, and where each entry's begin; None where they are too many."""
+        kept, count = [], 0
+        for some in self.maps.bare_boxes():
+            count += len(some[0])
+            if count > MOST_BOXES:
+                return None
+            kept.append(some)
+        if not kept:
+            return None
+        boxes, scores = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        return boxes, scores, np.searchsorted(boxes[:, 0], np.arange(len(self.maps.maps) + 1))
+
+    def measured(self, entry: int, as_entry: int) -> Measured | None:
+        """What was measured of an entry, under another number; None where that is not at hand."""
+        if self.boxes is None:
+            return None
+        boxes, scores, starts = self.boxes
+        own = slice(int(starts[entry]), int(starts[entry + 1]))
+        of = boxes[own].copy()
+        of[:, 0] = as_entry
+        maps = self.maps
+        return Measured(
+            of, scores[own], maps.peaks[entry], maps.centroids[entry], maps.areas[entry]
+        )
 
 
 def find_earlier(work: Staging, recipe: str, layer: str) -> EarlierMaps | None:

@@ -283,6 +283,8 @@ class _Writing:
             found = {entry: earlier.find(made_from[entry], thresholds) for entry in entries}
             known = {entry: there for entry, there in found.items() if there >= 0}
         self.taken += len(known)
+        if earlier is not None and known:
+            _ = earlier.boxes  # read once, before threads ask for it
         missing = [entry for entry in entries if entry not in known]
         computed = self._made(missing, thresholds) if missing else iter(())
         there = -1  # the last entry of those that came together
@@ -321,7 +323,11 @@ class _Writing:
         if isinstance(shares, Taken):
             try:
                 assert self.plan.earlier is not None
-                shares = Whole(*self.plan.earlier.rows(shares.entry))
+                earlier = self.plan.earlier
+                levels, bits = earlier.rows(shares.entry)
+                if (known := earlier.measured(shares.entry, entry)) is not None:
+                    return Finished(entry, levels, bits, [known])
+                shares = Whole(levels, bits)
             except StoreError as error:
                 note(f"not taking over earlier maps: {error}")
                 shares = next(self._made([entry], thresholds))
