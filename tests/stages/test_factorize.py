@@ -9,11 +9,11 @@ import pytest
 from stages.artifacts.factors import Factors
 from stages.evaluate.choice_tables import choice_table, link_table
 from stages.evaluate.tables import loss_table
+from stages.factorize.needs import library_bytes
 from stages.factorize.params import FactorizeParams
 from stages.factorize.stage import FACTORIZE
 from stages.frame.errors import StageError
 from stages.frame.execute import execute
-from stages.frame.memory import resident
 from stages.frame.resources import Resources
 from store import RaggedWriter, SetRows, create_artifact
 from store.artifact import layer_key
@@ -116,7 +116,7 @@ def test_a_budget_that_cannot_work_is_refused_with_both_numbers(
     needed = r"needs about \d+ MiB \(\d+ for libraries, .*\), the budget is 1 MiB: .*raise --memory"
     with pytest.raises(StageError, match=needed):
         factorized(tmp_path, params, memory=2**20)
-    factorized(tmp_path, params, memory=resident("stages.algorithms.nmf") + 2**26)
+    factorized(tmp_path, params, memory=library_bytes() + 2**26)
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu"])
