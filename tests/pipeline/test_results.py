@@ -81,7 +81,7 @@ def test_heat_is_the_coefficients_larger(results: Results) -> None:
 
 @pytest.mark.parametrize("maps", ["raw", "refined"])
 def test_boxes_are_around_the_masks(results: Results, maps: str) -> None:
-    """At the maps' own size, where no mask is resized; of refined maps, around certain heat, too."""
+    """At the maps' own size, where no mask is resized; refined ones: certain heat belongs to it."""
     entry = results.learned.artifact.entry("discs", IMAGE)
     of = results.maps[maps]["features.5"]
     masks = of.masks(entry)[of.columns_of(2)]
