@@ -182,7 +182,7 @@ class DevicePixels:
             found = self._decode_jpeg(given)
         except RuntimeError:  # one that this decoder does not take
             found = []
-        left = set(some) - self._resize(found, placed, some)
+        left = set(some) - (self._resize(found, placed, some) if found else set())
         for i in sorted(left):
             pixels = self._photographs.decode(batch[i], contents[i], shape)
             placed[i].copy_(torch.from_numpy(pixels))

@@ -24,6 +24,7 @@ from store import open_artifact
 from tools import edit, message, run_dff, small_project
 
 LAYER = "features.5"
+needs_triton = pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="needs Triton")
 SIDES = st.integers(1, 90)
 
 
@@ -49,7 +50,7 @@ def test_resizing_a_large_photograph_is_pillows(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(found[0].numpy(), resize_rgb(image, (32, 32)))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="needs Triton")
+@needs_triton
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=4), SIDES, SIDES)
 def test_the_kernel_resizes_all_of_a_batch_as_pillow_does(
@@ -224,9 +225,15 @@ def test_it_gives_the_same_activations(
     assert (max(as_on_gpu) == 1) == (at_once == 1)
 
 
+@pytest.mark.parametrize("kernel", [False, pytest.param(True, marks=needs_triton)])
 def test_files_that_the_decoder_refuses_are_decoded_by_pillow(
-    project: Path, dff: Callable[..., Result], as_on_gpu: list[int], monkeypatch: pytest.MonkeyPatch
+    project: Path,
+    dff: Callable[..., Result],
+    as_on_gpu: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: bool,
 ) -> None:
+    monkeypatch.setattr(Shrinker, "usable", staticmethod(lambda device: kernel))
     assert dff("index").exit_code == 0
     expected = rows(project, dff)
 
