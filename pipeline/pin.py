@@ -61,8 +61,8 @@ def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
         raise StageError("activations that somebody brought cannot be pinned, a network's can")
     if activations.several:
         raise StageError(
-            f"factors of several sizes (extract.size: {activations.several}) cannot be pinned, "
-            "those of one can"
+            f"factors of several sizes (extract.size: {activations.several}) cannot be pinned: "
+            "set it to one number, `dff run`, and pin then"
         )
     maps = ConceptMaps.open(heatmaps)
     same = activations.images == factors.images and list(maps) == factors.layers
