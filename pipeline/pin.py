@@ -16,7 +16,7 @@ from stages.artifacts.factors import Factors
 from stages.artifacts.pinned import pin_factors
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
-from stages.heatmaps.survey import largest
+from stages.heatmaps.survey import largest, made_from
 from stages.report.stage import REPORT
 from store import write_atomically
 
@@ -59,28 +59,27 @@ def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
     activations, factors = Activations.open(extract), Factors.open(factorize)
     if not activations.recipes:
         raise StageError("activations that somebody brought cannot be pinned, a network's can")
-    if activations.several:
-        raise StageError(
-            f"factors of several sizes (extract.size: {activations.several}) cannot be pinned: "
-            "set it to one number, `dff run`, and pin then"
-        )
     maps = ConceptMaps.open(heatmaps)
     same = activations.images == factors.images and list(maps) == factors.layers
-    if not (same and all(_scaled_by(factors, maps[layer]) for layer in factors.layers)):
+    if not (same and all(_made_from(factors, maps[layer]) for layer in factors.layers)):
         raise StageError(
             "the heat maps, factors and activations were not made from each other: `dff run` "
             "first, then `dff pin`"
         )
 
 
-def _scaled_by(factors: Factors, maps: ConceptMaps) -> bool:
-    """Whether heat maps have the scale that these factors give them."""
+def _made_from(factors: Factors, maps: ConceptMaps) -> bool:
+    """Whether heat maps are those of these factors, by the scale that these give them."""
     of, sets = factors.at(maps.layer), factors.sets
     if maps.factorizations != factors.factorizations or list(maps.sets) != list(sets):
         return False
     reached = np.array([largest(of.coefficients, entries.tolist()) for entries in sets.values()])
     expected = np.where(np.isfinite(of.held_scale), of.held_scale, reached)
-    return np.array_equal(maps.scale, expected)
+    if not np.array_equal(maps.scale, expected):
+        return False
+    sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
+    set_of = [rank for rank, entries in enumerate(sets.values()) for _ in entries]
+    return np.array_equal(made_from(of.coefficients, sizes, expected, set_of), maps.made_from)
 
 
 def with_value(text: str, section: str, key: str, value: Any) -> str:

@@ -29,6 +29,8 @@ from store.artifact import layer_key
 if TYPE_CHECKING:
     import zarr
 
+SCALES = "scales"
+
 
 @dataclass(frozen=True)
 class LayerFactors:
@@ -45,7 +47,7 @@ class LayerFactors:
       problem explains, of the pinned images when they were pinned and of those that are new since;
       ``carried``: of how many images the coefficients were taken over, and how many are new;
     - of several sizes: the ``largest`` coefficients of each, and the ``top`` of what they combine
-      to, by which the maps were divided;
+      to, by which the maps were divided; of pinned factors those that were pinned;
     - ``parent``: the column of the next smaller k that a factor's coefficients are most like, -1
       for none, and ``parent_cosine``, how much.
     """
@@ -75,6 +77,11 @@ class LayerFactors:
     def coefficients(self) -> Ragged:
         """One entry per (set, image), ``[h, w, columns]``; several sizes are combined."""
         return self.artifact.ragged(self.layer)
+
+    @property
+    def scales(self) -> Ragged:
+        """Of several sizes those of all rows, an entry per (set, image), ``[rows, 1, columns]``."""
+        return self.artifact.ragged(self.layer, SCALES)
 
 
 class Drift(NamedTuple):

@@ -1,8 +1,9 @@
 """Going on from pinned factors: where each set begins, and which images keep what they had.
 
 An image of the pinned ones keeps its coefficients, to the last bit, where none of those it has now
-is further from them than `STILL` times the scale of its factor's heat maps. Its maps, masks and
-boxes are then what they were, and need not be made again.
+is further from them than `STILL` times the scale of its factor's heat maps (of several sizes: the
+largest of its factor at that size). Its maps, masks and boxes are then what they were, and need not
+be made again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +42,14 @@ class Held:
     columns : int64 [columns]
         The pinned column of each of ours; -1: not pinned.
     coefficients : Ragged
-        The pinned ones.
+        The pinned ones, of all rows.
     heat : Heat
         Of the heat maps, float64 ``[columns]`` each; NaN: not pinned.
+    largest : float64 [sizes, columns]
+        Coefficients that those of each size are shares of (`stages.algorithms.scales`); of one
+        size the heat maps' scale. NaN: not pinned.
+    top : float64 [columns]
+        Of several sizes, what their maps are divided by; NaN: not pinned.
     explained : float64 [problems]
         Share of the energy that was explained when they were pinned.
     stability : list of (cosine, silhouette)
@@ -55,6 +61,8 @@ class Held:
     columns: NDArray[np.int64]
     coefficients: Ragged
     heat: Heat
+    largest: Floats
+    top: Floats
     explained: Floats
     stability: list[tuple[float, float]]
 
@@ -93,9 +101,16 @@ def held_by(
         explained[factorizations.problems.index((k, seed))] = (
             1 - loss[np.isfinite(loss)][-1] / norm if norm else np.nan
         )
-    heat = Heat(
-        *(np.where(columns >= 0, one[rank][columns], np.nan) for one in pinned.heat(their_layer))
-    )
+
+    def taken(values: Floats) -> Floats:
+        """Of our columns."""
+        found: Floats = np.where(columns >= 0, values[..., columns], np.nan)
+        return found
+
+    heat = Heat(*(taken(one[rank]) for one in pinned.heat(their_layer)))
+    coefficients, largest, top = of.coefficients, heat.scale[None], np.full(len(columns), np.nan)
+    if activations.several:
+        coefficients, largest, top = of.scales, taken(of.largest[rank]), taken(of.top[rank])
     stability = []
     if len(known) == len(factorizations.problems):
         rows = [theirs.factorizations.ks.index(k) for k in factorizations.ks]
@@ -107,7 +122,7 @@ def held_by(
     }
     mine = activations.at(layer).image_ids[activations.sets[name]]
     entries = np.array([place.get(activations.hashes[i].tobytes(), -1) for i in mine], np.int64)
-    return Held(start, entries, columns, of.coefficients, heat, explained, stability)
+    return Held(start, entries, columns, coefficients, heat, largest, top, explained, stability)
 
 
 def _same_recipe(pinned: Pinned, activations: Activations, layer: str) -> str:
@@ -134,15 +149,15 @@ class Carrying:
     Parameters
     ----------
     held : Held
-    sizes : int64 [images]
-        Rows of each image of the set.
+    cells : int64 [images, sizes]
+        Rows of each image of the set at each size.
     write : callable
         As `Sweep.finish` takes it.
     """
 
-    def __init__(self, held: Held, sizes: NDArray[np.int64], write: Write) -> None:
-        self.held, self.write = held, write
-        self.offsets = np.concatenate([[0], np.cumsum(sizes)])
+    def __init__(self, held: Held, cells: NDArray[np.int64], write: Write) -> None:
+        self.held, self.write, self.cells = held, write, cells
+        self.offsets = np.concatenate([[0], np.cumsum(cells.sum(axis=1))])
         self.kept = 0  # images that hold still
         columns = len(held.columns)
         self.HtH = np.zeros((columns, columns))  # of the new images alone
@@ -181,7 +196,9 @@ class Carrying:
         places = np.concatenate(
             [np.arange(a, a + n) for a, n in zip(starts, sizes[known], strict=True)]
         )
-        reach = STILL * held.heat.scale[common]
+        cells = self.cells[images.start : images.stop][known]
+        at = np.repeat(np.tile(np.arange(cells.shape[1]), len(known)), cells.ravel())
+        reach = STILL * held.largest[:, common][at]
         beyond = (abs(rows[np.ix_(places, common)] - before) > reach).any(axis=1)
         owners = np.repeat(np.arange(len(known)), sizes[known])
         moved = np.bincount(owners, beyond, minlength=len(known)) > 0

@@ -1,8 +1,8 @@
 """Coefficients of several sizes -> one map per image: see `stages.algorithms.scales`.
 
 Three readings of a set's coefficients, image by image: for the largest value of each size, for the
-largest of all maps, and for the maps. In memory are some images' coefficients and what is known of
-the columns.
+largest of all maps, and for the maps (the first two come with pinned factors). In memory are some
+images' coefficients and what is known of the columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ def write_combined(
     coefficients: Ragged,
     grids: NDArray[np.int64],
     sets: Sequence[NDArray[np.int64]],
+    given: tuple[Floats, Floats],
     writer: RaggedWriter,
 ) -> tuple[Floats, Floats]:
     """Write the map of every (set, image).
@@ -32,6 +33,8 @@ def write_combined(
     grids : int64 [entries, sizes, 2]
     sets : sequence of int64 [images]
         Each set's entries, which follow each other.
+    given : (largest, top)
+        As they are returned, where pinned factors hold them; NaN: to be found.
     writer : RaggedWriter
         Of maps on the grids of the last size.
 
@@ -42,14 +45,19 @@ def write_combined(
     top : float64 [sets, columns]
         The largest value before it is divided by.
     """
-    sizes, columns = grids.shape[1], coefficients.channels
-    largest, top = np.zeros((len(sets), sizes, columns)), np.zeros((len(sets), columns))
+    columns = coefficients.channels
+    largest, top = (one.copy() for one in given)
     for rank, entries in enumerate(sets):
-        for maps in _images(coefficients, grids, entries):
-            peaks = np.array([one.max(axis=(0, 1)) for one in maps])
-            np.maximum(largest[rank], peaks, out=largest[rank])
-        for maps in _images(coefficients, grids, entries):
-            np.maximum(top[rank], combined(maps, largest[rank]).max(axis=(0, 1)), out=top[rank])
+        if np.isnan(largest[rank]).any():
+            peaks = np.zeros(largest[rank].shape)
+            for maps in _images(coefficients, grids, entries):
+                np.maximum(peaks, [one.max(axis=(0, 1)) for one in maps], out=peaks)
+            largest[rank] = np.where(np.isnan(largest[rank]), peaks, largest[rank])
+        if np.isnan(top[rank]).any():
+            reached = np.zeros(columns)
+            for maps in _images(coefficients, grids, entries):
+                np.maximum(reached, combined(maps, largest[rank]).max(axis=(0, 1)), out=reached)
+            top[rank] = np.where(np.isnan(top[rank]), reached, top[rank])
         for entry, maps in zip(entries, _images(coefficients, grids, entries), strict=True):
             rows = shown(combined(maps, largest[rank]), top[rank]).reshape(-1, columns)
             writer.append(int(writer.offsets[entry]), rows)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
-from stages.artifacts.factors import LayerFactors, create_factors
+from stages.artifacts.factors import SCALES, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
@@ -43,12 +43,6 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     activations = Activations.open(inputs["extract"])
     sets = activations.sets
     positions, entries = _members(sets)
-    if params.start and activations.several:
-        raise StageError(
-            f"params.yaml: factorize.start: photographs seen at several sizes (extract.size: "
-            f"{activations.several}) cannot go on from pinned factors; leave start empty, or set "
-            "extract.size to one number"
-        )
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
     groups = create_factors(
         work,
@@ -130,19 +124,26 @@ def _factorize_layer(
             f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
-    several = activations.grids(layer)[entries] if activations.several else None
-    place, ids = "maps" if several is None else "scales", ragged.image_ids[entries]
+    grids = activations.grids(layer)
+    several = grids[entries] if activations.several else None
+    place, ids = "maps" if several is None else SCALES, ragged.image_ids[entries]
     writer = _writer(job, group, place, ragged.grid_hw[entries], ids, f"rows {number}")
+    sizes, columns = grids.shape[1], len(job.params.factorizations.columns)
+    largest = np.full((len(activations.sets), sizes, columns), np.nan)
+    top = np.full((len(activations.sets), columns), np.nan)
     first_row = 0
     for rank, (name, members) in enumerate(activations.sets.items()):
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
         finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
-        one = _OfSet(name, ragged, members, first_row, checkpoint, finest)
+        cells = grids[members].prod(axis=2)
+        one = _OfSet(name, ragged, members, cells, first_row, checkpoint, finest)
         held = (
             held_by(job.pinned, activations, layer, name, job.params.factorizations)
             if job.pinned
             else None
         )
+        if held:
+            largest[rank], top[rank] = held.largest, held.top
         yield _factorize_set(job, one, writer, held)
         first_row = one.end
     writer.close()
@@ -150,7 +151,9 @@ def _factorize_layer(
         positions, _ = _members(activations.sets)
         maps = _writer(job, group, "maps", several[:, -1], ids, f"maps {number}")
         coefficients = Ragged.open(group.require_group(place))
-        largest, top = write_combined(coefficients, several, list(positions.values()), maps)
+        largest, top = write_combined(
+            coefficients, several, list(positions.values()), (largest, top), maps
+        )
         LayerFactors.largest.write(group, largest)
         LayerFactors.top.write(group, top)
 
@@ -184,6 +187,7 @@ class _OfSet:
     name: str
     ragged: Ragged
     members: NDArray[np.int64]
+    cells: NDArray[np.int64]  # [images, sizes]: rows of each image at each size
     first_row: int  # of all sets' coefficients
     checkpoint: Path
     finest: int = 0  # most cells of an image's map that is combined of several sizes
@@ -193,14 +197,8 @@ class _OfSet:
         return self.ragged.select(self.members).compact()
 
     @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Rows of each image."""
-        offsets: NDArray[np.int64] = self.ragged.offsets
-        return offsets[self.members + 1] - offsets[self.members]
-
-    @property
     def end(self) -> int:
-        return self.first_row + int(self.sizes.sum())
+        return self.first_row + int(self.cells.sum())
 
 
 def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None) -> _SetResult:
@@ -240,7 +238,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             links.add(block)
             writer.append(of.first_row + row, block)
 
-        carrying = Carrying(held, of.sizes, write) if held else None
+        carrying = Carrying(held, of.cells, write) if held else None
         found = sweep.finish(carrying or write)
         stability = [(one.cosine, one.silhouette) for one in sweep.stability]
         explained = np.full((len(found), 2), np.nan)

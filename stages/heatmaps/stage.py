@@ -8,7 +8,7 @@ the exact shares.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,12 +24,12 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.heatmaps.needs import foretell
 from stages.heatmaps.params import HeatmapsParams
-from stages.heatmaps.survey import survey
+from stages.heatmaps.survey import made_from, survey
 from stages.maps.coefficients import HEAT_BYTES, HeatMaps, grids_of, map_size
-from stages.maps.earlier import digests, find_earlier, recipe_of
+from stages.maps.earlier import find_earlier, recipe_of
 from stages.maps.memory import map_needs
 from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
-from store import Ragged, Staging
+from store import Staging
 
 if TYPE_CHECKING:
     import zarr
@@ -74,7 +74,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
                 np.uint16,
                 Percentile(params.percentile, held),
                 workers,
-                _made_from(coefficients, sizes, scale, set_of),
+                made_from(coefficients, sizes, scale, set_of),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
             )
             taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance)
@@ -99,23 +99,6 @@ def _surveyed(
     ConceptMaps.means.write(group, np.concatenate([one.means for one in found]))
     work.checkpoint(**{key: True})
     return scale
-
-
-def _made_from(
-    coefficients: Ragged,
-    sizes: Sequence[tuple[int, int]],
-    scale: NDArray[np.float64],
-    set_of: Sequence[int],
-) -> NDArray[np.uint8]:
-    """What decides an entry's maps besides the recipe."""
-    entries = range(len(sizes))
-
-    def parts() -> Iterator[Sequence[bytes]]:
-        for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
-            shapes = repr((list(grid.shape[:2]), sizes[entry]))
-            yield shapes.encode(), scale[set_of[entry]].tobytes(), grid.tobytes()
-
-    return digests(parts())
 
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from stages.algorithms.masks import exact_percentile
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.maps.coefficients import grids_of
+from stages.maps.earlier import digests
 from store import Ragged
 
 Floats = NDArray[np.float64]
@@ -71,3 +73,20 @@ def largest(coefficients: Ragged, entries: Sequence[int]) -> Floats:
     for block in coefficients.select(entries).blocks():
         np.maximum(found, block.max(axis=0), out=found)
     return found
+
+
+def made_from(
+    coefficients: Ragged,
+    sizes: Sequence[tuple[int, int]],
+    scale: NDArray[np.float64],
+    set_of: Sequence[int],
+) -> NDArray[np.uint8]:
+    """What decides each entry's maps besides the recipe, ``[entries, 32]``."""
+    entries = range(len(sizes))
+
+    def parts() -> Iterator[Sequence[bytes]]:
+        for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
+            shapes = repr((list(grid.shape[:2]), sizes[entry]))
+            yield shapes.encode(), scale[set_of[entry]].tobytes(), grid.tobytes()
+
+    return digests(parts())

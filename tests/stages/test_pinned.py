@@ -58,12 +58,18 @@ def more_photographs(photographs: Path) -> None:
         (photographs / kind / "discs" / "4.png").unlink()
 
 
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """A project whose factors were pinned, then photographs came: before, after, what it said."""
+@pytest.fixture(scope="module", params=["64", "[48, 64]"])
+def grown(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, str]:
+    """A project whose factors were pinned, then photographs came: before, after, what it said.
+
+    At one size of the network's input, and at two.
+    """
     home = tmp_path_factory.mktemp("grown")
     photographs = draw_photographs(home / "photographs")
     project = small_project(home / "project", photographs)
+    edit(project, "  size: 64", f"  size: {request.param}")
     run_all(project)
     before = home / "before"
     shutil.copytree(project, before)
@@ -87,6 +93,9 @@ def test_what_has_not_changed_is_taken_over(grown: tuple[Path, Path, str]) -> No
     assert "discs: 6 of 6 pinned images hold still; new: 1, explained to" in said
     then, now = (Factors.open(one / "artifacts/factors.zarr") for one in (before, project))
     np.testing.assert_array_equal(now.at(LAYER).W, then.at(LAYER).W)
+    if Activations.open(project / "artifacts/activations.zarr").several:
+        np.testing.assert_array_equal(now.at(LAYER).largest, then.at(LAYER).largest)
+        np.testing.assert_array_equal(now.at(LAYER).top, then.at(LAYER).top)
     assert now.at(LAYER).carried.tolist() == [[6, 1], [7, 1]]
     for name in ("heatmaps", "refined"):
         old, new = (
@@ -162,11 +171,14 @@ def test_a_new_set_and_another_k_begin_from_nothing_beside_what_stays(
 def test_factors_of_another_network_or_size_are_refused(project: Path, dff: Dff) -> None:
     run_all(project)
     pinned = dff("pin").stdout.strip()
-    edit(project, "  size: 64", "  size: 72")
-    assert dff("extract").exit_code == 0
-    line = message(dff("factorize"))
-    assert f"{LAYER} is not as it was when these factors were pinned" in line
-    edit(project, "  size: 72", "  size: 64")
+    before = "64"
+    for size in ("72", "[64, 72]"):
+        edit(project, f"  size: {before}", f"  size: {size}")
+        assert dff("extract").exit_code == 0
+        line = message(dff("factorize"))
+        assert f"{LAYER} is not as it was when these factors were pinned" in line
+        before = size
+    edit(project, f"  size: {before}", "  size: 64")
     shutil.rmtree(pinned)
     assert dff("extract").exit_code == 0
     line = message(dff("factorize"))
@@ -191,6 +203,22 @@ def test_what_does_not_belong_together_is_not_pinned(project: Path, dff: Dff) ->
     assert dff("factorize").exit_code == 0
     assert "were not made from each other" in message(dff("pin"))
     assert read_params(project)["factorize"].start == ""
+
+
+def test_maps_of_other_factors_are_told_by_what_they_were_made_from(
+    project: Path, dff: Dff
+) -> None:
+    """Of several sizes every factor's largest value is 1, so that their scale tells nothing."""
+    edit(project, "  size: 64", "  size: [48, 64]")
+    run_all(project)
+    before = Factors.open(project / "artifacts/factors.zarr").at(LAYER).W
+    edit(project, "init: sample", "init: random")
+    edit(project, "max_passes: 100", "max_passes: 1")
+    assert dff("factorize").exit_code == 0
+    assert not np.array_equal(Factors.open(project / "artifacts/factors.zarr").at(LAYER).W, before)
+    assert "were not made from each other" in message(dff("pin"))
+    assert dff("heatmaps").exit_code == 0
+    assert dff("pin").exit_code == 0
 
 
 def test_damaged_maps_are_made_again(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
@@ -225,17 +253,22 @@ class Kept:
 @given(st.data())
 def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    sizes = np.array(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=8)))
+    images, several = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 3))
+    cells = rng.integers(1, 5, (images, several))
+    sizes = cells.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     before = rng.random((offsets[-1], 3)).astype(np.float32)
     entries = np.where(rng.random(len(sizes)) < 0.6, np.arange(len(sizes)), -1)
     scale = np.array([1.0, 2.0, np.nan])
+    largest = scale * rng.choice([0.5, 1.0, 2.0], (several, 1))
+    # of every row, by hand
+    of_size = np.concatenate([np.repeat(largest, one, axis=0) for one in cells])
     columns = np.array([1, 0, -1])  # the last of ours was not pinned
     after = before[:, [1, 0, 2]] + (rng.random((len(before), 3)) * 0.02).astype(np.float32)
     expected, kept = after.copy(), 0
     for image, entry in enumerate(entries):
         span = slice(offsets[image], offsets[image + 1])
-        moved = abs(after[span, :2] - before[span][:, [1, 0]]) > STILL * scale[:2]
+        moved = abs(after[span, :2] - before[span][:, [1, 0]]) > STILL * of_size[span, :2]
         if entry >= 0 and not moved.any():
             expected[span, :2] = before[span][:, [1, 0]]
             kept += 1
@@ -245,6 +278,8 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         columns=columns,
         coefficients=Kept(before, offsets),  # type: ignore[arg-type]
         heat=Heat(scale, scale, scale),
+        largest=largest,
+        top=np.ones(3),
         explained=np.zeros(1),
         stability=[],
     )
@@ -254,7 +289,7 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         assert row == sum(map(len, got))
         got.append(block.copy())
 
-    carrying = Carrying(held, sizes, write)
+    carrying = Carrying(held, cells, write)
     row = 0
     while row < len(after):
         step = data.draw(st.integers(1, len(after)))

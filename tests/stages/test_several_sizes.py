@@ -26,7 +26,7 @@ from stages.extract.reuse import Earlier, Known
 from stages.frame.execute import gather_inputs
 from stages.frame.resources import Resources
 from store import Layout, Staging, open_artifact
-from tools import draw, edit, interrupted_at, message, run_dff
+from tools import draw, edit, interrupted_at, run_dff
 
 Dff = Callable[..., Result]
 LAYERS = ("features.5", "features.2")
@@ -276,16 +276,3 @@ def test_to_the_end_and_a_photograph_of_the_set_again(
     assert theirs.any()
     difference = np.abs(made.maps.map(0).astype(int) - theirs)
     assert difference.max() <= 65535 * 2e-3, "least squares, to its tolerance"
-
-
-def test_pinned_factors_are_of_one_size(extracted: Path, dff: Dff) -> None:
-    done(dff, "factorize", "heatmaps")
-    line = message(dff("pin"))
-    assert "several sizes (extract.size: [64, 96]) cannot be pinned" in line
-    other = alone(extracted, dff, 64).artifact.location.path
-    assert other
-    for command in ("factorize", "heatmaps", "pin"):
-        assert run_dff(command, "--project", str(other.parents[1])).exit_code == 0
-    (pinned,) = (other.parents[1] / "pinned").glob("[!.]*")
-    edit(extracted, "start: ''", f"start: {pinned}")
-    assert "cannot go on from pinned factors; leave start empty" in message(dff("factorize"))
