@@ -164,6 +164,8 @@ def _write_params(project: Path, root: Path | None, extract: Mapping[str, Any]) 
     read_params(project)  # what is there is right, or its error is told
     sections = load(path)
     sections["extract"] |= extract
+    if isinstance(size := sections["extract"]["size"], list):
+        sections["extract"]["size"] = size[-1]  # what is brought is of one size
     if root is not None:
         sections["index"]["root"] = str(root)
         if sections["index"]["dataset"] == "demo":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
-from stages.artifacts.activations import Activations
+from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.evaluation import Evaluation
 from stages.frame.errors import StageError
 from store import ArtifactMissing, write_atomically
@@ -28,8 +28,8 @@ def compare(projects: Sequence[Path], out: Path) -> Path:
     ArtifactMissing
         When a project was not evaluated.
     StageError
-        When two projects share network and layer, nothing was annotated, or the files cannot be
-        written.
+        When two projects share network, layer and size, nothing was annotated, or the files cannot
+        be written.
     """
     suffix = out.suffix.lower()
     format = suffix.removeprefix(".") if suffix in (".pdf", ".svg") else "png"
@@ -37,12 +37,17 @@ def compare(projects: Sequence[Path], out: Path) -> Path:
         out = out.with_suffix("")
     if not out.name:
         raise StageError(f"--out {out}: must be a file's name")
-    together = pd.concat([_labelled(project) for project in projects], ignore_index=True)
+    opened = [_opened(project) for project in projects]
+    networks = [network for _, network in opened]
+    labelled = [_labelled(table, network, networks) for table, network in opened]
+    together = pd.concat(labelled, ignore_index=True)
     if together.empty:
         raise StageError("no parts or masks are annotated in these projects: nothing to compare")
     twice = together[together.duplicated(["layer", "maps", "k"])]
     if len(twice):
-        raise StageError(f"{twice['layer'].iloc[0]}: two projects have this network and layer")
+        raise StageError(
+            f"{twice['layer'].iloc[0]}: two projects have this network, layer and size"
+        )
     _print(together)
     # imported here: the other commands draw nothing
     from stages.drawing.figures import encoded
@@ -58,14 +63,23 @@ def compare(projects: Sequence[Path], out: Path) -> Path:
     return target
 
 
-def _labelled(project: Path) -> pd.DataFrame:
-    """A project's table of Figure 4, its layers named with their network."""
+def _opened(project: Path) -> tuple[pd.DataFrame, NetworkFacts]:
+    """A project's table of Figure 4, and what saw its photographs."""
     folder = project / BY_NAME["evaluate"].writes
     if not folder.exists():
         raise ArtifactMissing(f"{folder}: not there yet; run `dff run --project {project}`")
     table = Evaluation.open(folder).figure4
-    network = Activations.open(project / BY_NAME["extract"].writes).network["backbone"]
-    return table.assign(layer=network + " " + table["layer"])
+    return table, Activations.open(project / BY_NAME["extract"].writes).network
+
+
+def _labelled(
+    table: pd.DataFrame, network: NetworkFacts, networks: Sequence[NetworkFacts]
+) -> pd.DataFrame:
+    """Layers named with their network, and with its sizes where a network has seen others, too."""
+    name = network["backbone"]
+    sizes = {pixels_seen(one) for one in networks if one["backbone"] == name}
+    after = f", {pixels_seen(network)}" if len(sizes) > 1 and name != OWN else ""
+    return table.assign(layer=name + " " + table["layer"] + after)
 
 
 def _print(table: pd.DataFrame) -> None:

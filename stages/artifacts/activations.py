@@ -34,6 +34,12 @@ class NetworkFacts(TypedDict):
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files
 
 
+def pixels_seen(network: NetworkFacts) -> str:
+    """How large a network saw the photographs, in words: ``224 and 416 px``."""
+    size = network["size"]
+    return f"{' and '.join(map(str, size)) if isinstance(size, list) else size} px"
+
+
 @dataclass(frozen=True)
 class LayerGrids:
     """What a layer has besides its rows where the network saw each photograph at several sizes."""

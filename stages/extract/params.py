@@ -43,7 +43,7 @@ class ExtractParams:
         if list(sizes) != sorted(set(sizes)):
             raise ValueError(f"size: {list(sizes)} must be ascending, each number once")
         if self.backbone == OWN and len(sizes) > 1:
-            raise ValueError(f"size: {list(sizes)}: your own activations are of one size")
+            raise ValueError(f"size: {list(sizes)}: your own activations are of one size; name one")
         if len(sizes) == 1:
             object.__setattr__(self, "size", sizes[0])  # [224] is what 224 is
         if self.batch < 1:

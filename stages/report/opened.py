@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 
-from stages.artifacts.activations import OWN, Activations, NetworkFacts
+from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.factors import Factors
@@ -75,9 +75,7 @@ class Opened:
         """What the page's header lists: (label, value)."""
         weights = PurePath(str(self.network["weights"])).name
         digest = str(self.network["weights_digest"])[:DIGEST_SHOWN]
-        seen = self.network["size"]
-        pixels = " and ".join(map(str, seen)) if isinstance(seen, list) else str(seen)
-        size = f"{pixels} px, {str(self.network['resize']).replace('_', ' ')}"
+        size = f"{pixels_seen(self.network)}, {str(self.network['resize']).replace('_', ' ')}"
         facts = [
             ("Network", str(self.network["backbone"])),
             ("Weights", f"{weights} (SHA-256 {digest}…)"),

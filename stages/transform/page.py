@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
@@ -80,6 +81,7 @@ def write_page(
             names=names.texts(
                 params.layer, params.set, params.k, factors.factorizations.shown_seed
             ),
+            several_sizes=bool(Activations.open(out / TRANSFORM.reads["extract"]).several),
             failures=index.failures.to_dict("records"),
         )
     )

@@ -11,6 +11,8 @@ import pytest
 import yaml
 import zarr
 
+from pipeline.init import write_params
+from pipeline.params import read_params
 from pipeline.plan import planned
 from pipeline.registry import STAGES
 from pipeline.results import bring_activations, open_results
@@ -111,6 +113,17 @@ def test_zarr_with_channels_first_stays_where_it_is(
     edit(project, "dtype: float16", "dtype: float32")
     line = message(run_dff("extract", "--project", str(project)))
     assert "a.zarr: has changed since it was brought; `bring_activations` again" in line
+
+
+def test_a_project_of_several_sizes_takes_what_is_brought(
+    tmp_path: Path, images: list[Path], photographs: Path, activations: np.ndarray
+) -> None:
+    project = tmp_path / "project"
+    write_params(project, str(photographs), None)
+    edit(project, "size: 224", "size: [96, 160]")
+    bring_activations(project, activations, images)
+    assert read_params(project)["extract"].size == 160
+    extract(project)
 
 
 def test_several_layers(

@@ -60,7 +60,7 @@ def test_compares_networks(project: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, other)
     out = tmp_path / "out" / "figure4"
     line = message(run_dff("compare", str(finished), str(other), "--out", str(out)))
-    assert "squeezenet1_1 features.5: two projects have this network and layer" in line
+    assert "squeezenet1_1 features.5: two projects have this network, layer and size" in line
     assert not out.parent.exists()
 
     edit(other, "layers: [features.5]", "layers: [features.2]")
@@ -76,6 +76,15 @@ def test_compares_networks(project: Path, tmp_path: Path) -> None:
     assert "squeezenet1_1 features.2" in result.stdout
     with Image.open(out.with_suffix(".png")) as picture:
         assert min(picture.size) > 400
+
+    edit(other, "layers: [features.2]", "layers: [features.5]")
+    edit(other, "  size: 64", "  size: [48, 64]")
+    run_stages(other)
+    result = run_dff("compare", str(finished), str(other), "--out", str(out))
+    assert result.exit_code == 0
+    table = pd.read_csv(out.with_suffix(".csv"))
+    names = [f"squeezenet1_1 features.5, {seen} px" for seen in ("64", "48 and 64")]
+    assert table["layer"].unique().tolist() == names
 
 
 def test_a_name_without_a_suffix_is_meant(tmp_path: Path) -> None:

@@ -269,6 +269,8 @@ def test_to_the_end_and_a_photograph_of_the_set_again(
     options = ("--set", "discs", "--k", "2", "--layer", LAYERS[1], "--out", str(out))
     result = dff("transform", str(tmp_path / "new"), *options)
     assert result.exit_code == 0, (result.output, result.exception)
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "by its own largest value" in page and "its strongest places" not in page
     made = ConceptMaps(open_artifact(out / "heatmaps.zarr"), LAYERS[1])
     known = ConceptMaps(open_artifact(extracted / "artifacts/heatmaps.zarr"), LAYERS[1])
     entry = known.artifact.entry("discs", "images/discs/3.png")
