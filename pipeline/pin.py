@@ -60,12 +60,29 @@ def _check(extract: Path, factorize: Path, heatmaps: Path) -> None:
     if not activations.recipes:
         raise StageError("activations that somebody brought cannot be pinned, a network's can")
     maps = ConceptMaps.open(heatmaps)
-    same = activations.images == factors.images and list(maps) == factors.layers
+    same = (
+        activations.images == factors.images
+        and activations.layers == factors.layers == list(maps)
+        and all(_has_rows_of(factors, activations, layer) for layer in factors.layers)
+    )
     if not (same and all(_made_from(factors, maps[layer]) for layer in factors.layers)):
         raise StageError(
             "the heat maps, factors and activations were not made from each other: `dff run` "
             "first, then `dff pin`"
         )
+
+
+def _has_rows_of(factors: Factors, activations: Activations, layer: str) -> bool:
+    """Whether there is a coefficient for each row: a network that sees other sizes has others."""
+    of = factors.at(layer)
+    if of.several != bool(activations.several):
+        return False
+    entries = np.concatenate(list(activations.sets.values()))
+    grids = activations.grids(layer)[entries]
+    rows = np.diff((of.scales if of.several else of.coefficients).offsets)
+    return np.array_equal(of.coefficients.grid_hw, grids[:, -1]) and np.array_equal(
+        rows, grids.prod(axis=2).sum(axis=1)
+    )
 
 
 def _made_from(factors: Factors, maps: ConceptMaps) -> bool:

@@ -79,6 +79,11 @@ class LayerFactors:
         return self.artifact.ragged(self.layer)
 
     @property
+    def several(self) -> bool:
+        """Whether the network saw every photograph at several sizes."""
+        return f"{layer_key(self.layer)}/{SCALES}" in self.artifact.group
+
+    @property
     def scales(self) -> Ragged:
         """Of several sizes those of all rows, an entry per (set, image), ``[rows, 1, columns]``."""
         return self.artifact.ragged(self.layer, SCALES)

@@ -221,6 +221,22 @@ def test_maps_of_other_factors_are_told_by_what_they_were_made_from(
     assert dff("pin").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "then"), [("64", "[48, 64]"), ("[48, 64]", "64"), ("[48, 64]", "[32, 64]")]
+)
+def test_factors_are_pinned_with_what_they_are_of(
+    project: Path, dff: Dff, first: str, then: str
+) -> None:
+    """The finest grid, and so the maps, have one shape: only the rows tell."""
+    edit(project, "  size: 64", f"  size: {first}")
+    for stage in STAGES[:4]:
+        assert dff(stage).exit_code == 0
+    edit(project, f"  size: {first}", f"  size: {then}")
+    assert dff("extract").exit_code == 0
+    assert "were not made from each other" in message(dff("pin"))
+    assert not (project / "pinned").exists()
+
+
 def test_damaged_maps_are_made_again(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
     _, project, _ = grown
     damaged = tmp_path / "project"
