@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
-from stages.artifacts.evaluation import KINDS, Evaluation
+from stages.artifacts.evaluation import KINDS, REFINED, Evaluation
 from stages.artifacts.factors import Factors
 from stages.artifacts.tables import read_rows
 from stages.index.notes import plural
@@ -15,6 +15,7 @@ from stages.naming.names import FactorNames, title
 from store import ArtifactMissing
 
 GROUP, SHOWN = ("layer", "set", "k"), ("object_iou", "part_iou")  # columns of the tables
+TOGETHER = ("matched_iou", "nmi", "ari", "overlap")  # those of all factors of a k together
 
 
 def print_summary(project: Path) -> None:
@@ -31,19 +32,24 @@ def print_summary(project: Path) -> None:
     console = Console(markup=False, highlight=False)
     evaluation = Evaluation.open(project / BY_NAME["evaluate"].writes)
     # not as tables: every run that finds all fresh prints this
-    quality = Evaluation.quality.rows(evaluation.folder, *GROUP, "maps", *SHOWN, "corloc")
+    quality = Evaluation.quality.rows(
+        evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER
+    )
     if any(row["object_iou"] is not None for row in quality):
         console.print(_table(quality, evaluation))
+    if any(row["nmi"] is not None for row in quality):
+        console.print(_together(quality))
     if any(row["corloc"] is not None for row in quality):
         factors = Factors.open(project / BY_NAME["factorize"].writes)
         console.print(_corloc(evaluation, factors.factorizations.shown_seed))
-    if not quality:
+    scored = any(row[name] is not None for row in quality for name in (*SHOWN, "corloc"))
+    if not scored:
         images = evaluation.metrics["images"]
         console.print(f"{images} images; no ground truth of masks or parts, so no scores")
     names = _names(evaluation)
     for line in names:
         console.print(line, soft_wrap=True)
-    if not quality and not names:
+    if not scored and not names:
         console.print("`dff label` writes a form in which you name what the factors show")
     failures = read_rows(project / BY_NAME["index"].writes / "failures.parquet", "kind")
     kinds = [row["kind"] for row in failures]
@@ -83,6 +89,17 @@ def _table(quality: list[dict[str, Any]], evaluation: Evaluation) -> Table:
             scores[len(KINDS) :] = [None] * len(KINDS)
         cells = ["–" if value is None else f"{value:.1f}" for value in scores]
         table.add_row(layer, name, str(k), *cells, evaluation.share_scored(name))
+    return table
+
+
+def _together(quality: list[dict[str, Any]]) -> Table:
+    """How the refined masks of one k divide the object into its parts, all of them together."""
+    headers = ("matched IoU %", "NMI %", "ARI %", "overlap %")
+    table = Table("layer", "set", "k", *headers, box=None, title="parts, refined masks")
+    for row in quality:
+        if row["maps"] == REFINED and row["nmi"] is not None:
+            cells = [f"{row[name]:.1f}" for name in TOGETHER]
+            table.add_row(row["layer"], row["set"], str(row["k"]), *cells)
     return table
 
 

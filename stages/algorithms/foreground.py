@@ -57,8 +57,10 @@ class FigureCounts:
         if masks.ndim != 3 or masks.dtype != np.bool_:
             raise ValueError(f"masks must be bool [factors, h, w], got {masks.dtype} {masks.shape}")
         h, w = masks.shape[1:]
-        down = masks.sum(axis=2, dtype=np.float64)  # [factors, h]
-        across = masks.sum(axis=1, dtype=np.float64)  # [factors, w]
+        masks = np.ascontiguousarray(masks)  # sums over strides take twice as long
+        ones = masks.view(np.uint8)
+        down = ones.sum(axis=2, dtype=np.uint32).astype(np.float64)  # [factors, h]
+        across = ones.sum(axis=1, dtype=np.uint32).astype(np.float64)  # [factors, w]
         area = down.sum(axis=1)
         border = down[:, 0] + across[:, 0]
         if h > 1:

@@ -249,6 +249,46 @@ def _sampling(length: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.in
     )
 
 
+def nearest_at(
+    values: NDArray[np.generic], size: tuple[int, int], pixels: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Values of maps ``[h, w, columns]`` at some pixels of an image of another size.
+
+    Parameters
+    ----------
+    values : real [h, w, columns]
+    size : (height, width)
+        Of the image.
+    pixels : int [n]
+        Positions in it, in row-major order.
+
+    Returns
+    -------
+    [columns, n], of the same type
+        Those of the nearest pixels of the maps.
+    """
+    (down, *_), (across, *_) = (_sampling(values.shape[axis], size[axis]) for axis in (0, 1))
+    rows = np.add.outer(down * values.shape[1], across).ravel()[pixels]
+    return np.ascontiguousarray(values.reshape(-1, values.shape[2])[rows].T)
+
+
+def bilinear_at(
+    values: NDArray[np.float32], size: tuple[int, int], pixels: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """As `nearest_at`, interpolated as `resize_masks` does; for grids of few cells."""
+    (near, far, share), (left, right, across) = (
+        (near, far, (distance / (2 * target)).astype(np.float32)[:, None])
+        for near, far, distance, target in (
+            (*_sampling(values.shape[axis], size[axis]), size[axis]) for axis in (0, 1)
+        )
+    )
+    lines = values[:, left] * (1 - across) + values[:, right] * across  # [h, width, columns]
+    rows, (y, x) = lines.reshape(-1, values.shape[2]), np.divmod(pixels, size[1])
+    found = rows[near[y] * size[1] + x] * (1 - share[y])
+    found += rows[far[y] * size[1] + x] * share[y]
+    return np.ascontiguousarray(found.T)
+
+
 @dataclass(frozen=True, eq=False)
 class Components:
     """The 8-connected components of a mask, largest first.

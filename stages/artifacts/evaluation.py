@@ -56,6 +56,11 @@ class Evaluation:
         factor="whole", object_iou="number", object_precision="number",
         object_accuracy="number", corloc="number", hits="whole", boxed="whole",
     )  # fmt: skip
+    partitions = Table(
+        "partitions.parquet",
+        layer="text", set="text", k="whole", seed="whole", maps="text",
+        matched_iou="number", nmi="number", ari="number", overlap="number",
+    )  # fmt: skip
     boxes = Table(
         "boxes.parquet",
         layer="text", set="text", image="text", k="whole", seed="whole", factor="whole",
@@ -85,6 +90,9 @@ class Evaluation:
         shape_object_precision="number", shape_object_precision_std="number",
         shape_object_accuracy="number", shape_object_accuracy_std="number",
         shape_corloc="number", shape_corloc_std="number",
+        matched_iou="number", matched_iou_std="number",
+        nmi="number", nmi_std="number", ari="number", ari_std="number",
+        overlap="number", overlap_std="number",
         seeds="whole",
     )  # fmt: skip
     figure4 = Table(

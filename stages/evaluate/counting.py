@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.foreground import FigureCounts
-from stages.algorithms.masks import pack_masks, resize_masks, unpack_masks
+from stages.algorithms.masks import bilinear_at, nearest_at, pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
+from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_parts
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.evaluation import BACKGROUND
+from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
 from stages.evaluate.truth import SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
+from store import Ragged
 
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
@@ -38,12 +40,18 @@ class MapSums:
         Of the columns.
     hits : int64 [columns]
         Images whose box meets one of the ground truth.
+    overlaps : OverlapCounts
+        Of the masks of each factorization, over all images.
+    partitions : PartitionCounts
+        Of each factorization, over the images with parts.
     """
 
     objects: RegionCounts
     parts: RegionCounts
     figure: FigureCounts
     hits: NDArray[np.int64]
+    overlaps: OverlapCounts
+    partitions: PartitionCounts
 
     def __add__(self, other: "MapSums") -> "MapSums":
         return MapSums(
@@ -51,6 +59,8 @@ class MapSums:
             self.parts + other.parts,
             self.figure + other.figure,
             self.hits + other.hits,
+            self.overlaps + other.overlaps,
+            self.partitions + other.partitions,
         )
 
     @property
@@ -90,6 +100,8 @@ class Counting:
     entries : sequence of (entry of the maps, image id)
     merged : mapping of layer to groups of columns
         Their masks are united and count as factors of their own, behind the others.
+    coefficients : mapping of layer to Ragged
+        Those that the heat maps are drawn from; of other layers the partitions are not counted.
     """
 
     truth: SetTruth
@@ -97,6 +109,7 @@ class Counting:
     boxes: Mapping[Key, NDArray[np.float64]]
     entries: Sequence[tuple[int, int]]
     merged: Merged = field(default_factory=dict)
+    coefficients: Mapping[str, Ragged] = field(default_factory=dict)
 
     def scored(self, sums: SetSums) -> dict[str, int]:
         """How many images there are, and how many of them have an object, parts and boxes."""
@@ -113,16 +126,49 @@ class Counting:
         pieces = ordered_map(self._one, self.entries, workers=resources.workers)
         return reduce(add, pieces)
 
+    def _strengths(
+        self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
+    ) -> NDArray[np.generic]:
+        """What decides between the masks at some pixels of an annotation, ``[columns, pixels]``.
+
+        Heat maps are compared as multiples of the value that their masks begin at, as in pictures;
+        refined ones, which are probabilities, as they are. The coefficients that heat maps are
+        drawn from are much quicker to read than these.
+        """
+        (layer, kind), maps = key, self.maps[key]
+        if kind != RAW:
+            return nearest_at(maps.maps.map(entry), size, pixels)
+        rank = list(maps.sets).index(self.truth.name)
+        begin = maps.thresholds[rank] * maps.scale[rank]
+        reach = np.divide(1, begin, out=np.zeros_like(begin), where=begin > 0)
+        grid = self.coefficients[layer].map(entry) * reach.astype(np.float32)
+        return bilinear_at(grid, size, pixels)
+
+    def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
+        """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
+        pieces = ordered_map(self._overlaps, self.entries, workers=resources.workers)
+        return reduce(_added, pieces)
+
+    def _overlaps(self, item: tuple[int, int]) -> dict[Key, OverlapCounts]:
+        entry, _ = item
+        return {
+            key: OverlapCounts.of(maps.bits.map(entry), _sizes(maps))
+            for key, maps in self.maps.items()
+        }
+
     def _one(self, item: tuple[int, int]) -> SetSums:
         entry, image_id = item
         truth = self.truth.read(image_id)
         wholes, parts = object_of(truth), parts_of(truth)
+        named = {name: mask for name, mask in parts.items() if name not in (OBJECT, BACKGROUND)}
+        pixels, codes = single_parts(named, truth.ignore)
         target = np.array(truth.boxes, dtype=np.float64).reshape(-1, 4)
         found = {}
         for key, maps in self.maps.items():
             packed, columns = maps.bits.map(entry), len(maps.columns)
             groups = self.merged.get(key[0], ())
             of_object, of_parts = (RegionCounts(columns + len(groups)) for _ in range(2))
+            partitions = PartitionCounts(_sizes(maps))
             if annotated := wholes | parts:
                 height, width = annotated[BACKGROUND].shape
                 sized = resize_masks(packed, (height, width))
@@ -130,11 +176,27 @@ class Counting:
                 for counts, regions in ((of_object, wholes), (of_parts, parts)):
                     if regions:
                         counts.add_packed(masks_and_groups, regions, truth.ignore)
+                if named and key[0] in self.coefficients:
+                    strengths = self._strengths(key, entry, (height, width), pixels)
+                    partitions.add(sized, pixels, codes, list(named), strengths)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
             hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
             figure = FigureCounts.of(masks)
-            found[key] = MapSums(of_object, of_parts, figure, hit.astype(np.int64))
+            overlaps = OverlapCounts.of(packed, _sizes(maps))
+            hits = hit.astype(np.int64)
+            found[key] = MapSums(of_object, of_parts, figure, hits, overlaps, partitions)
         return SetSums(found, int(len(target) > 0))
+
+
+def _sizes(maps: ConceptMaps) -> tuple[int, ...]:
+    """How many factors each factorization has, in the order of the columns."""
+    return tuple(k for k, _ in maps.factorizations.problems)
+
+
+def _added(
+    one: dict[Key, OverlapCounts], other: dict[Key, OverlapCounts]
+) -> dict[Key, OverlapCounts]:
+    return {key: counts + other[key] for key, counts in one.items()}
 
 
 def _with_groups(

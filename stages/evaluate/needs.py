@@ -13,7 +13,9 @@ from stages.maps.memory import WRITTEN_BYTES
 # What one pixel of one column takes at once: the mask in three sizes or forms.
 MASK_BYTES = 3
 # And every pixel besides: its regions, a number for their combination, temporaries.
-PIXEL_BYTES = 40
+PIXEL_BYTES = 64
+# Of each column's map, where masks overlap on parts: its value, as stored and in rows of pixels.
+STRENGTH_BYTES = 4 + 4 + 4
 # Of each mask, while the sets are counted or described: its box; two areas, peak and centroid.
 BOX_BYTES = 4 * 8
 AREA_BYTES = (2 + 1 + 2) * 8
@@ -31,7 +33,7 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
     columns, layers : int
         Of the maps.
     """
-    counted = most_pixels(photographs) * (MASK_BYTES * columns + PIXEL_BYTES)
+    counted = most_pixels(photographs) * ((MASK_BYTES + STRENGTH_BYTES) * columns + PIXEL_BYTES)
     of_masks = len(maps) * columns * (len((RAW, REFINED)) * layers * BOX_BYTES + AREA_BYTES)
     return Needs(
         fixed={

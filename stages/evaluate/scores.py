@@ -9,6 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.algorithms.metrics import RegionCounts
+from stages.algorithms.partitions import (
+    OverlapCounts,
+    matched_iou,
+    mutual_information,
+    rand_index,
+)
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, Evaluation
 from stages.evaluate.counting import Counting, Key, MapSums, SetSums
@@ -26,13 +32,15 @@ class Tables:
     scores: list[Row] = field(default_factory=list)
     coverage: list[Row] = field(default_factory=list)
     labels: list[Row] = field(default_factory=list)
+    partitions: list[Row] = field(default_factory=list)
 
-    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """The tables as they are published."""
         return (
             Evaluation.scores.frame(self.scores),
             Evaluation.coverage.frame(self.coverage),
             Evaluation.labels.frame(self.labels),
+            Evaluation.partitions.frame(self.partitions),
         )
 
 
@@ -71,7 +79,7 @@ def merged_columns(
 def score_set(
     tables: Tables, coverage: float, labels: FactorNames, counting: Counting, sums: SetSums
 ) -> list[str]:
-    """Add the rows of one set; none where nothing is annotated that could be read.
+    """Add the rows of one set; where nothing is annotated that could be read, of overlap alone.
 
     Returns
     -------
@@ -83,11 +91,12 @@ def score_set(
     for (layer, kind), maps in counting.maps.items():
         found = sums.maps[layer, kind]
         counts = found.finest
+        where = {"layer": layer, "set": name, "maps": kind}
+        tables.partitions += _partition_rows(where, maps, found.overlaps, found)
         if not counts.images and not sums.boxed:
             continue
         if counts.images:
             strange += _not_annotated(labels, name, counts.names | counting.truth.names_on_seen)
-        where = {"layer": layer, "set": name, "maps": kind}
         rows, cells = _factor_rows(coverage, labels, where, maps, found, sums.boxed)
         tables.scores += rows
         tables.coverage += cells
@@ -102,6 +111,33 @@ def score_set(
                 | {"iou": _iou(counts, label, place)}
             )
     return list(dict.fromkeys(strange))
+
+
+def overlap_rows(tables: Tables, counting: Counting, sums: Mapping[Key, OverlapCounts]) -> None:
+    """Add the rows of a set of which nothing is annotated."""
+    for (layer, kind), maps in counting.maps.items():
+        where = {"layer": layer, "set": counting.truth.name, "maps": kind}
+        tables.partitions += _partition_rows(where, maps, sums[layer, kind])
+
+
+def _partition_rows(
+    where: Row, maps: ConceptMaps, overlaps: OverlapCounts, sums: MapSums | None = None
+) -> list[Row]:
+    """A row per factorization, per cent; with sums of parts where there are any."""
+    overlap = overlaps.overlap()
+    rows: list[Row] = []
+    for at, (k, seed) in enumerate(maps.factorizations.problems):
+        row = where | {"k": k, "seed": seed, "overlap": 100 * overlap[at]}
+        if sums is not None:
+            counts, table = sums.parts, sums.partitions.table(at)
+            # a part without a pixel could be no factor's
+            parts = [one for one in sorted(sums.partitions.by_part) if counts.region_area({one})]
+            single = counts.iou_single(parts)[maps.columns_of(k, seed)]
+            row["matched_iou"] = 100 * matched_iou(single)
+            row["nmi"] = 100 * mutual_information(table)
+            row["ari"] = 100 * rand_index(table)
+        rows.append(row)
+    return rows
 
 
 def _not_annotated(labels: FactorNames, image_set: str, annotated: Collection[str]) -> list[str]:

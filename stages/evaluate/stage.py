@@ -7,6 +7,8 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
   their union (eqs. 8, 9), CorLoc, border contact and compactness;
 - ``coverage.parquet``: factor x region; ``labels.parquet``: IoU of labelled parts, the factors of
   one name united;
+- ``partitions.parquet``: one row per factorization of every set, annotated or not: the overlap of
+  its masks, and, of sets with parts, how they divide the parts (`stages.algorithms.partitions`);
 - ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone;
 - ``boxes.parquet``: the connected components of every mask (with what is certain, see
   `refine.certain`), but for specks (`least_area`), in
@@ -54,7 +56,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=9,
+    version=10,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),

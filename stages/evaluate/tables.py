@@ -16,6 +16,8 @@ WHERE = ["layer", "set", "k", "seed", "maps"]
 OBJECT_MEASURES = ["object_iou", "object_precision", "object_accuracy", "corloc"]
 OF_FACTOR = ["factor", *OBJECT_MEASURES, "hits", "boxed"]
 QUALITY_KEYS = ["layer", "set", "k", "maps"]
+# measures of all masks of a factorization together
+OF_ALL = ["matched_iou", "nmi", "ari", "overlap"]
 
 
 def loss_table(factors: Factors) -> pd.DataFrame:
@@ -51,18 +53,22 @@ def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
     return Evaluation.foreground.frame(rows)
 
 
-def quality_table(scores: pd.DataFrame, foreground: pd.DataFrame) -> pd.DataFrame:
+def quality_table(
+    scores: pd.DataFrame, foreground: pd.DataFrame, partitions: pd.DataFrame
+) -> pd.DataFrame:
     """Per set, k and kind of maps: means over the seeds and, as ``_std``, standard deviations.
 
     ``part_iou`` is the mean over the factors of the IoU with the single best part (never the
     background). Of the factor that fits the object best: ``object_iou``, ``object_precision``,
     ``object_accuracy`` and ``corloc``; of the one that shape speaks for the same as ``shape_...``.
-    For k = 1 the two are one. NaN where the ground truth has no such thing, as `part_iou` of a set
-    without parts, and where one seed has no deviation.
+    For k = 1 the two are one. Of all masks together `OF_ALL`, as in `Evaluation.partitions`. NaN
+    where the ground truth has no such thing, as `part_iou` of a set without parts and all but
+    ``overlap`` of one without annotations, and where one seed has no deviation.
     """
     keys = [*QUALITY_KEYS, "seed"]
-    per_seed = scores.groupby(keys)[["best_part_iou"]].mean()
-    per_seed = per_seed.rename(columns={"best_part_iou": "part_iou"})
+    per_seed = partitions.set_index(keys)[OF_ALL].sort_index()
+    best = scores.groupby(keys)["best_part_iou"].mean()
+    per_seed.insert(0, "part_iou", best.reindex(per_seed.index))
     for rule, prefix in ((BY_TRUTH, ""), (BY_SHAPE, "shape_")):
         chosen = foreground[foreground["rule"] == rule].set_index(keys)[OBJECT_MEASURES]
         per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
@@ -113,7 +119,7 @@ def metrics_of(
 ) -> dict[str, Any]:
     """Nested numbers for `dvc metrics show`: a few by layer, set and k, and means over the sets.
 
-    ``explained`` is the share of the activations' energy, per cent. IoU and CorLoc are of refined
+    ``explained`` is the share of the activations' energy, per cent. All scores are of refined
     masks but in the means over the sets, which have both.
     """
     metrics: dict[str, Any] = {
@@ -131,7 +137,7 @@ def metrics_of(
             node[f"k{row['k']}"]["stability"] = round(float(row["stability"]), 3)
         if row["suggested"]:
             node["suggested_k"] = int(row["k"])
-    names = ["object_iou", "part_iou", "corloc"]
+    names = ["object_iou", "part_iou", "corloc", *OF_ALL]
     for row in quality[quality["maps"] == REFINED].to_dict("records"):
         metrics[row["layer"]][row["set"]][f"k{row['k']}"] |= _rounded(row, names)
     for (layer, k, kind), group in quality.groupby(["layer", "k", "maps"]):

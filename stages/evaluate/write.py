@@ -18,7 +18,7 @@ from stages.evaluate.counting import Counting, Key
 from stages.evaluate.failures import write_failures
 from stages.evaluate.needs import evaluate_needs
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.scores import Tables, merged_columns, score_set
+from stages.evaluate.scores import Tables, merged_columns, overlap_rows, score_set
 from stages.evaluate.tables import (
     figure4_table,
     foreground_table,
@@ -71,6 +71,8 @@ def write_evaluation(
                     doubtful[name] = list(dict.fromkeys([*doubtful.get(name, []), *reasons]))
                 for image_id, found in sorted(truth.boxes.items()):
                     annotated += [(truth.name, image_id, box) for box in found]
+            else:
+                overlap_rows(tables, counting, counting.overlaps(within))
             advance(1)
     foreground = _write_tables(work.path, tables, factors, index)
     largest = write_boxes(work.path, opened, index, params.least_area, foreground)
@@ -90,27 +92,29 @@ def countings(
     factors: Factors, index: ImageIndex, maps: Mapping[Key, ConceptMaps], labels: FactorNames
 ) -> Iterator[Counting]:
     """What is to be counted, set by set."""
+    coefficients = {layer: factors.at(layer).coefficients for layer in factors.layers}
     boxes = {key: main_boxes(one, index) for key, one in maps.items()}
     for name, entries in factors.sets.items():
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()))
         where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         merged = merged_columns(labels, name, maps)
-        yield Counting(truth, maps, boxes, where, merged)
+        yield Counting(truth, maps, boxes, where, merged, coefficients)
 
 
 def _write_tables(
     folder: Path, tables: Tables, factors: Factors, index: ImageIndex
 ) -> pd.DataFrame:
     """All tables but that of boxes; returns the one of the factors taken for the object."""
-    scores, coverage, labelled = tables.frames()
+    scores, coverage, labelled, partitions = tables.frames()
     foreground = foreground_table(scores)
     losses = loss_table(factors)
-    quality = quality_table(scores, foreground)
+    quality = quality_table(scores, foreground, partitions)
     choice = choice_table(factors, losses)
     Evaluation.scores.write(folder, scores)
     Evaluation.coverage.write(folder, coverage)
     Evaluation.labels.write(folder, labelled)
     Evaluation.foreground.write(folder, foreground)
+    Evaluation.partitions.write(folder, partitions)
     Evaluation.loss.write(folder, losses)
     Evaluation.quality.write(folder, quality)
     Evaluation.figure4.write(folder, figure4_table(scores))

@@ -11,7 +11,8 @@ from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED
 from stages.report.opened import Opened
 
 PART = "part_iou"
-MEASURES = ("object_iou", PART)
+MEASURES = ("object_iou", PART, "matched_iou")
+OF_PARTS = ("nmi", "ari", "overlap")  # of refined masks alone
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Score:
 class ScoreRow:
     """One image set and k.
 
-    `scores` hold object raw, refined, part raw, refined; or nothing. `explained` is the share of
+    `scores` hold object raw, refined, part raw, refined, matched parts raw, refined, and of refined
+    masks NMI, ARI and overlap; or nothing. `explained` is the share of
     the activations' energy in per cent, `error` the relative error: both means over the seeds.
     `scored` is how many of how many images the scores are of, like ``7/8``.
     """
@@ -62,13 +64,15 @@ def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRo
     rows = []
     for name in names:
         scored = opened.evaluation.share_scored(name)
+        has_parts = opened.evaluation.has_parts(name)
+        shown = [(measure, kind) for measure in MEASURES for kind in KINDS]
+        shown += [(measure, REFINED) for measure in OF_PARTS]
         for k in opened.ks:
             scores = [
                 _score(known.get((name, k, kind)), measure)
-                if measure != PART or opened.evaluation.has_parts(name)
+                if measure == MEASURES[0] or has_parts
                 else None
-                for measure in MEASURES
-                for kind in KINDS
+                for measure, kind in shown
             ]
             explained, error = fits[name, k]
             first = k == opened.ks[0]

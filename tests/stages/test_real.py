@@ -61,7 +61,7 @@ def test_cows_are_found_better_by_default(tmp_path: Path) -> None:
 
 def test_photographs_without_ground_truth(tmp_path: Path) -> None:
     quality = run_all(tmp_path, "gymnast")
-    assert quality.empty
+    assert quality[["object_iou", "part_iou", "corloc"]].isna().all(axis=None)
     page = (tmp_path / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert "gymnast" in page
     assert len(list((tmp_path / "artifacts/report/pictures").iterdir())) >= 12

@@ -178,7 +178,8 @@ def test_metrics_and_plots_are_for_dvc(finished: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 14
     node = metrics["features.5"]["discs"]["k1"]
-    assert set(node) == {"explained", "stability", "object_iou"}, "no parts are annotated"
+    known = {"explained", "stability", "object_iou", "overlap"}
+    assert set(node) == known, "no parts are annotated"
     losses = pd.read_csv(folder / "loss.csv")
     final = losses.query("layer == 'features.5' and set == 'discs' and k == 1").iloc[-1]
     assert node["explained"] == pytest.approx(100 * (1 - final["relative_error"] ** 2), abs=0.01)

@@ -30,7 +30,7 @@ def test_corloc_by_hand(project: Path, tmp_path: Path) -> None:
     record = json.loads((project / EVALUATE.writes / "artifact.json").read_text())
     assert record["exclude"] == "none"
     metrics = json.loads((project / EVALUATE.writes / "metrics.json").read_text())
-    assert metrics[LAYER]["mean over sets"]["k1"]["raw"] == {"corloc": 50.0}
+    assert metrics[LAYER]["mean over sets"]["k1"]["raw"] == {"corloc": 50.0, "overlap": 0.0}
 
 
 def test_an_iou_of_just_a_half_is_no_hit(project: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from drawn import HEAD, WHOLE, Drawn, mask, photograph
 from stages.datasets import GroundTruth
@@ -73,6 +74,40 @@ def test_the_foreground_by_two_rules(drawn: Drawn) -> None:
     )
     assert table.loc["shape", "factor"] == 0
     assert table.loc["shape", "object_iou"] == pytest.approx(400 / 14)
+
+
+def test_all_masks_together_by_hand(drawn: Drawn) -> None:
+    drawn.evaluate()
+    table = drawn.table("partitions.parquet").set_index("k")
+    # k = 1: head 5/14, leg without a factor. k = 2: factor 0 head 4/7, factor 1 leg 0, or factor 1
+    # head 1/24, factor 0 leg 1/8.
+    assert table["matched_iou"].tolist() == pytest.approx([500 / 28, 400 / 14])
+    # in one part alone: 3 pixels of the head in a and 1 in b, 2 of the leg (they share one).
+    # k = 1: all in the mask. k = 2: those of the head in factors 0, 0, 0, 1; of the leg in none.
+    truth = ["head"] * 4 + ["leg"] * 2
+    found = [0, 0, 0, 1, 2, 2]
+    assert table.loc[1, ["nmi", "ari"]].tolist() == [0, 0]
+    assert table.loc[2, "nmi"] == pytest.approx(100 * normalized_mutual_info_score(truth, found))
+    assert table.loc[2, "ari"] == pytest.approx(100 * adjusted_rand_score(truth, found))
+    # k = 2: 6 and 20 pixels, none in both
+    assert table["overlap"].tolist() == [0, 0]
+    quality = drawn.table("quality.csv").set_index("k")
+    for name in ("matched_iou", "nmi", "ari", "overlap"):
+        assert quality[name].tolist() == pytest.approx(table[name].tolist())
+
+
+def test_overlap_without_any_annotation(project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cows"
+    photograph(root / "images" / "a.png", (4, 4))
+    execute(INDEX, IndexParams(dataset="folder", root=str(root)), project, Resources())
+    sheets = [WHOLE["a"], ["####", "....", "....", "...."]]
+    drawn = Drawn(project, [(2, 0, 0), (2, 0, 1)], {("cows", "images/a.png"): sheets})
+    drawn.publish()
+    drawn.evaluate()
+    row = drawn.table("quality.csv").iloc[0]
+    assert row["overlap"] == 50, "four of eight pixels"
+    assert row[["matched_iou", "nmi", "ari", "object_iou"]].isna().all()
+    assert drawn.table("scores.parquet").empty
 
 
 def test_seeds_give_means_and_deviations(project: Path, tmp_path: Path) -> None:
