@@ -7,7 +7,7 @@ does not grow with the set, whatever the order of the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,16 @@ def exact_percentile(
         If `q` is out of range, a value is outside [0, 1] or NaN, a block has another shape or
         dtype, or there are no rows.
     """
-    if not 0 <= q <= 100:
-        raise ValueError(f"q must be in [0, 100], got {q}")
+    return exact_percentiles(passes, factors, [q])[0]
+
+
+def exact_percentiles(
+    passes: Callable[[], Iterable[Rows]], factors: int, qs: Sequence[float]
+) -> NDArray[np.float64]:
+    """`exact_percentile` of several percentiles in the same two passes, ``[len(qs), factors]``."""
+    for q in qs:
+        if not 0 <= q <= 100:
+            raise ValueError(f"q must be in [0, 100], got {q}")
     upper = np.zeros((factors, _BINS), dtype=np.int64)
     total = 0
     for rows in passes():
@@ -58,15 +66,16 @@ def exact_percentile(
             upper[column] += np.bincount(bits >> _HALF, minlength=_BINS)
     if total == 0:
         raise ValueError("no rows: there is no percentile of nothing")
-    low = rank_below(total, q)
-    high = min(low + 1, total - 1)
-    searches = [_Search.begin(upper, rank) for rank in (low, high)]
+    lows = [rank_below(total, q) for q in qs]
+    ranks = [min(rank, total - 1) for low in lows for rank in (low, low + 1)]
+    searches = {rank: _Search.begin(upper, rank) for rank in ranks}
     for rows in passes():
         for column, bits in enumerate(_bits(rows, factors)):
-            for search in searches:
+            for search in searches.values():
                 search.count(column, bits)
-    a, b = (search.found() for search in searches)
-    return percentile_between(a, b, total, q)
+    found = {rank: search.found() for rank, search in searches.items()}
+    pairs = zip(ranks[::2], ranks[1::2], qs, strict=True)
+    return np.array([percentile_between(found[a], found[b], total, q) for a, b, q in pairs])
 
 
 def rank_below(total: int, q: float) -> int:

@@ -67,6 +67,10 @@ class ConceptMaps:
     - ``scale``: the coefficient that is 1 in the maps, the set's largest;
     - ``full``: the share of it that gets full colour in pictures, the percentile `FULL_COLOUR` of
       the set's coefficients;
+    - ``strength``: the share of it that a factor's heat is measured by where factors share out the
+      pixels of refined masks, another percentile (`stages.algorithms.apart`);
+    - ``within``: the share of a factor's coefficients that lies in the figure: where those of k = 1
+      and the same seed are in their upper quarter; NaN without that factorization;
     - ``means``: each entry's mean coefficient, as a share of the scale.
     """
 
@@ -77,6 +81,8 @@ class ConceptMaps:
     thresholds = LayerArray(np.float64, "sets", "columns")
     scale = LayerArray(np.float64, "sets", "columns")
     full = LayerArray(np.float64, "sets", "columns")
+    strength = LayerArray(np.float64, "sets", "columns")
+    within = LayerArray(np.float64, "sets", "columns")
     means = LayerArray(np.float64, "entries", "columns")
     made_from = LayerArray(np.uint8, "entries", "bytes")
     # the largest share of each map, and the means (y, x) of its mask's pixels' centres, in pixels

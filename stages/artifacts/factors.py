@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 SCALES = "scales"
 
 
+class Heat(NamedTuple):
+    """What heat maps of some factors are measured by, float64 ``[.., columns]`` each; see
+    `stages.artifacts.concept_maps.ConceptMaps`."""
+
+    scale: NDArray[np.float64]
+    full: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    within: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class LayerFactors:
     """The factors of one layer. A problem is one (k, seed) of `Factorizations.problems`.
@@ -42,7 +53,7 @@ class LayerFactors:
     - ``stability``: cosine and silhouette of each of `Factorizations.ks` (see
       `stages.algorithms.nmf.choice`), NaN where it was not asked for;
     - of sets that went on from pinned factors (`stages.artifacts.pinned`), NaN and 0 for others:
-      ``held_scale``, ``held_full``, ``held_thresholds``: what their heat maps go on to be measured
+      ``held_scale`` and the other fields of `Heat`: what their heat maps go on to be measured
       by (see `stages.artifacts.concept_maps`); ``explained``: the share of ``||A||_F^2`` that each
       problem explains, of the pinned images when they were pinned and of those that are new since;
       ``carried``: of how many images the coefficients were taken over, and how many are new;
@@ -66,12 +77,18 @@ class LayerFactors:
     held_scale = LayerArray(np.float64, "sets", "columns")
     held_full = LayerArray(np.float64, "sets", "columns")
     held_thresholds = LayerArray(np.float64, "sets", "columns")
+    held_strength = LayerArray(np.float64, "sets", "columns")
+    held_within = LayerArray(np.float64, "sets", "columns")
     explained = LayerArray(np.float64, "sets", "problems", "measures")
     carried = LayerArray(np.int64, "sets", "measures")
     largest = LayerArray(np.float64, "sets", "sizes", "columns")
     top = LayerArray(np.float64, "sets", "columns")
     parent = LayerArray(np.int64, "sets", "columns")
     parent_cosine = LayerArray(np.float64, "sets", "columns")
+
+    def held(self, rank: int) -> Heat:
+        """What the heat maps of a set go on to be measured by, ``[columns]`` each."""
+        return Heat(*(getattr(self, f"held_{name}")[rank] for name in Heat._fields))
 
     @property
     def coefficients(self) -> Ragged:

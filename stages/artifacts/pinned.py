@@ -4,7 +4,8 @@ A folder that never changes once it is there, named by its digest:
 
 - ``factors.zarr``: the artifact of factorize, by hard links where the file system has them;
 - ``pinned.npz``: ``hashes``, the SHA-256 of every image ``[images, 32]``, and per layer i
-  ``scale i``, ``full i``, ``thresholds i`` ``[sets, columns]`` of its heat maps;
+  ``scale i``, ``thresholds i`` and the other fields of `stages.artifacts.factors.Heat`, ``[sets,
+  columns]``, of its heat maps;
 - ``pinned.json``: `digest`, and by layer what had decided the activations.
 """
 
@@ -16,27 +17,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.factors import Factors
+from stages.artifacts.factors import Factors, Heat
 from store import ArtifactMissing, write_atomically
 from store.publication import remove
 
 FACTORS, ARRAYS, RECORD = "factors.zarr", "pinned.npz", "pinned.json"
 NAMED = 8  # characters of the digest that name the folder
-
-
-class Heat(NamedTuple):
-    """What heat maps of some factors were measured by, float64 ``[sets, columns]`` each."""
-
-    scale: NDArray[np.float64]
-    full: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,8 @@ class Pinned:
     def heat(self, layer: str) -> Heat:
         """What the heat maps of a layer were measured by."""
         at = self.factors.layers.index(layer)
-        return Heat(*(self._arrays[f"{name} {at}"] for name in Heat._fields))
+        unknown = np.full_like(self._arrays[f"scale {at}"], np.nan)  # to earlier versions
+        return Heat(*(self._arrays.get(f"{name} {at}", unknown) for name in Heat._fields))
 
     @cached_property
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -119,7 +113,7 @@ def pin_factors(extract: Path, factorize: Path, heatmaps: Path, into: Path) -> P
     arrays: dict[str, NDArray[Any]] = {"hashes": activations.hashes}
     for at, layer in enumerate(Factors.open(factorize).layers):
         of = maps[layer]
-        heat = Heat(of.scale, of.full, of.thresholds)
+        heat = Heat(*(getattr(of, name) for name in Heat._fields))
         arrays |= {f"{name} {at}": value for name, value in zip(Heat._fields, heat, strict=True)}
     into.mkdir(parents=True, exist_ok=True)
     making = into / ".making"

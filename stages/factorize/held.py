@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.factorizations import Factorizations
-from stages.artifacts.pinned import Heat, Pinned
+from stages.artifacts.factors import Heat
+from stages.artifacts.pinned import Pinned
 from stages.frame.errors import StageError
 from store import Ragged
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
-from stages.artifacts.factors import SCALES, LayerFactors, create_factors
+from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
@@ -321,9 +321,10 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
             entry[:] = one
     of.stability.write(group, stable)
     nothing = np.full(len(params.factorizations.columns), np.nan)
-    held = np.array([one.held.heat if one.held else [nothing] * 3 for one in results])
-    for at, array in enumerate((of.held_scale, of.held_full, of.held_thresholds)):
-        array.write(group, held[:, at])
+    none = Heat(*(nothing for _ in Heat._fields))
+    held = [one.held.heat if one.held else none for one in results]
+    for name in Heat._fields:
+        getattr(of, f"held_{name}").write(group, [getattr(one, name) for one in held])
     of.explained.write(group, [result.explained for result in results])
     of.carried.write(group, [result.carried for result in results])
     of.parent.write(group, [result.parent for result in results])
@@ -337,7 +338,7 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=4,
+    version=5,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

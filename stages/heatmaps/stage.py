@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import ConceptMaps, create_maps, entry_sets, inherited
+from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.memory import resources_within
@@ -91,11 +92,16 @@ def _surveyed(
     """Store what the coefficients tell before they become maps; returns the scale of every set."""
     if work.progress.get(key):
         return ConceptMaps.scale.written(group)
-    held = zip(factors.held_scale, factors.held_full, strict=True)
-    found = [survey(factors.coefficients, *one) for one in zip(sets, held, strict=True)]
+    columns = Factorizations.of(factors.artifact).columns
+    found = [
+        survey(factors.coefficients, entries, columns, factors.held(rank))
+        for rank, entries in enumerate(sets)
+    ]
     scale = np.array([one.scale for one in found])
     ConceptMaps.scale.write(group, scale)
     ConceptMaps.full.write(group, [one.full for one in found])
+    ConceptMaps.strength.write(group, [one.strength for one in found])
+    ConceptMaps.within.write(group, [one.within for one in found])
     ConceptMaps.means.write(group, np.concatenate([one.means for one in found]))
     work.checkpoint(**{key: True})
     return scale
@@ -103,7 +109,7 @@ def _surveyed(
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(
     name="heatmaps",
-    version=6,
+    version=7,
     params=HeatmapsParams,
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),

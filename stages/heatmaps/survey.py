@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import exact_percentile
+from stages.algorithms.apart import STRENGTH, parts_of
+from stages.algorithms.masks import exact_percentiles
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.factors import Heat
 from stages.maps.coefficients import grids_of
 from stages.maps.earlier import digests
 from store import Ragged
 
 Floats = NDArray[np.float64]
+FIGURE = 75.0  # percentile of the coefficients of k = 1 above which the figure is
 
 
 @dataclass(frozen=True)
@@ -21,28 +24,34 @@ class Survey:
 
     Attributes
     ----------
-    scale, full : float64 [columns]
+    scale, full, strength, within : float64 [columns]
     means : float64 [entries of the set, columns]
     """
 
     scale: Floats
     full: Floats
+    strength: Floats
+    within: Floats
     means: Floats
 
 
 def survey(
-    coefficients: Ragged, entries: Sequence[int], held: tuple[Floats, Floats] | None = None
+    coefficients: Ragged,
+    entries: Sequence[int],
+    columns: Sequence[tuple[int, int, int]],
+    held: Heat,
 ) -> Survey:
-    """Four passes over a set's coefficients, block by block.
+    """Five passes over a set's coefficients, block by block.
 
     Parameters
     ----------
-    held : (scale, full) [columns] each, optional
-        Those that are given all the same (`stages.artifacts.factors`); NaN: to be found.
+    columns : sequence of (k, seed, factor)
+    held : Heat
+        Float64 ``[columns]`` each: those that are given all the same (`stages.artifacts.factors`);
+        NaN: to be found.
     """
     reached = largest(coefficients, entries)
-    held_scale, held_full = held or np.full((2, len(reached)), np.nan)
-    scale = np.where(np.isfinite(held_scale), held_scale, reached)
+    scale = _or_found(held.scale, reached)
     divisor = np.where(scale > 0, scale, 1.0)
 
     def shares() -> Iterator[NDArray[np.float32]]:
@@ -60,11 +69,41 @@ def survey(
         for column in range(len(scale)):
             sums[:, column] += np.bincount(owners, block[:, column], minlength=len(members))
         row += len(block)
-    percentile = exact_percentile(shares, len(scale), FULL_COLOUR)
+    percentiles = exact_percentiles(shares, len(scale), [FULL_COLOUR, STRENGTH, FIGURE])
     # A factor of very few places has no such percentile: its largest value gets full colour.
-    full = np.where(percentile > 0, percentile, np.where(scale > 0, 1.0, 0.0))
-    full = np.where(np.isfinite(held_full), held_full, full)
-    return Survey(scale, full, sums / sizes[:, None])
+    full, strength = np.where(percentiles[:2] > 0, percentiles[:2], np.where(scale > 0, 1.0, 0.0))
+    return Survey(
+        scale,
+        _or_found(held.full, full),
+        _or_found(held.strength, strength),
+        _or_found(held.within, _within(shares(), columns, percentiles[2])),
+        sums / sizes[:, None],
+    )
+
+
+def _or_found(held: Floats, found: Floats) -> Floats:
+    return np.where(np.isfinite(held), held, found)
+
+
+def _within(
+    blocks: Iterator[NDArray[np.float32]],
+    columns: Sequence[tuple[int, int, int]],
+    starts: Floats,
+) -> Floats:
+    """The share of each factor's coefficients that lies in the figure; NaN where there is none."""
+    figures = {one.figure: [one.figure] for one in parts_of(columns) if one.figure >= 0}
+    for one in parts_of(columns):
+        if one.figure >= 0:
+            figures[one.figure] += range(one.columns.start, one.columns.stop)
+    inside, all_of = np.zeros(len(columns)), np.zeros(len(columns))
+    for block in blocks:
+        all_of += block.sum(axis=0, dtype=np.float64)
+        for figure, mine in figures.items():
+            there = (block[:, figure] >= starts[figure]) & (block[:, figure] > 0)
+            inside[mine] += block[there][:, mine].sum(axis=0, dtype=np.float64)
+    known = np.zeros(len(columns), np.bool_)
+    known[[column for mine in figures.values() for column in mine]] = True
+    return np.divide(inside, all_of, out=np.full(len(columns), np.nan), where=known & (all_of > 0))
 
 
 def largest(coefficients: Ragged, entries: Sequence[int]) -> Floats:

@@ -39,6 +39,7 @@ class Whole:
     levels: NDArray[Any]  # [h * w, columns], of the plan's dtype
     bits: NDArray[np.uint8]  # [h * w, ceil(columns / 8)], by the plan's thresholds
     around: NDArray[np.uint8] | None = None  # as `MapPlan.around` would give it
+    settled: bool = False  # `MapPlan.settle` has nothing to do
 
 
 class Taken(NamedTuple):
@@ -47,6 +48,8 @@ class Taken(NamedTuple):
     entry: int
 
 
+# (entry, levels) -> levels, bits
+Settle = Callable[[int, NDArray[Any]], tuple[NDArray[Any], NDArray[np.uint8]]]
 Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
 
 
@@ -111,6 +114,8 @@ class MapPlan:
         Where entries made from the same may be taken from.
     around : callable, optional
         Bits of an entry that its boxes go around, besides those of its masks.
+    settle : callable, optional
+        What becomes of an entry's whole numbers and bits when all its columns are known.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -123,6 +128,7 @@ class MapPlan:
     made_from: NDArray[np.uint8] | None = None
     earlier: EarlierMaps | None = None
     around: Callable[[int], NDArray[np.uint8]] | None = None
+    settle: Settle | None = None
 
     @property
     def passes(self) -> int:
@@ -327,18 +333,23 @@ class _Writing:
                 levels, bits = earlier.rows(shares.entry)
                 if (known := earlier.measured(shares.entry, entry)) is not None:
                     return Finished(entry, levels, bits, [known])
-                shares = Whole(levels, bits)
+                shares = Whole(levels, bits, settled=True)
             except StoreError as error:
                 note(f"not taking over earlier maps: {error}")
                 shares = next(self._made([entry], thresholds))
         if isinstance(shares, Finished):
             return shares
         if isinstance(shares, Whole):
-            return self._measured(entry, shares.levels, shares.bits, shares.around)
-        from stages.algorithms.heatmap import quantise
+            levels, bits, around = shares.levels, shares.bits, shares.around
+            settled = shares.settled
+        else:
+            from stages.algorithms.heatmap import quantise
 
-        bits = pack_masks(binarise(shares, thresholds, axis=1))
-        return self._measured(entry, quantise(shares, self.plan.dtype), bits)
+            bits = pack_masks(binarise(shares, thresholds, axis=1))
+            levels, around, settled = quantise(shares, self.plan.dtype), None, False
+        if self.plan.settle and not settled:
+            levels, bits = self.plan.settle(entry, levels)
+        return self._measured(entry, levels, bits, around)
 
     def _measured(
         self,

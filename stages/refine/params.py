@@ -18,6 +18,10 @@ class RefineParams:
         "half", "masks are q >= 0.5 (half) or the percentile of q (percentile)"
     )
     percentile: float = param(75.0, "for binarise: percentile")
+    masks: Literal["apart", "independent"] = param(
+        "apart",
+        "of one k, for binarise: half: apart (a pixel is of one factor or none) or independent",
+    )
     certain: float = param(
         2.25, "boxes also go around heat of so many times the threshold; 0: around the mask alone"
     )

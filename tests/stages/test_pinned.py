@@ -17,8 +17,7 @@ from pipeline.pin import with_value
 from stages.algorithms.nmf import transform
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.factors import Factors
-from stages.artifacts.pinned import Heat
+from stages.artifacts.factors import Factors, Heat
 from stages.factorize.held import STILL, Carrying, Held
 from tools import draw_photographs, edit, message, run_dff, small_project
 
@@ -293,7 +292,7 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         entries=entries,
         columns=columns,
         coefficients=Kept(before, offsets),  # type: ignore[arg-type]
-        heat=Heat(scale, scale, scale),
+        heat=Heat(scale, scale, scale, scale, scale),
         largest=largest,
         top=np.ones(3),
         explained=np.zeros(1),

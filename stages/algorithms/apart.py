@@ -1,0 +1,193 @@
+"""Parts that partition: every pixel belongs to one factor of a factorization, or to none.
+
+Refined one by one, the factors of a factorization flood the same object: each of their maps ends
+at the object's edge, not where the next part begins. Here they share out its pixels.
+
+The *figure* is what the factorization with k = 1 and the same seed finds, refined. A factor is of
+the figure when at least `INSIDE` of its heat lies in the figure's heat (`Shares.within`, over the
+image set); others are of the ground. With h_j the heat of factor j, u_j the 90th percentile of its
+coefficients over the set and q_j its refined probability, a pixel goes to the factor with the
+largest ``q_j h_j / u_j``:
+
+- in the refined figure, among the factors of the figure;
+- elsewhere, among those of the ground whose mask it is in, ``q_j >= 1/2``.
+
+In an image where more than half of a figure's factor lies outside of the figure's heat, the figure
+has missed it: it counts among the ground there. Without a factorization of k = 1 there is no figure,
+and all factors are of the ground.
+
+Maps are made to say the same as the masks: q of a pixel is lifted to a half for the factor that has
+it, and lowered below it for the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.algorithms.compiled import compiled
+
+# Of a factor's heat, what must lie in the figure's. Heat of the ground lies there by a half at most
+# wherever masks were annotated (docs/refinement.md).
+INSIDE = 0.6
+STRENGTH = 90.0  # percentile of a factor's coefficients that its heat is measured by
+HALF = 128  # round(255 / 2): the least whole number of a mask
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What an image set tells of its columns.
+
+    Attributes
+    ----------
+    thresholds : float64 [columns]
+        Where masks of the heat maps begin, in shares of the scale.
+    strength : float64 [columns]
+        Percentile `STRENGTH` of the coefficients, as shares of the scale.
+    within : float64 [columns]
+        The share of a factor's coefficients that lies in the figure; see
+        `stages.artifacts.concept_maps.ConceptMaps`.
+    """
+
+    thresholds: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    within: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One factorization with more than one factor.
+
+    Attributes
+    ----------
+    columns : slice
+        Its factors.
+    figure : int
+        The column of k = 1 and the same seed; -1 for none.
+    """
+
+    columns: slice
+    figure: int
+
+
+def parts_of(columns: Sequence[tuple[int, int, int]]) -> list[Parts]:
+    """The factorizations among columns ``(k, seed, factor)`` whose masks are to be apart."""
+    figures = {seed: at for at, (k, seed, _) in enumerate(columns) if k == 1}
+    firsts = [at for at, (k, _, factor) in enumerate(columns) if k > 1 and factor == 0]
+    return [Parts(slice(at, at + columns[at][0]), figures.get(columns[at][1], -1)) for at in firsts]
+
+
+def of_figure(within: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which factors of a factorization are of the figure, bool ``[k]``.
+
+    Parameters
+    ----------
+    within : float64 [k]
+        As in `Shares`; NaN without a figure: none is. The largest always is.
+    """
+    if not np.isfinite(within).any():
+        return np.zeros(len(within), np.bool_)
+    known = np.nan_to_num(within, nan=-1.0)
+    found = known >= INSIDE
+    found[known.argmax()] = True
+    return np.asarray(found)
+
+
+def apart(
+    q: NDArray[np.uint8], heat: NDArray[Any], shares: Shares, parts: Sequence[Parts]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Refined maps of one image whose masks do not overlap.
+
+    Parameters
+    ----------
+    q : uint8 [pixels, columns]
+        Refined probabilities, ``round(255 q)``.
+    heat : uint8 or uint16 [pixels, columns]
+        Heat maps, in whole numbers.
+    shares : Shares
+        Of the image's set.
+    parts : sequence of Parts
+
+    Returns
+    -------
+    levels : uint8 [pixels, columns]
+        Columns of `parts` changed, others as they are; column by column in memory.
+    bits : uint8 [pixels, ceil(columns / 8)]
+        The masks, levels of at least `HALF`, as from `masks.pack_masks`.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit.
+    """
+    columns = q.shape[1]
+    fits = all(len(one) == columns for one in (shares.thresholds, shares.strength, shares.within))
+    if q.shape != heat.shape or q.dtype != np.uint8 or not fits:
+        raise ValueError(
+            f"q {q.dtype} {q.shape}, heat {heat.shape} and {len(shares.thresholds)} thresholds "
+            "must be of the same pixels and columns, q uint8"
+        )
+    found = np.array(q.T, order="C")
+    planes = np.ascontiguousarray(heat.T)
+    strong = np.where(shares.strength > 0, shares.strength, 1.0)
+    # absent factors have no mask, and get no pixel
+    units = np.where(shares.thresholds > 0, 1 / strong, 0).astype(np.float32)
+    starts = np.ceil(shares.thresholds * np.iinfo(heat.dtype).max)
+    for one in parts:
+        inside = of_figure(shares.within[one.columns])
+        figure = one.figure if one.figure >= 0 and shares.thresholds[one.figure] > 0 else -1
+        outside = ~inside
+        if figure >= 0:
+            outside |= _missed(planes[one.columns], planes[figure], starts[figure])
+        _share_out(
+            found[one.columns],
+            planes[one.columns],
+            found[max(figure, 0)],
+            figure >= 0,
+            units[one.columns],
+            inside,
+            outside if figure >= 0 else np.ones_like(outside),
+        )
+    bits = np.zeros((-(-columns // 8), found.shape[1]), np.uint8)
+    _pack(found, bits)
+    return found.T, bits.T
+
+
+def _missed(heat: NDArray[Any], figure: NDArray[Any], start: np.float64) -> NDArray[np.bool_]:
+    """Which factors ``[k, pixels]`` lie more outside of the figure's heat than in it."""
+    there = (figure >= start).astype(np.float32)
+    sums = heat.astype(np.float32)
+    return np.asarray(2 * (sums @ there) < sums.sum(axis=1))
+
+
+@compiled
+def _share_out(q, heat, figure, known, units, inside, outside):  # type: ignore[no-untyped-def]
+    """Give each pixel to one of the factors; `q` ``[k, pixels]`` is written to."""
+    pixels = len(figure)
+    most, best = np.zeros(pixels, np.float32), np.full(pixels, -1, np.int32)
+    for j in range(len(q)):
+        mine, warm, unit = q[j], heat[j], units[j]
+        for i in range(pixels):
+            in_figure = known and figure[i] >= HALF
+            may = inside[j] if in_figure else (outside[j] and mine[i] >= HALF)
+            # + 1: a probability that is rounded to 0 is none
+            score = np.float32(warm[i]) * unit * np.float32(np.int32(mine[i]) + 1)
+            if may and score > most[i]:
+                most[i] = score
+                best[i] = j
+    for j in range(len(q)):
+        mine = q[j]
+        for i in range(pixels):
+            value = mine[i]
+            mine[i] = max(value, np.uint8(HALF)) if best[i] == j else min(value, np.uint8(HALF - 1))
+
+
+@compiled
+def _pack(levels, bits):  # type: ignore[no-untyped-def]
+    """Masks of levels ``[columns, pixels]``, as bits."""
+    for column in range(len(levels)):
+        values, byte, bit = levels[column], bits[column // 8], np.uint8(1 << (column % 8))
+        for i in range(len(values)):
+            byte[i] |= bit if values[i] >= HALF else np.uint8(0)
