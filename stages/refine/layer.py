@@ -95,10 +95,19 @@ class LayerTasks:
         Returns
         -------
         uint8 [h * w, ceil(columns / 8)]
-            Bits as from `pack_masks`: heat of at least `certain` times the mask's threshold.
+            Bits as from `pack_masks`: heat of at least `certain` times the map's largest, and of
+            at least the mask's threshold.
+
+        Notes
+        -----
+        A share of the image's own largest heat, as boxes are drawn around class activation maps
+        (Zhou et al. 2016), and not a multiple of the set's threshold: maps of one set differ much
+        in height, and a fixed level takes the whole neighbourhood of the object in one image and
+        nothing of it in the next. The threshold keeps images out that do not show the factor.
         """
         levels, thresholds = heat or self.heat(entry)
-        least = np.ceil(self.certain * thresholds * np.iinfo(levels.dtype).max)
+        own = self.certain * levels.max(axis=(0, 1), initial=0)
+        least = np.ceil(np.maximum(own, thresholds * np.iinfo(levels.dtype).max))
         # nothing is certain of a factor that is absent
         least = np.where(thresholds > 0, least, np.inf)
         return pack_masks((levels >= least).reshape(-1, len(thresholds)))

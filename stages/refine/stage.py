@@ -114,7 +114,7 @@ def foretell(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=6,
+    version=7,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),
