@@ -7,11 +7,13 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
   their union (eqs. 8, 9), CorLoc, border contact and compactness;
 - ``coverage.parquet``: factor x region; ``labels.parquet``: IoU of labelled parts, the factors of
   one name united;
-- ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone;
+- ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone, and
+  the average precision of all its boxes;
 - ``boxes.parquet``: the connected components of every mask (with what is certain, see
   `refine.certain`), but for specks (`least_area`), in
-  pixels of its image, 0-based and half-open, with its score; ``detections/``: the largest ones in
-  VOC's and COCO's formats;
+  pixels of its image, 0-based and half-open, with its score, the share of the image that the
+  component takes, and the map's mean over it; ``detections/``: the largest ones in VOC's and
+  COCO's formats;
 - ``concepts.parquet``: one row per image and factor of every set, annotated or not: the name it
   has in the labels, mean and largest share, areas of the raw and refined mask as shares of the
   image, and, in pixels of the image, centroid and largest component's box of the refined one;
@@ -54,7 +56,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=9,
+    version=10,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),
