@@ -26,7 +26,8 @@ from benchmarks.memory import copies
 from pipeline.registry import BY_NAME
 from stages.artifacts.image_index import ImageIndex
 from stages.export.formats import EXPORTERS
-from stages.maps.write import MapPlan, write_maps
+from stages.maps.plan import MapPlan
+from stages.maps.write import write_maps
 from store import create_artifact, staging
 from store.artifact import layer_key
 

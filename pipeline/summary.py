@@ -1,5 +1,6 @@
 """What a finished run prints: the scores, what the factors are called, where the report is."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def print_summary(project: Path) -> None:
         console.print(_together(quality))
     if any(row["corloc"] is not None for row in quality):
         factors = Factors.open(project / BY_NAME["factorize"].writes)
-        console.print(_corloc(evaluation, factors.factorizations.shown_seed))
+        seed = factors.factorizations.shown_seed
+        console.print(_corloc(evaluation, seed))
+        console.print(_all_boxes(evaluation, seed))
     scored = any(row[name] is not None for row in quality for name in (*SHOWN, "corloc"))
     if not scored:
         images = evaluation.metrics["images"]
@@ -136,3 +139,26 @@ def _corloc(evaluation: Evaluation, seed: int) -> Table:
         cells = [f"{float(means[kind]):.2f}" for kind in KINDS]
         table.add_row(str(layer), str(k), "mean", *cells)
     return table
+
+
+def _all_boxes(evaluation: Evaluation, seed: int) -> Table:
+    """All boxes of the same factors: average precision, and what the whole list finds."""
+    heads = ("box AP %", "refined", "precision/recall %", "refined")
+    table = Table("layer", "k", "set", *heads, box=None)
+    chosen = evaluation.by_shape(seed)
+    chosen = chosen[chosen["corloc"].notna()]
+    measures = ["box_ap", "box_precision", "box_recall"]
+    for (layer, k), group in chosen.groupby(["layer", "k"], sort=False):
+        rows = [
+            (str(name), one.set_index("maps")) for name, one in group.groupby("set", sort=False)
+        ]
+        for name, by_kind in [*rows, ("mean", group.groupby("maps")[measures].mean())]:
+            ap, precision, recall = (by_kind[measure].map(_number) for measure in measures)
+            cells = [ap[kind] for kind in KINDS]
+            cells += [f"{precision[kind]}/{recall[kind]}" for kind in KINDS]
+            table.add_row(str(layer), str(k), name, *cells)
+    return table
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f}"

@@ -39,7 +39,8 @@ from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
-from stages.maps.write import MapPlan, Whole, write_maps
+from stages.maps.plan import MapPlan, Whole
+from stages.maps.write import write_maps
 from stages.refine import device as refine_batches
 from stages.refine import lanes as cuda_lanes
 from stages.refine.device import DeviceRefiner

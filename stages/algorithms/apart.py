@@ -4,95 +4,32 @@ Refined one by one, the factors of a factorization flood the same object: each o
 at the object's edge, not where the next part begins. Here they share out its pixels.
 
 The *figure* is what the factorization with k = 1 and the same seed finds, refined. A factor is of
-the figure when at least `INSIDE` of its heat lies in the figure's heat (`Shares.within`, over the
-image set); others are of the ground. With h_j the heat of factor j, u_j the 90th percentile of its
-coefficients over the set and q_j its refined probability, a pixel goes to the factor with the
-largest ``q_j h_j / u_j``:
+the figure when most of its heat lies in the figure's heat over the image set
+(`stages.algorithms.parts`); others are of the ground. With h_j the heat of factor j, u_j a
+percentile of its coefficients over the set (`Shares.strength`) and q_j its refined probability, a
+pixel goes to the factor with the largest ``q_j h_j / u_j``:
 
 - in the refined figure, among the factors of the figure;
 - elsewhere, among those of the ground whose mask it is in, ``q_j >= 1/2``.
 
 In an image where more than half of a figure's factor lies outside of the figure's heat, the figure
-has missed it: it counts among the ground there. Without a factorization of k = 1 there is no figure,
-and all factors are of the ground.
+has missed it: it counts among the ground there. Without a factorization of k = 1 there is no
+figure, and all factors are of the ground.
 
 Maps are made to say the same as the masks: q of a pixel is lifted to a half for the factor that has
 it, and lowered below it for the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.compiled import compiled
+from stages.algorithms.parts import Parts, Shares, of_figure
 
-# Of a factor's heat, what must lie in the figure's. Heat of the ground lies there by a half at most
-# wherever masks were annotated (docs/refinement.md).
-INSIDE = 0.6
-STRENGTH = 90.0  # percentile of a factor's coefficients that its heat is measured by
 HALF = 128  # round(255 / 2): the least whole number of a mask
-
-
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """What an image set tells of its columns.
-
-    Attributes
-    ----------
-    thresholds : float64 [columns]
-        Where masks of the heat maps begin, in shares of the scale.
-    strength : float64 [columns]
-        Percentile `STRENGTH` of the coefficients, as shares of the scale.
-    within : float64 [columns]
-        The share of a factor's coefficients that lies in the figure; see
-        `stages.artifacts.concept_maps.ConceptMaps`.
-    """
-
-    thresholds: NDArray[np.float64]
-    strength: NDArray[np.float64]
-    within: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """One factorization with more than one factor.
-
-    Attributes
-    ----------
-    columns : slice
-        Its factors.
-    figure : int
-        The column of k = 1 and the same seed; -1 for none.
-    """
-
-    columns: slice
-    figure: int
-
-
-def parts_of(columns: Sequence[tuple[int, int, int]]) -> list[Parts]:
-    """The factorizations among columns ``(k, seed, factor)`` whose masks are to be apart."""
-    figures = {seed: at for at, (k, seed, _) in enumerate(columns) if k == 1}
-    firsts = [at for at, (k, _, factor) in enumerate(columns) if k > 1 and factor == 0]
-    return [Parts(slice(at, at + columns[at][0]), figures.get(columns[at][1], -1)) for at in firsts]
-
-
-def of_figure(within: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which factors of a factorization are of the figure, bool ``[k]``.
-
-    Parameters
-    ----------
-    within : float64 [k]
-        As in `Shares`; NaN without a figure: none is. The largest always is.
-    """
-    if not np.isfinite(within).any():
-        return np.zeros(len(within), np.bool_)
-    known = np.nan_to_num(within, nan=-1.0)
-    found = known >= INSIDE
-    found[known.argmax()] = True
-    return np.asarray(found)
 
 
 def apart(

@@ -54,7 +54,8 @@ class Evaluation:
         "foreground.parquet",
         layer="text", set="text", k="whole", seed="whole", maps="text", rule="text",
         factor="whole", object_iou="number", object_precision="number",
-        object_accuracy="number", corloc="number", hits="whole", boxed="whole",
+        object_accuracy="number", corloc="number", box_ap="number", box_recall="number",
+        box_precision="number", hits="whole", boxed="whole",
     )  # fmt: skip
     partitions = Table(
         "partitions.parquet",
@@ -65,7 +66,7 @@ class Evaluation:
         "boxes.parquet",
         layer="text", set="text", image="text", k="whole", seed="whole", factor="whole",
         maps="text", rank="whole", top="number", left="number", bottom="number",
-        right="number", area="number", score="share",
+        right="number", area="number", score="share", mean="share",
     )  # fmt: skip
     concepts = Table(
         "concepts.parquet",
@@ -85,11 +86,16 @@ class Evaluation:
         object_iou="number", object_iou_std="number",
         object_precision="number", object_precision_std="number",
         object_accuracy="number", object_accuracy_std="number",
-        corloc="number", corloc_std="number",
+        corloc="number", corloc_std="number", box_ap="number", box_ap_std="number",
+        box_recall="number", box_recall_std="number",
+        box_precision="number", box_precision_std="number",
         shape_object_iou="number", shape_object_iou_std="number",
         shape_object_precision="number", shape_object_precision_std="number",
         shape_object_accuracy="number", shape_object_accuracy_std="number",
         shape_corloc="number", shape_corloc_std="number",
+        shape_box_ap="number", shape_box_ap_std="number",
+        shape_box_recall="number", shape_box_recall_std="number",
+        shape_box_precision="number", shape_box_precision_std="number",
         matched_iou="number", matched_iou_std="number",
         nmi="number", nmi_std="number", ari="number", ari_std="number",
         overlap="number", overlap_std="number",

@@ -66,6 +66,8 @@ class GroundTruth:
         Pixels of which nobody knows what they are of (void); they count nowhere.
     notes : tuple of str
         What of the annotation is doubtful, or was left out of it.
+    difficult : tuple of bool
+        Of each box, whether it is no mistake to miss it; empty where that is not said.
     """
 
     whole: Mask | None = None
@@ -73,6 +75,7 @@ class GroundTruth:
     boxes: tuple[Box, ...] = ()
     ignore: Mask | None = None
     notes: tuple[str, ...] = ()
+    difficult: tuple[bool, ...] = ()
 
     @property
     def empty(self) -> bool:

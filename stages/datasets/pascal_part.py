@@ -151,10 +151,10 @@ class PascalPartDataset:
         if not self.annotation_files(name):
             return GroundTruth()
         frame = image_frame(self.image_path(name))
-        boxes = self._voc.boxes(name, image_set, frame)
+        boxes, difficult = self._voc.boxes(name, image_set, frame)
         path = self._mat(name)
         if not is_file(path):
-            return GroundTruth(boxes=boxes)
+            return GroundTruth(boxes=boxes, difficult=difficult)
         whole: Mask | None = None
         parts: dict[str, Mask] = {}
         for found in _read_objects(path, frame):
@@ -163,7 +163,8 @@ class PascalPartDataset:
                 for raw, mask in found.parts:
                     part = merged_name(image_set, raw, self.options.merge)
                     parts[part] = parts[part] | mask if part in parts else mask
-        return GroundTruth(whole, parts, boxes, notes=self._voc.notes(name, frame))
+        notes = self._voc.notes(name, frame)
+        return GroundTruth(whole, parts, boxes, notes=notes, difficult=difficult)
 
 
 def merged_name(class_name: str, part_name: str, merge: str = "sides") -> str:

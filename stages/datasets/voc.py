@@ -198,8 +198,10 @@ class VocDataset:
         path = self._xml_path(name)
         return read_xml(path) if is_file(path) else None
 
-    def boxes(self, name: str, image_set: str, frame: Frame) -> tuple[Box, ...]:
-        """The boxes of a set's class on an image, those of difficult and truncated objects too.
+    def boxes(
+        self, name: str, image_set: str, frame: Frame
+    ) -> tuple[tuple[Box, ...], tuple[bool, ...]]:
+        """The boxes of a set's class on an image, and which of them are of difficult objects.
 
         Raises
         ------
@@ -208,9 +210,10 @@ class VocDataset:
         """
         xml = self._xml(name)
         if xml is None:
-            return ()
+            return (), ()
         mine = [one for one in xml.objects if self.options.together or one.is_of(image_set)]
-        return tuple(xml.box_on(frame, one.box) for one in mine)
+        found = tuple(xml.box_on(frame, one.box) for one in mine)
+        return found, tuple(one.difficult for one in mine)
 
     def _unnumbered(self, path: Path, image_set: str) -> tuple[str, ...]:
         """That a segmentation cannot say where a class is that VOC does not know."""
@@ -234,7 +237,7 @@ class VocDataset:
         if not self.annotation_files(name):
             return GroundTruth()
         frame = image_frame(self.image_path(name))
-        boxes = self.boxes(name, image_set, frame)
+        boxes, difficult = self.boxes(name, image_set, frame)
         path = self._segmentation(name)
         whole: Mask | None = None
         ignore: Mask | None = None
@@ -248,7 +251,7 @@ class VocDataset:
             if self.options.void != NO_VOID and (values == self.options.void).any():
                 ignore = values == self.options.void
         notes = (*self.notes(name, frame), *self._unnumbered(path, image_set))
-        return GroundTruth(whole, boxes=boxes, ignore=ignore, notes=notes)
+        return GroundTruth(whole, boxes=boxes, ignore=ignore, notes=notes, difficult=difficult)
 
 
 def _number(class_name: str) -> int:

@@ -13,11 +13,11 @@ from stages.artifacts.concept_maps import SIDES, ConceptMaps
 from stages.artifacts.evaluation import BY_SHAPE, Evaluation
 from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box
+from stages.evaluate.box_scores import FACTOR, BoxMatches
 from stages.evaluate.counting import Key
 from store import write_atomically
 from store.artifact import layer_key
 
-FACTOR = ["layer", "set", "k", "seed", "maps", "factor"]  # columns that say which factor
 VOC_READERS = ("voc", "pascal_part")
 Annotated = tuple[str, int, Box]  # image set, image id, one box of the ground truth
 
@@ -25,15 +25,18 @@ Annotated = tuple[str, int, Box]  # image set, image id, one box of the ground t
 def boxes_on_images(maps: ConceptMaps, index: ImageIndex) -> Iterator[pd.DataFrame]:
     """`ConceptMaps.box_blocks` with sides and areas in pixels of the images instead of the maps.
 
-    The column ``share`` has the share of the image that a component takes.
+    ``score`` is the share of the image that a component takes, ``mean`` the map's mean over it:
+    boxes ranked by their size have a higher average precision than boxes ranked by anything the
+    map says of them (docs/refinement.md).
     """
     for boxes in maps.box_blocks():
         sizes = index.sizes[maps.maps.image_ids[boxes["entry"]]]
         grids = maps.maps.grid_hw[boxes["entry"]]
         scale = sizes / grids  # [boxes, (down, across)]
         sides = boxes[list(SIDES)] * scale[:, [0, 1, 0, 1]]
-        share = boxes["area"] / grids.prod(axis=1)
-        yield boxes.assign(**sides, area=boxes["area"] * scale.prod(axis=1), share=share)
+        share = (boxes["area"] / grids.prod(axis=1)).astype(np.float32)
+        area = boxes["area"] * scale.prod(axis=1)
+        yield boxes.assign(**sides, area=area, score=share, mean=boxes["score"])
 
 
 def main_boxes(maps: ConceptMaps, index: ImageIndex) -> NDArray[np.float64]:
@@ -57,6 +60,7 @@ def write_boxes(
     index: ImageIndex,
     least_area: float,
     foreground: pd.DataFrame,
+    matches: BoxMatches | None = None,
 ) -> pd.DataFrame:
     """Store the boxes of all masks, in pixels of their images, a block at a time.
 
@@ -66,6 +70,8 @@ def write_boxes(
         Components of a smaller share of the image are left out, but never a mask's largest.
     foreground : DataFrame
         As `Evaluation.foreground`.
+    matches : BoxMatches, optional
+        Is given the boxes of all its factors.
 
     Returns
     -------
@@ -80,9 +86,11 @@ def write_boxes(
             for name, entries in maps.sets.items():
                 set_of[entries] = name
             for boxes in boxes_on_images(maps, index):
-                kept = boxes[(boxes["rank"] == 0) | (boxes["share"] >= least_area)]
+                kept = boxes[(boxes["rank"] == 0) | (boxes["score"] >= least_area)]
                 table = _named(kept, layer, kind, maps, set_of, index)
                 add(table)
+                if matches is not None:
+                    matches.add(table)
                 largest = table[table["rank"] == 0].merge(chosen, on=FACTOR)
                 if len(largest):
                     main.append(largest)

@@ -10,7 +10,7 @@ class EvaluateParams:
     """How factors are compared with annotated parts."""
 
     coverage: float = param(0.5, "a part belongs to a factor that covers more than this of it")
-    least_area: float = param(0.001, "boxes leave out specks below this share of the image")
+    least_area: float = param(0.005, "boxes leave out specks below this share of the image")
     labels: str = param("labels.yaml", "file of factors' names, used instead of coverage")
 
     def __post_init__(self) -> None:

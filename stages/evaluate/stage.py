@@ -9,11 +9,13 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
   one name united;
 - ``partitions.parquet``: one row per factorization of every set, annotated or not: the overlap of
   its masks, and, of sets with parts, how they divide the parts (`stages.algorithms.partitions`);
-- ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone;
+- ``foreground.parquet``: the factor taken for the object, by ground truth and by shape alone, and
+  the average precision of all its boxes;
 - ``boxes.parquet``: the connected components of every mask (with what is certain, see
   `refine.certain`), but for specks (`least_area`), in
-  pixels of its image, 0-based and half-open, with its score; ``detections/``: the largest ones in
-  VOC's and COCO's formats;
+  pixels of its image, 0-based and half-open, with its score, the share of the image that the
+  component takes, and the map's mean over it; ``detections/``: the largest ones in VOC's and
+  COCO's formats;
 - ``concepts.parquet``: one row per image and factor of every set, annotated or not: the name it
   has in the labels, mean and largest share, areas of the raw and refined mask as shares of the
   image, and, in pixels of the image, centroid and largest component's box of the refined one;

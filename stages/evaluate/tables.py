@@ -14,6 +14,8 @@ from stages.artifacts.image_index import ImageIndex
 WHERE = ["layer", "set", "k", "seed", "maps"]
 # measures of the factor taken for the object
 OBJECT_MEASURES = ["object_iou", "object_precision", "object_accuracy", "corloc"]
+# and of all its boxes: average precision, the recall they reach, the precision there
+BOX_MEASURES = ["box_ap", "box_recall", "box_precision"]
 OF_FACTOR = ["factor", *OBJECT_MEASURES, "hits", "boxed"]
 QUALITY_KEYS = ["layer", "set", "k", "maps"]
 # measures of all masks of a factorization together
@@ -49,7 +51,8 @@ def foreground_table(scores: pd.DataFrame) -> pd.DataFrame:
         for rule, at in ((BY_TRUTH, best), (BY_SHAPE, shaped)):
             row = group.iloc[at]
             where = dict(zip(WHERE, keys, strict=True))
-            rows.append(where | {"rule": rule} | row[OF_FACTOR].to_dict())
+            of_boxes = dict.fromkeys(BOX_MEASURES, np.nan)  # `box_scores` says them
+            rows.append(where | {"rule": rule} | row[OF_FACTOR].to_dict() | of_boxes)
     return Evaluation.foreground.frame(rows)
 
 
@@ -60,7 +63,8 @@ def quality_table(
 
     ``part_iou`` is the mean over the factors of the IoU with the single best part (never the
     background). Of the factor that fits the object best: ``object_iou``, ``object_precision``,
-    ``object_accuracy`` and ``corloc``; of the one that shape speaks for the same as ``shape_...``.
+    ``object_accuracy``, ``corloc`` and, of all its boxes, ``box_ap``, ``box_recall`` and
+    ``box_precision``; of the one that shape speaks for the same as ``shape_...``.
     For k = 1 the two are one. Of all masks together `OF_ALL`, as in `Evaluation.partitions`. NaN
     where the ground truth has no such thing, as `part_iou` of a set without parts and all but
     ``overlap`` of one without annotations, and where one seed has no deviation.
@@ -70,7 +74,8 @@ def quality_table(
     best = scores.groupby(keys)["best_part_iou"].mean()
     per_seed.insert(0, "part_iou", best.reindex(per_seed.index))
     for rule, prefix in ((BY_TRUTH, ""), (BY_SHAPE, "shape_")):
-        chosen = foreground[foreground["rule"] == rule].set_index(keys)[OBJECT_MEASURES]
+        chosen = foreground[foreground["rule"] == rule].set_index(keys)
+        chosen = chosen[[*OBJECT_MEASURES, *BOX_MEASURES]]
         per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
     with_parts = scores.loc[~scores["best_part"].isin([OBJECT, ""]), "set"].unique()
     has_parts = per_seed.index.get_level_values("set").isin(with_parts)

@@ -25,7 +25,8 @@ class SetTruth:
     doubtful : dict of image name to reasons
         Of annotations that count all the same.
     boxes : dict of image id to boxes
-        These three are filled while reading.
+    difficult : dict of image id to flags
+        Of each of its boxes, whether it is no mistake to miss it. These are filled while reading.
     """
 
     index: ImageIndex
@@ -34,6 +35,7 @@ class SetTruth:
     damaged: dict[str, str] = field(default_factory=dict)
     doubtful: dict[str, list[str]] = field(default_factory=dict)
     boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
+    difficult: dict[int, tuple[bool, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         annotated = self.index.images["annotation_sha256"] != ""
@@ -68,6 +70,7 @@ class SetTruth:
         if doubts := [*map(self._relative, truth.notes), *self._implausible(truth)]:
             self.doubtful[name] = doubts
         self.boxes[image_id] = truth.boxes
+        self.difficult[image_id] = truth.difficult or (False,) * len(truth.boxes)
         return truth
 
     def _relative(self, reason: str) -> str:

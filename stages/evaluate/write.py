@@ -11,6 +11,7 @@ from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import RAW, REFINED, Evaluation, finish_evaluation, write_metrics
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
+from stages.evaluate.box_scores import BoxMatches, SetBoxes
 from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
 from stages.evaluate.choice_tables import choice_table, link_table
 from stages.evaluate.concepts import write_concepts
@@ -59,6 +60,7 @@ def write_evaluation(
     doubtful: dict[str, list[str]] = {}
     scored: dict[str, dict[str, int]] = {}
     annotated: list[Annotated] = []
+    targets: dict[str, SetBoxes] = {}
     with track("evaluate", len(factors.sets), "sets") as advance:
         for counting in countings(factors, index, opened, labels):
             truth = counting.truth
@@ -69,13 +71,23 @@ def write_evaluation(
                 damaged |= truth.damaged
                 for name, reasons in truth.doubtful.items():
                     doubtful[name] = list(dict.fromkeys([*doubtful.get(name, []), *reasons]))
+                targets[truth.name] = SetBoxes.of(truth, index)
                 for image_id, found in sorted(truth.boxes.items()):
                     annotated += [(truth.name, image_id, box) for box in found]
             else:
                 overlap_rows(tables, counting, counting.overlaps(within))
             advance(1)
-    foreground = _write_tables(work.path, tables, factors, index)
-    largest = write_boxes(work.path, opened, index, params.least_area, foreground)
+    scores, coverage, labelled, partitions = tables.frames()
+    foreground = foreground_table(scores)
+    matches = BoxMatches(targets, foreground)
+    largest = write_boxes(work.path, opened, index, params.least_area, foreground, matches)
+    foreground = matches.scored(foreground)
+    Evaluation.scores.write(work.path, scores)
+    Evaluation.coverage.write(work.path, coverage)
+    Evaluation.labels.write(work.path, labelled)
+    Evaluation.foreground.write(work.path, foreground)
+    Evaluation.partitions.write(work.path, partitions)
+    _write_summaries(work.path, scores, foreground, partitions, factors, index)
     # boxes on images that do not count would be false alarms to other tools
     left_out = {(name, image) for name, images in labels.seen.items() for image in images}
     left_out |= {(name, image) for name in factors.sets for image in damaged}
@@ -101,24 +113,21 @@ def countings(
         yield Counting(truth, maps, boxes, where, merged, coefficients)
 
 
-def _write_tables(
-    folder: Path, tables: Tables, factors: Factors, index: ImageIndex
-) -> pd.DataFrame:
-    """All tables but that of boxes; returns the one of the factors taken for the object."""
-    scores, coverage, labelled, partitions = tables.frames()
-    foreground = foreground_table(scores)
+def _write_summaries(
+    folder: Path,
+    scores: pd.DataFrame,
+    foreground: pd.DataFrame,
+    partitions: pd.DataFrame,
+    factors: Factors,
+    index: ImageIndex,
+) -> None:
+    """What is made from the tables, and from the factors alone."""
     losses = loss_table(factors)
     quality = quality_table(scores, foreground, partitions)
     choice = choice_table(factors, losses)
-    Evaluation.scores.write(folder, scores)
-    Evaluation.coverage.write(folder, coverage)
-    Evaluation.labels.write(folder, labelled)
-    Evaluation.foreground.write(folder, foreground)
-    Evaluation.partitions.write(folder, partitions)
     Evaluation.loss.write(folder, losses)
     Evaluation.quality.write(folder, quality)
     Evaluation.figure4.write(folder, figure4_table(scores))
     Evaluation.choice.write(folder, choice)
     Evaluation.links.write(folder, link_table(factors))
     write_metrics(folder, metrics_of(quality, losses, choice, index))
-    return foreground

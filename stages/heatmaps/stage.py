@@ -29,7 +29,8 @@ from stages.heatmaps.survey import made_from, survey
 from stages.maps.coefficients import HEAT_BYTES, HeatMaps, grids_of, map_size
 from stages.maps.earlier import find_earlier, recipe_of
 from stages.maps.memory import map_needs
-from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
+from stages.maps.plan import MapPlan, Percentile
+from stages.maps.write import note_taken, track_images, write_maps
 from store import Staging
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.apart import STRENGTH, parts_of
 from stages.algorithms.masks import exact_percentiles
+from stages.algorithms.parts import STRENGTH, parts_of
 from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.factors import Heat
 from stages.maps.coefficients import grids_of

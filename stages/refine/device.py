@@ -22,7 +22,7 @@ from stages.algorithms.whole_maps import packed, quantised, rows_of, shares_of_l
 from stages.frame.errors import StageError
 from stages.frame.resources import Resources
 from stages.images.readers import GROUP, PROCESS_BYTES, Readers, all_read, slab_bytes
-from stages.maps.write import Rows, Whole
+from stages.maps.plan import Rows, Whole
 from stages.refine.batches import Batch, Fetched, plan_batches
 from stages.refine.lanes import Lane, Step
 from stages.refine.layer import LayerTasks

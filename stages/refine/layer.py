@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import pack_masks
+from stages.algorithms.parts import Parts, Shares, of_figure, parts_of
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
@@ -44,6 +45,8 @@ class LayerTasks:
         Those that are refined.
     certain : float
         See `certain_at`; 0 for nothing of the kind.
+    apart : bool
+        See `settled`.
     """
 
     refiner: Refiner
@@ -52,6 +55,7 @@ class LayerTasks:
     set_of: Sequence[int]
     columns: Sequence[int]
     certain: float = 0.0
+    apart: bool = False
 
     @classmethod
     def of_all(
@@ -61,9 +65,10 @@ class LayerTasks:
         maps: ConceptMaps,
         set_of: Sequence[int],
         certain: float = 0.0,
+        apart: bool = False,
     ) -> "LayerTasks":
         """Tasks of every column."""
-        return cls(refiner, index, maps, set_of, range(maps.maps.channels), certain)
+        return cls(refiner, index, maps, set_of, range(maps.maps.channels), certain, apart)
 
     @cached_property
     def groups(self) -> tuple[slice, ...]:
@@ -95,13 +100,65 @@ class LayerTasks:
         Returns
         -------
         uint8 [h * w, ceil(columns / 8)]
-            Bits as from `pack_masks`: heat of at least `certain` times the mask's threshold.
+            Bits as from `pack_masks`: heat of at least `certain` times the map's largest, and of
+            at least the mask's threshold.
+
+        Notes
+        -----
+        A share of the image's own largest heat, as boxes are drawn around class activation maps
+        (Zhou et al. 2016), and not a multiple of the set's threshold: maps of one set differ much
+        in height, and a fixed level takes the whole neighbourhood of the object in one image and
+        nothing of it in the next. The threshold keeps images out that do not show the factor.
         """
         levels, thresholds = heat or self.heat(entry)
-        least = np.ceil(self.certain * thresholds * np.iinfo(levels.dtype).max)
-        # nothing is certain of a factor that is absent
-        least = np.where(thresholds > 0, least, np.inf)
+        own = self.certain * levels.max(axis=(0, 1), initial=0)
+        least = np.ceil(np.maximum(own, thresholds * np.iinfo(levels.dtype).max))
+        # nothing is certain of a factor that is absent, nor, of heat alone, which part it is
+        sure = thresholds > 0
+        if self.apart:
+            for one in self.parts:
+                sure[one.columns] = False
+        least = np.where(sure, least, np.inf)
         return pack_masks((levels >= least).reshape(-1, len(thresholds)))
+
+    @cached_property
+    def parts(self) -> list[Parts]:
+        """The factorizations whose masks are to be apart."""
+        return parts_of([self.maps.columns[column] for column in self.columns])
+
+    @cached_property
+    def shares(self) -> list[Shares]:
+        """What each image set tells of the columns."""
+        maps, columns = self.maps, list(self.columns)
+        of_sets = (maps.thresholds, maps.strength, maps.within)
+        rows = zip(*(one[:, columns] for one in of_sets), strict=True)
+        return [Shares(*row) for row in rows]
+
+    @cached_property
+    def figures(self) -> NDArray[np.bool_]:
+        """Which columns are of the figure, by set ``[sets, columns]``."""
+        found = np.zeros((len(self.shares), len(self.columns)), np.bool_)
+        for row, shares in zip(found, self.shares, strict=True):
+            for one in self.parts:
+                row[one.columns] = of_figure(shares.within[one.columns])
+        return found
+
+    def settled(
+        self, entry: int, levels: NDArray[np.uint8], heat: Heat | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Refined maps ``[h * w, columns]`` in which the factors of one k share out the pixels, and
+        their masks; see `stages.algorithms.apart`.
+
+        Parameters
+        ----------
+        heat
+            As `heat` gives it, where that was read already.
+        """
+        from stages.algorithms.apart import apart  # compiled
+
+        warm, _ = heat or self.heat(entry)
+        rows = warm.reshape(-1, warm.shape[2])
+        return apart(levels, rows, self.shares[self.set_of[entry]], self.parts)
 
     def task(self, entry: int, heat: Heat | None = None) -> Task:
         """Read an entry's image and heat maps.

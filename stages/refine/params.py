@@ -23,7 +23,7 @@ class RefineParams:
         "of one k, for binarise: half: apart (a pixel is of one factor or none) or independent",
     )
     certain: float = param(
-        2.25, "boxes also go around heat of so many times the threshold; 0: around the mask alone"
+        0.425, "boxes also go around heat of this share of the image's largest; 0: the mask alone"
     )
     # the chosen `stages.refine.refiners.refiner.Refiner`, which its options are
     options: Any = options_of("method")
@@ -32,6 +32,6 @@ class RefineParams:
         check_choices(self)
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile: {self.percentile} must be between 0 and 100")
-        if not (self.certain == 0 or self.certain >= 1):
-            raise ValueError(f"certain: {self.certain} must be at least 1, or 0")
+        if not 0 <= self.certain <= 1:
+            raise ValueError(f"certain: {self.certain} is not a share between 0 and 1")
         fill_options(self)

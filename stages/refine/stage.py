@@ -6,7 +6,6 @@ Working size is that of the heat maps.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from stages.frame.parallel import torch_threads_kept
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.maps.earlier import digests, find_earlier, recipe_of
-from stages.maps.write import MapPlan, Percentile, note_taken, track_images, write_maps
+from stages.maps.plan import MapPlan, Percentile
+from stages.maps.write import note_taken, track_images, write_maps
 from stages.refine.layer import LayerTasks, refine_needs
 from stages.refine.params import RefineParams
 from stages.refine.work import computing
@@ -34,6 +34,7 @@ DECISIVE = (
     "stages.images.resize",
     "stages.algorithms.masks",
     "stages.algorithms.mask_boxes",
+    "stages.algorithms.apart",
 )
 
 
@@ -58,7 +59,8 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     with tracking as advance, torch_threads_kept():
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
-            tasks = LayerTasks.of_all(params.options, index, maps, set_of, params.certain)
+            apart = params.masks == "apart" and params.binarise == "half"
+            tasks = LayerTasks.of_all(params.options, index, maps, set_of, params.certain, apart)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
             columns = maps.maps.channels
             within = resources_within("refine", tasks.needs(), resources)
@@ -70,21 +72,30 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 np.uint8,
                 thresholds_of(params, len(sets), columns),
                 within.workers,
-                _made_from(index, maps, set_of),
+                _made_from(index, tasks),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
                 tasks.certain_at if params.certain else None,
+                tasks.settled if apart else None,
             )
             compute = computing(tasks, params.binarise == "half", within)
             taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
     note_taken("refine", taken, len(set_of) * len(heatmaps.layers))
 
 
-def _made_from(index: ImageIndex, maps: ConceptMaps, set_of: Sequence[int]) -> NDArray[np.uint8]:
+def _made_from(index: ImageIndex, tasks: LayerTasks) -> NDArray[np.uint8]:
     """What decides an entry's refined maps besides the recipe."""
-    ids = maps.maps.image_ids
+    maps = tasks.maps
+    decisive = [one.tobytes() for one in maps.thresholds]
+    if tasks.apart:
+        decisive = [
+            before + shares.strength.tobytes() + figure.tobytes()
+            for before, shares, figure in zip(decisive, tasks.shares, tasks.figures, strict=True)
+        ]
     return digests(
-        (made.tobytes(), maps.thresholds[rank].tobytes(), index.hashes[image_id].tobytes())
-        for made, rank, image_id in zip(maps.made_from, set_of, ids, strict=True)
+        (made.tobytes(), decisive[rank], index.hashes[image_id].tobytes())
+        for made, rank, image_id in zip(
+            maps.made_from, tasks.set_of, maps.maps.image_ids, strict=True
+        )
     )
 
 
@@ -114,7 +125,7 @@ def foretell(
 
 REFINE: Stage[RefineParams] = Stage(
     name="refine",
-    version=6,
+    version=8,
     params=RefineParams,
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),

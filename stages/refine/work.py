@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
-from stages.maps.write import Compute, Rows, Whole
+from stages.maps.plan import Compute, Rows, Whole
 from stages.refine.layer import LayerTasks
 from stages.refine.refiners.refiner import BatchRefiner, Refiner, Task
 
@@ -72,8 +72,11 @@ def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
 
     heat = tasks.heat(entry)
     task = tasks.task(entry, heat)
+    levels, bits = halves(tasks.refiner.refine(task), _present(task))
+    if tasks.apart:
+        levels, bits = tasks.settled(entry, levels, heat)
     around = tasks.certain_at(entry, heat) if tasks.certain else None
-    return Whole(*halves(tasks.refiner.refine(task), _present(task)), around)
+    return Whole(levels, bits, around, settled=True)
 
 
 def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:

@@ -28,7 +28,8 @@ from stages.frame.stage import Inputs, Stage
 from stages.maps.coefficients import HEAT_BYTES, Grid, HeatMaps, map_size
 from stages.maps.earlier import digests
 from stages.maps.memory import map_needs
-from stages.maps.write import MapPlan, track_images, write_maps
+from stages.maps.plan import MapPlan
+from stages.maps.write import track_images, write_maps
 from stages.transform.params import TransformParams
 from store import Ragged, Staging
 

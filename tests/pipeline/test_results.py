@@ -89,7 +89,9 @@ def test_boxes_are_around_the_masks(results: Results, maps: str) -> None:
         heat = results.maps["raw"]["features.5"]
         columns = heat.columns_of(2)
         thresholds = heat.thresholds[list(heat.sets).index("discs"), columns][:, None, None]
-        certain = heat.shares(entry)[columns] >= RefineParams().certain * thresholds
+        shares = heat.shares(entry)[columns]
+        least = RefineParams().certain * shares.max(axis=(1, 2), keepdims=True)
+        certain = shares >= np.maximum(least, thresholds)
         masks = masks | (certain & (thresholds > 0))
     scale = np.array([72, 56]) / masks.shape[1:]
     boxes = results.boxes(IMAGE, 2, maps=maps)  # type: ignore[arg-type]
@@ -144,11 +146,13 @@ def test_the_table_has_what_the_maps_have(results: Results) -> None:
                     h, w = mask.shape
                     assert row["y"] == pytest.approx((y + 0.5) * height / h)
                     assert row["x"] == pytest.approx((x + 0.5) * width / w)
-                    box = results.boxes(image, k, set=name, seed=seed)[factor][0]
-                    assert row[["top", "left", "bottom", "right"]].tolist() == box.tolist()
                     seen += 1
                 else:
-                    assert row[["x", "y", "top", "left", "bottom", "right"]].isna().all()
+                    assert row[["x", "y"]].isna().all()
+                boxes = results.boxes(image, k, set=name, seed=seed)[factor]
+                sides = row[["top", "left", "bottom", "right"]]
+                assert len(boxes) or not mask.any(), "certain heat has a box without a mask"
+                assert sides.tolist() == boxes[0].tolist() if len(boxes) else sides.isna().all()
     assert seen > 10
     named = table[table["name"] == "object"]
     assert set(named["set"]) == {"discs"} and set(named["k"]) == {2}

@@ -8,9 +8,10 @@ import pytest
 from typer.testing import Result
 
 from stages.algorithms.mask_boxes import measure
-from stages.algorithms.masks import pack_masks
+from stages.algorithms.masks import pack_masks, unpack_masks
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.maps.finished import measured
+from stages.refine.layer import LayerTasks
 from tools import edit, message
 
 Dff = Callable[..., Result]
@@ -59,7 +60,9 @@ def expected_boxes(maps: ConceptMaps, heat: ConceptMaps, certain: float) -> list
     for name, entries in maps.sets.items():
         thresholds = heat.thresholds[list(heat.sets).index(name)]
         for entry in entries:
-            around = heat.shares(int(entry)) >= certain * thresholds[:, None, None]
+            shares = heat.shares(int(entry))
+            least = np.maximum(certain * shares.max(axis=(1, 2)), thresholds)
+            around = shares >= least[:, None, None]
             around[thresholds <= 0] = False
             together = np.moveaxis(maps.masks(int(entry)) | around, 0, -1)
             levels = maps.maps.map(int(entry))
@@ -71,27 +74,47 @@ def expected_boxes(maps: ConceptMaps, heat: ConceptMaps, certain: float) -> list
 
 
 def test_the_stage_draws_boxes_around_both(project: Path, dff: Dff) -> None:
-    edit(project, "certain: 2.25", "certain: 1.25")  # so that there is much of it
+    edit(project, "certain: 0.425", "certain: 0.25")  # so that there is much of it
     maps = refined_maps(project, dff)
     (heat,) = ConceptMaps.open(project / "artifacts/heatmaps.zarr").values()
     boxes = maps.boxes.drop(columns="score").to_numpy().tolist()
-    assert boxes == expected_boxes(maps, heat, 1.25)
+    assert boxes == expected_boxes(maps, heat, 0.25)
     areas = [maps.masks(entry).sum(axis=(1, 2)) for entry in range(len(maps.maps))]
     np.testing.assert_array_equal(maps.areas, areas)
     # masks that are made in another way have boxes that are made in the same
     edit(project, "binarise: half", "binarise: percentile")
     again = refined_maps(project, dff, "refine")
     boxes = again.boxes.drop(columns="score").to_numpy().tolist()
-    assert boxes == expected_boxes(again, heat, 1.25)
+    assert boxes == expected_boxes(again, heat, 0.25)
     edit(project, "binarise: percentile", "binarise: half")
-    edit(project, "certain: 1.25", "certain: 0")
+    edit(project, "certain: 0.25", "certain: 0")
     alone = refined_maps(project, dff, "refine")
     assert np.array_equal(alone.areas, maps.areas)
     assert alone.boxes.groupby(["entry", "column"])["area"].sum().sum() == alone.areas.sum()
     assert maps.boxes["area"].sum() > alone.areas.sum(), "something was certain and not masked"
 
 
-@pytest.mark.parametrize("value", ["0.5", "-1", ".nan"])
+@pytest.mark.parametrize("value", ["2.25", "-1", ".nan"])
 def test_what_cannot_be_meant_is_refused(project: Path, dff: Dff, value: str) -> None:
-    edit(project, "certain: 2.25", f"certain: {value}")
+    edit(project, "certain: 0.425", f"certain: {value}")
     assert f"certain: {value.replace('.nan', 'nan')}" in message(dff("refine"))
+
+
+def test_certain_is_a_share_of_the_images_own_heat_by_hand() -> None:
+    """Heat in per mille of the set's largest; the mask begins at 200."""
+    heat = np.array(
+        [
+            # high: 0.5 of it is 500. low: 0.5 of it is below the threshold. absent; nothing.
+            [[1000, 300, 100, 0], [501, 201, 100, 0], [499, 199, 0, 0]],
+        ]
+    )
+    levels = np.round(heat * 65.535).astype(np.uint16)
+    thresholds = np.array([0.2, 0.2, 0.2, 0.0])
+    tasks = LayerTasks(None, None, None, [0], range(4), certain=0.5)  # type: ignore[arg-type]
+    found = unpack_masks(tasks.certain_at(0, (levels, thresholds)), 4)
+    assert found.T.tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, False, False],
+        [False, False, False],
+    ]

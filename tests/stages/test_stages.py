@@ -140,7 +140,8 @@ def test_boxes_are_those_of_the_masks(finished: Path, kind: str) -> None:
             mask = maps.masks(entry)[column]
             threshold = heat.thresholds[list(heat.sets).index(name), column]
             if kind == "refined" and threshold > 0:
-                mask = mask | (heat.shares(entry)[column] >= certain * threshold)
+                mine = heat.shares(entry)[column]
+                mask = mask | (mine >= max(certain * mine.max(), threshold))
             regions = regionprops(label(mask, connectivity=2), shares)
             regions.sort(key=lambda region: (-region.area, tuple(region.coords[0])))
             mine = maps.boxes.query(f"entry == {entry} and column == {column}")

@@ -16,7 +16,8 @@ from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
-from stages.maps.write import MapPlan, write_maps
+from stages.maps.plan import MapPlan
+from stages.maps.write import write_maps
 from store import RaggedWriter, create_artifact, staging, write_array
 from store.artifact import layer_key
 

@@ -31,7 +31,8 @@ def test_specks_are_left_out_but_never_the_largest(
     assert boxes["area"].tolist() == areas
     assert boxes["rank"].tolist() == list(range(len(areas)))
     assert boxes[list(SIDES)].to_numpy().tolist()[0] == [0, 0, 2, 3]
-    assert (boxes["score"] == 1).all() and folder.name == "evaluation"
+    np.testing.assert_allclose(boxes["score"], np.array(areas) / 16)  # shares of the image
+    assert (boxes["mean"] == 1).all() and folder.name == "evaluation"
 
 
 def test_scores_and_detections_do_not_depend_on_specks(speckled: Drawn) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from drawn import CORNER, LAYER, NOTHING, VOC_IMAGES, labels, voc, write_voc
 from stages.evaluate.stage import EVALUATE
@@ -102,8 +103,8 @@ def test_detections_in_vocs_and_cocos_formats(project: Path, tmp_path: Path) -> 
     lines = (folder / f"{LAYER}-k1-seed0-raw" / "comp3_det_trainval_cow.txt").read_text()
     # 1-based, inclusive: left, top, right, bottom
     assert lines.splitlines() == [
-        "000001 1.000000 1.0 1.0 4.0 2.0",
-        "000002 1.000000 3.0 2.0 4.0 4.0",
+        "000001 0.500000 1.0 1.0 4.0 2.0",
+        "000002 0.250000 3.0 2.0 4.0 4.0",
     ]
     coco = COCO(str(folder / "images.json"))
     found = coco.loadRes(str(folder / f"{LAYER}-k1-seed0-raw.coco.json"))
@@ -118,3 +119,31 @@ def test_detections_in_vocs_and_cocos_formats(project: Path, tmp_path: Path) -> 
     counted = drawn.table("scores.parquet", set="cow").iloc[0]["hits"]
     assert hits == counted == 2
     assert len(coco.getAnnIds()) == 4, "three cows' boxes and one horse's"
+
+
+def test_all_boxes_ranked_by_hand(project: Path, tmp_path: Path) -> None:
+    """Two cows count; the difficult one in the last row of image 1 need not be found."""
+    root = write_voc(tmp_path / "VOC2007")
+    sheets = {
+        # 7 pixels: the first cow, IoU 1; 4 pixels: the difficult one, spared
+        "000001": [["####", "###.", "....", "####"]],
+        # 3 pixels at the upper left: a false alarm; 1 pixel of the cow's 4: none either
+        "000002": [["##..", "#...", "....", "...#"]],
+        "000003": [CORNER],  # has no box of a cow: it does not count
+    }
+    drawn = voc(project, sheets, [(1, 0, 0)], root=str(root), exclude="none")
+    drawn.evaluate()
+    names = ["box_ap", "box_recall", "box_precision"]
+    row = drawn.table("foreground.parquet", set="cow", rule="shape").iloc[0]
+    # hit, spared, false, false: precision 1 at recall 1 / 2, and no more
+    assert row[names].tolist() == [50, 50, 100]
+    # the second cow, of 4 pixels, behind a false alarm of 6: hit, false, hit; (1 + 2 / 3) / 2
+    sheets["000002"] = [["####", "#...", "#.##", "..##"]]
+    again = voc(project, sheets, [(1, 0, 0)], root=str(root), exclude="none")
+    again.evaluate()
+    row = again.table("foreground.parquet", set="cow", rule="shape").iloc[0]
+    assert row[names].tolist() == pytest.approx([500 / 6, 100, 200 / 3])
+    quality = again.table("quality.csv", set="cow").iloc[0]
+    assert quality[names].tolist() == quality[[f"shape_{name}" for name in names]].tolist()
+    horse = again.table("foreground.parquet", set="horse").iloc[0]
+    assert horse[names].tolist() == [0, 0, 0]

@@ -1,0 +1,71 @@
+"""Which factors are of the figure, and which of the ground; see `stages.algorithms.apart`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Of a factor's heat, what must lie in the figure's. Heat of the ground lies there by a half at most
+# wherever masks were annotated (docs/refinement.md).
+INSIDE = 0.6
+STRENGTH = 90.0  # percentile of a factor's coefficients that its heat is measured by
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What an image set tells of its columns.
+
+    Attributes
+    ----------
+    thresholds : float64 [columns]
+        Where masks of the heat maps begin, in shares of the scale.
+    strength : float64 [columns]
+        Percentile `STRENGTH` of the coefficients, as shares of the scale.
+    within : float64 [columns]
+        The share of a factor's coefficients that lies in the figure; see
+        `stages.artifacts.concept_maps.ConceptMaps`.
+    """
+
+    thresholds: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    within: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One factorization with more than one factor.
+
+    Attributes
+    ----------
+    columns : slice
+        Its factors.
+    figure : int
+        The column of k = 1 and the same seed; -1 for none.
+    """
+
+    columns: slice
+    figure: int
+
+
+def parts_of(columns: Sequence[tuple[int, int, int]]) -> list[Parts]:
+    """The factorizations among columns ``(k, seed, factor)`` whose masks are to be apart."""
+    figures = {seed: at for at, (k, seed, _) in enumerate(columns) if k == 1}
+    firsts = [at for at, (k, _, factor) in enumerate(columns) if k > 1 and factor == 0]
+    return [Parts(slice(at, at + columns[at][0]), figures.get(columns[at][1], -1)) for at in firsts]
+
+
+def of_figure(within: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which factors of a factorization are of the figure, bool ``[k]``.
+
+    Parameters
+    ----------
+    within : float64 [k]
+        As in `Shares`; NaN without a figure: none is. The largest always is.
+    """
+    if not np.isfinite(within).any():
+        return np.zeros(len(within), np.bool_)
+    known = np.nan_to_num(within, nan=-1.0)
+    found = known >= INSIDE
+    found[known.argmax()] = True
+    return np.asarray(found)
