@@ -175,9 +175,10 @@ def _write_tables(
     index = ImageIndex.open(out / BY_NAME["index"].writes, out, raw.artifact)
     opened = {(layer, RAW): raw, (layer, REFINED): refined}
     with disk_errors(out), TemporaryDirectory(dir=out, prefix=".") as made:
-        write_concepts(Path(made), opened, index, names)
+        write_concepts(Path(made), opened, index, names, only=k)
         # nothing is taken for the object here
-        write_boxes(Path(made), opened, index, least_area, Evaluation.foreground.frame([]))
+        nothing = Evaluation.foreground.frame([])
+        write_boxes(Path(made), opened, index, least_area, nothing, only=k)
         for table in (Evaluation.concepts, Evaluation.boxes):
             (Path(made) / table.file).replace(out / table.file)
     seed = raw.factorizations.shown_seed

@@ -61,6 +61,7 @@ def write_boxes(
     least_area: float,
     foreground: pd.DataFrame,
     matches: BoxMatches | None = None,
+    only: int | None = None,
 ) -> pd.DataFrame:
     """Store the boxes of all masks, in pixels of their images, a block at a time.
 
@@ -72,6 +73,8 @@ def write_boxes(
         As `Evaluation.foreground`.
     matches : BoxMatches, optional
         Is given the boxes of all its factors.
+    only : int, optional
+        Factors of this k alone.
 
     Returns
     -------
@@ -86,6 +89,8 @@ def write_boxes(
             for name, entries in maps.sets.items():
                 set_of[entries] = name
             for boxes in boxes_on_images(maps, index):
+                if only is not None:
+                    boxes = boxes[boxes["column"].isin(maps.columns_of(only))]
                 kept = boxes[(boxes["rank"] == 0) | (boxes["score"] >= least_area)]
                 table = _named(kept, layer, kind, maps, set_of, index)
                 add(table)

@@ -24,10 +24,12 @@ def write_concepts(
     opened: Mapping[Key, ConceptMaps],
     index: ImageIndex,
     labels: FactorNames,
+    only: int | None = None,
 ) -> None:
     """Store `Evaluation.concepts`, a row per layer, image set, image and factor, bit by bit.
 
-    Everything was measured when the maps were written: none is read.
+    Everything was measured when the maps were written: none is read. With `only`, factors of that
+    k alone.
     """
     with Evaluation.concepts.growing(folder) as add:
         for layer in dict.fromkeys(layer for layer, _ in opened):
@@ -37,7 +39,8 @@ def write_concepts(
                 named = [one for k, seed in problems for one in labels.texts(layer, name, k, seed)]
                 for some in _blocks(entries, len(named)):
                     table = layer_maps.table(some)
-                    add(table.assign(layer=layer, set=name, name=named * len(some)))
+                    table = table.assign(layer=layer, set=name, name=named * len(some))
+                    add(table if only is None else table[table["k"] == only])
 
 
 def _blocks(entries: NDArray[np.int64], columns: int) -> Iterator[NDArray[np.int64]]:

@@ -39,18 +39,19 @@ def survey(
     coefficients: Ragged,
     entries: Sequence[int],
     columns: Sequence[tuple[int, int, int]],
-    held: Heat,
+    held: Heat | None = None,
 ) -> Survey:
     """Five passes over a set's coefficients, block by block.
 
     Parameters
     ----------
     columns : sequence of (k, seed, factor)
-    held : Heat
+    held : Heat, optional
         Float64 ``[columns]`` each: those that are given all the same (`stages.artifacts.factors`);
         NaN: to be found.
     """
     reached = largest(coefficients, entries)
+    held = held or Heat(*(np.full(len(reached), np.nan) for _ in Heat._fields))
     scale = _or_found(held.scale, reached)
     divisor = np.where(scale > 0, scale, 1.0)
 

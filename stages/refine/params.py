@@ -28,6 +28,11 @@ class RefineParams:
     # the chosen `stages.refine.refiners.refiner.Refiner`, which its options are
     options: Any = options_of("method")
 
+    @property
+    def parts_apart(self) -> bool:
+        """Whether the factors of one k share out the pixels."""
+        return self.masks == "apart" and self.binarise == "half"
+
     def __post_init__(self) -> None:
         check_choices(self)
         if not 0 <= self.percentile <= 100:

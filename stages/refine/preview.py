@@ -98,8 +98,10 @@ def preview(
     k = k or ks[-1]
     set_of = [rank for rank, entries in enumerate(entry_sets(heatmaps)) for _ in entries]
     entries = [_entry(index, maps, image, image_set) for image in images]
-    # these columns only
-    tasks = LayerTasks(params.options, index, maps, set_of, maps.columns_of(k))
+    # these columns only; those of k = 1 say which factor has which pixel
+    figure = maps.columns_of(1) if params.parts_apart and k > 1 else []
+    columns = [*figure, *maps.columns_of(k)]
+    tasks = LayerTasks(params.options, index, maps, set_of, columns, apart=params.parts_apart)
     found = Factors.open(factors)
     paint = _paint(found, maps, k, (set_of[entry] for entry in entries))
     names = read_names(labels, found)
@@ -110,7 +112,7 @@ def preview(
     # one image after the other: it is enough that one fits
     resources_within("refine --preview", tasks.needs(entries), resources)
     with torch_threads_kept():
-        rows = _rows(params, tasks, entries, paint, titles)
+        rows = _rows(params, tasks, entries, k, paint, titles)
     content = io.BytesIO()
     _sheet([_strip(row) for row in rows], _note(params)).save(content, format="PNG")
     try:
@@ -125,27 +127,32 @@ def _rows(
     params: RefineParams,
     tasks: LayerTasks,
     entries: Sequence[int],
+    asked: int,
     paint: Mapping[int, Palette],
     titles: Mapping[int, Sequence[str]],
 ) -> list[_Row]:
-    """A row per entry and column."""
+    """A row per entry and factor of the k that was asked for."""
     read = [tasks.task(entry) for entry in entries]
     refined = [refined_by(tasks.refiner, task) for task in read]
     starts = _mask_starts(params, refined)
     rows = []
     for entry, task, q in zip(entries, read, refined, strict=True):
+        if tasks.apart:
+            q = _settled(tasks, entry, q)
         image_id, rank = int(tasks.maps.maps.image_ids[entry]), tasks.set_of[entry]
         photo, heat = _photo(tasks.index, image_id), tasks.maps.shares(entry)
-        for place, column in enumerate(tasks.columns):
+        shown = [column for column in tasks.columns if tasks.maps.columns[column][0] == asked]
+        for at, column in enumerate(shown):
+            place = tasks.columns.index(column)
             k, _, factor = tasks.maps.columns[column]
             called = f"factor {factor}   {titles[rank][factor]}".rstrip()
             rows.append(
                 _Row(
                     f"{tasks.index.names[image_id]}   k = {k}   {called}",
                     photo,
-                    paint[rank].colours[place],
+                    paint[rank].colours[at],
                     heat[column],
-                    float(paint[rank].full[place]),
+                    float(paint[rank].full[at]),
                     task.probability[place],
                     q[place],
                     float(tasks.maps.thresholds[rank][column]),
@@ -153,6 +160,15 @@ def _rows(
                 )
             )
     return rows
+
+
+def _settled(tasks: LayerTasks, entry: int, q: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Refined probabilities ``[columns, h, w]`` as the stage stores them."""
+    from stages.algorithms.heatmap import quantise
+
+    levels = quantise(np.ascontiguousarray(q.reshape(len(q), -1).T), np.uint8)
+    found, _ = tasks.settled(entry, levels.astype(np.uint8, copy=False))
+    return (found.T.reshape(q.shape) / np.float32(255)).astype(np.float32)
 
 
 def _mask_starts(

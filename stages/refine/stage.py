@@ -59,7 +59,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     with tracking as advance, torch_threads_kept():
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
-            apart = params.masks == "apart" and params.binarise == "half"
+            apart = params.parts_apart
             tasks = LayerTasks.of_all(params.options, index, maps, set_of, params.certain, apart)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
             columns = maps.maps.channels

@@ -101,9 +101,10 @@ def _paint(
     image_id = int(maps.maps.image_ids[entry])
     height, width = target_shape(*index.size(image_id), "long_side", LONG_SIDE)
     photo = resize_rgb(index.rgb(image_id), (height, width))
-    shares = maps.shares(entry, (height, width))
-    raw = levels(shares, maps.thresholds[0])
-    fine = levels(refined.shares(entry, (height, width)), refined.thresholds[0])
+    columns = maps.columns_of(palette.k)
+    shares = maps.shares(entry, (height, width))[columns]
+    raw = levels(shares, maps.thresholds[0, columns])
+    fine = levels(refined.shares(entry, (height, width))[columns], refined.thresholds[0, columns])
     pictures = {
         "photo": Image.fromarray(photo),
         "heat": heat_picture(photo, palette.strength(shares), palette.colours),
@@ -117,5 +118,5 @@ def _paint(
         **files,
         "width": width,
         "height": height,
-        "means": [100 * float(mean) for mean in maps.means[entry]],
+        "means": [100 * float(mean) for mean in maps.means[entry, columns]],
     }

@@ -81,7 +81,9 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
     known = ConceptMaps.open(inputs["heatmaps"])[params.layer]
     index = ImageIndex.open(inputs["index"], inputs.project, activations.artifact)
     check_columns(known, params.set, params.k)
-    columns = known.columns_of(params.k)
+    factorizations = _needed(known.factorizations, params.k)
+    groups_of = [known.columns_of(k) for k in factorizations.ks]
+    columns = [column for group in groups_of for column in group]
     rank = list(factors.sets).index(params.set)
     ragged = activations.at(params.layer)
     combining = None
@@ -89,7 +91,8 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         of_layer = factors.at(params.layer)
         largest, top = of_layer.largest[rank][:, columns], of_layer.top[rank, columns]
         combining = Combining(activations.grids(params.layer), largest, top)
-    seen = _Seen(ragged, factors.at(params.layer).W[rank, columns], combining, resources)
+    W = [factors.at(params.layer).W[rank, group] for group in groups_of]
+    seen = _Seen(ragged, W, combining, resources)
     scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
     long_side = known.facts["long_side"]
     of: MapsOf = {
@@ -97,14 +100,15 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         "images": activations.images,
         "contents": index.contents,
         "sets": {params.set: range(len(ragged))},
-        "factorizations": Factorizations(((params.k, known.factorizations.shown_seed),)),
+        "factorizations": factorizations,
     }
     groups = create_maps(work, "transform", of, long_side=long_side)
     sizes = [map_size(*index.size(int(i)), long_side) for i in ragged.image_ids]
     needs = map_needs(np.array(sizes), len(columns), HEAT_BYTES)
     workers = resources_within("transform", needs, resources).workers
     ConceptMaps.scale.write(groups[params.layer], scale[None])
-    ConceptMaps.full.write(groups[params.layer], known.full[rank, columns][None])
+    for array in (ConceptMaps.full, ConceptMaps.strength, ConceptMaps.within):
+        array.write(groups[params.layer], getattr(known, array.name)[rank, columns][None])
     means, made_from = _survey(seen, sizes, scale)
     ConceptMaps.means.write(groups[params.layer], means)
     with track_images("transform", len(sizes)) as advance:
@@ -135,6 +139,12 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         write_maps(groups[params.layer], plan, maps, work, f"rows {params.layer}", advance)
 
 
+def _needed(known: Factorizations, k: int) -> Factorizations:
+    """Of the shown seed: what is asked for, and the figure that shares out its masks' pixels."""
+    ks = [one for one in known.ks if one in (1, k)]
+    return Factorizations.every(ks, [known.shown_seed])
+
+
 Grids = dict[int, NDArray[np.float32]]
 
 
@@ -157,20 +167,21 @@ class Combining(NamedTuple):
 
 @dataclass(frozen=True)
 class _Seen:
-    """Photographs as the factors W ``[k, channels]`` see them."""
+    """Photographs as the factors W ``[k, channels]`` of some factorizations see them."""
 
     ragged: Ragged
-    W: NDArray[np.float32]
+    W: Sequence[NDArray[np.float32]]
     combining: Combining | None
     resources: Resources
 
     def coefficients(self, entries: Sequence[int]) -> Grids:
-        """Coefficients of some images ``[h, w, k]``, by entry; of several sizes, combined."""
+        """Coefficients of some images ``[h, w, columns]``, by entry; of several sizes, combined."""
         from stages.algorithms.nmf import transform
 
         rows = self.ragged.select(entries).compact()
         device, threads = self.resources.torch_device(), self.resources.workers
-        H = transform(rows, self.W, device=device, threads=threads)
+        of_each = [transform(rows, W, device=device, threads=threads) for W in self.W]
+        H = np.concatenate(of_each, axis=1)
         grids: Grids = {}
         first = 0
         for entry in entries:
@@ -213,7 +224,7 @@ def _survey(
 
 TRANSFORM: Stage[TransformParams] = Stage(
     name="transform",
-    version=4,
+    version=5,
     params=TransformParams,
     reads={
         "index": Path("artifacts/index"),

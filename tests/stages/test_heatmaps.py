@@ -9,13 +9,14 @@ import pytest
 import zarr
 
 from stages.artifacts.concept_maps import FULL_COLOUR, ConceptMaps
-from stages.artifacts.factors import Factors
+from stages.artifacts.factors import Factors, Heat
 from stages.heatmaps import stage as heatmaps
 from stages.heatmaps.survey import survey
 from stages.maps.write import track_images
 from store import Ragged, RaggedWriter, Staging
 from tools import edit, run_dff
 
+Columns = list[tuple[int, int, int]]
 GRIDS = [(2, 3), (1, 1), (8, 8), (3, 1)]
 
 
@@ -40,7 +41,8 @@ def test_a_survey_is_what_numpy_says_of_all_rows(
     values[7, 3] = 2  # in one place only: no percentile above 0
     ragged = coefficients(tmp_path / "a.zarr", values)
     entries = [0, 2, 3]
-    found = survey(ragged, entries)
+    # of two factorizations; the first column is the figure of the others
+    found = survey(ragged, entries, [(1, 0, 0), (3, 0, 0), (3, 0, 1), (3, 0, 2)])
     owned = [values[ragged.offsets[i] : ragged.offsets[i + 1]] for i in entries]
     rows = np.concatenate(owned)
     largest = np.maximum(rows.max(axis=0), 0)
@@ -48,6 +50,14 @@ def test_a_survey_is_what_numpy_says_of_all_rows(
     shares = np.clip(rows[:, 0] / np.float64(largest[0]), 0, 1).astype(np.float32)
     assert found.full[0] == np.percentile(shares.astype(float), FULL_COLOUR)
     assert found.full[1:].tolist() == [0, 0, 1]
+    assert found.strength[0] == np.percentile(shares.astype(float), 90)
+    assert found.strength[1:].tolist() == [0, 0, 1]
+    upper = shares >= np.percentile(shares.astype(float), 75)
+    expected = shares[upper].sum(dtype=float) / shares.sum(dtype=float)
+    np.testing.assert_allclose(found.within[0], expected, rtol=1e-6)
+    assert np.isnan(found.within[1:3]).all(), "nothing of them is anywhere"
+    assert found.within[3] == float(upper[rows[:, 3] > 0][0])
+    assert np.isnan(survey(ragged, entries, [(4, 0, i) for i in range(4)]).within).all()
     expected = [one[:, 0].mean(dtype=float) / largest[0] for one in owned]
     np.testing.assert_allclose(found.means[:, 0], expected, rtol=1e-6)
     assert (found.means[:, 1:3] == 0).all() and found.means[1, 3] == 1 / 64
@@ -61,9 +71,9 @@ def test_an_interrupted_stage_does_not_survey_twice(
         dff(stage)
     surveyed: list[str] = []
 
-    def counted(of: Ragged, entries: list[int], held: object) -> object:
+    def counted(of: Ragged, entries: list[int], columns: Columns, held: Heat) -> object:
         surveyed.append(str(of.values.path))
-        return survey(of, entries)
+        return survey(of, entries, columns, held)
 
     monkeypatch.setattr(heatmaps, "survey", counted)
     checkpoint = Staging.checkpoint
@@ -82,7 +92,10 @@ def test_an_interrupted_stage_does_not_survey_twice(
     factors = Factors.open(project / "artifacts/factors.zarr")
     for layer, maps in ConceptMaps.open(project / "artifacts/heatmaps.zarr").items():
         for rank, entries in enumerate(factors.sets.values()):
-            expected = survey(factors.at(layer).coefficients, entries.tolist())
+            columns = factors.factorizations.columns
+            expected = survey(factors.at(layer).coefficients, entries.tolist(), columns)
+            np.testing.assert_array_equal(maps.strength[rank], expected.strength)
+            np.testing.assert_array_equal(maps.within[rank], expected.within)
             np.testing.assert_array_equal(maps.scale[rank], expected.scale)
             np.testing.assert_array_equal(maps.full[rank], expected.full)
             np.testing.assert_array_equal(maps.means[entries], expected.means)

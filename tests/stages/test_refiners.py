@@ -163,7 +163,8 @@ def test_values_that_cannot_be_meant(refiner: type, option: str, value: Any) -> 
 def section(method: str = "guided", **more: Any) -> dict[str, Any]:
     """A section of params.yaml with the usual options of all refiners."""
     options = {name: dataclasses.asdict(one()) for name, one in REFINERS.items()}  # type: ignore[call-overload]
-    found = {"method": method, "binarise": "half", "percentile": 75.0, "certain": 0.425}
+    rules = {"binarise": "half", "percentile": 75.0, "masks": "apart", "certain": 0.425}
+    found: dict[str, Any] = {"method": method, **rules}
     return {**found, "guided": options["guided"], "densecrf": options["densecrf"], **more}
 
 
