@@ -90,6 +90,7 @@ class Evaluation:
         shape_object_precision="number", shape_object_precision_std="number",
         shape_object_accuracy="number", shape_object_accuracy_std="number",
         shape_corloc="number", shape_corloc_std="number",
+        shape_right="number", shape_right_std="number",
         matched_iou="number", matched_iou_std="number",
         nmi="number", nmi_std="number", ari="number", ari_std="number",
         overlap="number", overlap_std="number",
