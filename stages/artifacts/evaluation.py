@@ -96,6 +96,7 @@ class Evaluation:
         shape_box_ap="number", shape_box_ap_std="number",
         shape_box_recall="number", shape_box_recall_std="number",
         shape_box_precision="number", shape_box_precision_std="number",
+        shape_right="number", shape_right_std="number",
         matched_iou="number", matched_iou_std="number",
         nmi="number", nmi_std="number", ari="number", ari_std="number",
         overlap="number", overlap_std="number",

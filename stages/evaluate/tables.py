@@ -64,7 +64,8 @@ def quality_table(
     ``part_iou`` is the mean over the factors of the IoU with the single best part (never the
     background). Of the factor that fits the object best: ``object_iou``, ``object_precision``,
     ``object_accuracy``, ``corloc`` and, of all its boxes, ``box_ap``, ``box_recall`` and
-    ``box_precision``; of the one that shape speaks for the same as ``shape_...``.
+    ``box_precision``; of the one that shape speaks for the same as ``shape_...``, and
+    ``shape_right``: of how many seeds that one is the best, or as good.
     For k = 1 the two are one. Of all masks together `OF_ALL`, as in `Evaluation.partitions`. NaN
     where the ground truth has no such thing, as `part_iou` of a set without parts and all but
     ``overlap`` of one without annotations, and where one seed has no deviation.
@@ -77,6 +78,7 @@ def quality_table(
         chosen = foreground[foreground["rule"] == rule].set_index(keys)
         chosen = chosen[[*OBJECT_MEASURES, *BOX_MEASURES]]
         per_seed = per_seed.join(chosen.astype(float).add_prefix(prefix))
+    per_seed["shape_right"] = _right(per_seed)
     with_parts = scores.loc[~scores["best_part"].isin([OBJECT, ""]), "set"].unique()
     has_parts = per_seed.index.get_level_values("set").isin(with_parts)
     per_seed["part_iou"] = per_seed["part_iou"].where(has_parts)
@@ -88,6 +90,16 @@ def quality_table(
     table = means.join(spread)[order]
     table["seeds"] = over_seeds.size()
     return table.reset_index()
+
+
+def _right(per_seed: pd.DataFrame) -> "pd.Series[float]":
+    """100 where shape speaks for a factor that fits as well as the best, else 0; NaN of none."""
+    masks = per_seed["object_iou"].notna()
+    best, chosen = (
+        per_seed[f"{prefix}object_iou"].where(masks, per_seed[f"{prefix}corloc"])
+        for prefix in ("", "shape_")
+    )
+    return (100.0 * (chosen >= best)).where(best.notna())
 
 
 def _deviation(values: "pd.Series[float]") -> float:

@@ -129,10 +129,14 @@ def test_matched_iou_by_hand() -> None:
     assert np.isnan(matched_iou(np.zeros((2, 0))))
 
 
-def test_matched_iou_is_the_best_assignment() -> None:
-    iou = np.random.default_rng(0).random((5, 4))
-    rows, columns = linear_sum_assignment(-iou)
-    assert matched_iou(iou) == pytest.approx(iou[rows, columns].sum() / 4)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (5, 4), (4, 5), (9, 9), (25, 20)])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_matched_iou_is_scipys_best_assignment(shape: tuple[int, int], levels: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        iou = rng.integers(0, levels, shape) / levels  # few levels: many equal sums
+        best = iou[linear_sum_assignment(iou, maximize=True)].sum()
+        assert matched_iou(iou) == pytest.approx(best / shape[1])
 
 
 def test_pixels_of_two_parts_or_void_count_nowhere() -> None:

@@ -74,6 +74,22 @@ def test_the_foreground_by_two_rules(drawn: Drawn) -> None:
     )
     assert table.loc["shape", "factor"] == 0
     assert table.loc["shape", "object_iou"] == pytest.approx(400 / 14)
+    assert drawn.table("quality.csv")["shape_right"].tolist() == [100, 100]
+
+
+def test_the_foreground_by_shape_is_wrong(project: Path, tmp_path: Path) -> None:
+    """Of two seeds one: a line at the border is the object, and a square inside is not."""
+    root = tmp_path / "cows"
+    photograph(root / "images" / "a.png", (4, 4))
+    line, square = ["####", "....", "....", "...."], ["....", ".##.", ".##.", "...."]
+    mask(root / "masks" / "a.png", line)
+    execute(INDEX, IndexParams(dataset="folder", root=str(root)), project, Resources())
+    columns = [(2, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1, 1)]
+    drawn = Drawn(project, columns, {("cows", "images/a.png"): [line, square, line, line]})
+    drawn.publish()
+    drawn.evaluate()
+    row = drawn.table("quality.csv").iloc[0]
+    assert (row["shape_right"], row["shape_object_iou"], row["object_iou"]) == (50, 50, 100)
 
 
 def test_all_masks_together_by_hand(drawn: Drawn) -> None:
