@@ -17,6 +17,7 @@ from store import ArtifactMissing
 
 GROUP, SHOWN = ("layer", "set", "k"), ("object_iou", "part_iou")  # columns of the tables
 TOGETHER = ("matched_iou", "nmi", "ari", "overlap")  # those of all factors of a k together
+FIGURE = "figure_iou"  # the object's IoU, where it is known which factors are of the figure
 
 
 def print_summary(project: Path) -> None:
@@ -34,8 +35,11 @@ def print_summary(project: Path) -> None:
     evaluation = Evaluation.open(project / BY_NAME["evaluate"].writes)
     # not as tables: every run that finds all fresh prints this
     quality = Evaluation.quality.rows(
-        evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER
+        evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER, FIGURE
     )
+    for row in quality:
+        if row[FIGURE] is not None:
+            row["object_iou"] = row[FIGURE]
     if any(row["object_iou"] is not None for row in quality):
         console.print(_table(quality, evaluation))
     if any(row["nmi"] is not None for row in quality):

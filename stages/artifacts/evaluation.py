@@ -60,7 +60,7 @@ class Evaluation:
     partitions = Table(
         "partitions.parquet",
         layer="text", set="text", k="whole", seed="whole", maps="text",
-        matched_iou="number", nmi="number", ari="number", overlap="number",
+        figure_iou="number", matched_iou="number", nmi="number", ari="number", overlap="number",
     )  # fmt: skip
     boxes = Table(
         "boxes.parquet",
@@ -97,6 +97,7 @@ class Evaluation:
         shape_box_recall="number", shape_box_recall_std="number",
         shape_box_precision="number", shape_box_precision_std="number",
         shape_right="number", shape_right_std="number",
+        figure_iou="number", figure_iou_std="number",
         matched_iou="number", matched_iou_std="number",
         nmi="number", nmi_std="number", ari="number", ari_std="number",
         overlap="number", overlap_std="number",

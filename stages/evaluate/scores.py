@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.algorithms.metrics import RegionCounts
+from stages.algorithms.parts import of_figure
 from stages.algorithms.partitions import (
     OverlapCounts,
     matched_iou,
@@ -16,7 +17,7 @@ from stages.algorithms.partitions import (
     rand_index,
 )
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.evaluation import BACKGROUND, OBJECT, Evaluation
+from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW, Evaluation
 from stages.evaluate.counting import Counting, Key, MapSums, SetSums
 from stages.frame.params import suggestion
 from stages.naming.labels import Names
@@ -69,11 +70,28 @@ def _labelled(
 def merged_columns(
     labels: FactorNames, image_set: str, maps: Mapping[Key, ConceptMaps]
 ) -> dict[str, list[list[int]]]:
-    """By layer, the columns of each label: the masks of factors of one name count together."""
+    """By layer, columns whose masks count together: those of each label, then the figure's of each
+    factorization (`figure_columns`)."""
     merged = {}
-    for (layer, _), one in maps.items():
-        merged[layer] = [columns for *_, columns in _labelled(labels, image_set, layer, one)]
+    for layer, kind in maps:
+        if kind == RAW:
+            one = maps[layer, RAW]
+            merged[layer] = [columns for *_, columns in _labelled(labels, image_set, layer, one)]
+            merged[layer] += figure_columns(one, list(one.sets).index(image_set))
     return merged
+
+
+def figure_columns(heatmaps: ConceptMaps, rank: int) -> list[list[int]]:
+    """Of each factorization of a set, the columns of the factors that are of the figure.
+
+    See `stages.algorithms.parts`: of k = 1 the one there is; none where k = 1 was not asked for.
+    """
+    within = heatmaps.within[rank]
+    found = []
+    for k, seed in heatmaps.factorizations.problems:
+        columns = np.array(heatmaps.columns_of(k, seed))
+        found.append(columns[of_figure(within[columns])].tolist())
+    return found
 
 
 def score_set(
@@ -92,7 +110,9 @@ def score_set(
         found = sums.maps[layer, kind]
         counts = found.finest
         where = {"layer": layer, "set": name, "maps": kind}
-        tables.partitions += _partition_rows(where, maps, found.overlaps, found)
+        first = found.objects.factors - len(maps.factorizations.problems)
+        figures = 100 * found.objects.iou({OBJECT})[first:] if found.objects.images else None
+        tables.partitions += _partition_rows(where, maps, found.overlaps, found, figures)
         if not counts.images and not sums.boxed:
             continue
         if counts.images:
@@ -121,13 +141,20 @@ def overlap_rows(tables: Tables, counting: Counting, sums: Mapping[Key, OverlapC
 
 
 def _partition_rows(
-    where: Row, maps: ConceptMaps, overlaps: OverlapCounts, sums: MapSums | None = None
+    where: Row,
+    maps: ConceptMaps,
+    overlaps: OverlapCounts,
+    sums: MapSums | None = None,
+    figures: NDArray[np.float64] | None = None,
 ) -> list[Row]:
-    """A row per factorization, per cent; with sums of parts where there are any."""
+    """A row per factorization, per cent; with sums of parts where there are any, and IoU of the
+    figures with the object."""
     overlap = overlaps.overlap()
     rows: list[Row] = []
     for at, (k, seed) in enumerate(maps.factorizations.problems):
         row = where | {"k": k, "seed": seed, "overlap": 100 * overlap[at]}
+        if figures is not None:
+            row["figure_iou"] = figures[at]
         if sums is not None:
             counts, table = sums.parts, sums.partitions.table(at)
             # a part without a pixel could be no factor's

@@ -19,7 +19,7 @@ BOX_MEASURES = ["box_ap", "box_recall", "box_precision"]
 OF_FACTOR = ["factor", *OBJECT_MEASURES, "hits", "boxed"]
 QUALITY_KEYS = ["layer", "set", "k", "maps"]
 # measures of all masks of a factorization together
-OF_ALL = ["matched_iou", "nmi", "ari", "overlap"]
+OF_ALL = ["figure_iou", "matched_iou", "nmi", "ari", "overlap"]
 
 
 def loss_table(factors: Factors) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED
 from stages.report.opened import Opened
 
 PART = "part_iou"
-MEASURES = ("object_iou", PART, "matched_iou")
+OBJECT_IOU = "object_iou"
+MEASURES = (OBJECT_IOU, PART, "matched_iou")
 OF_PARTS = ("nmi", "ari", "overlap")  # of refined masks alone
 
 
@@ -70,7 +71,7 @@ def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRo
         for k in opened.ks:
             scores = [
                 _score(known.get((name, k, kind)), measure)
-                if measure == MEASURES[0] or has_parts
+                if measure == OBJECT_IOU or has_parts
                 else None
                 for measure, kind in shown
             ]
@@ -81,6 +82,8 @@ def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRo
 
 
 def _score(row: dict[Hashable, Any] | None, measure: str) -> Score | None:
+    if row is not None and measure == OBJECT_IOU and not math.isnan(row["figure_iou"]):
+        measure = "figure_iou"
     if row is None or math.isnan(row[measure]):
         return None
     return Score(row[measure], row[f"{measure}_std"])
