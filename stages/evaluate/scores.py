@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.algorithms.metrics import RegionCounts
-from stages.algorithms.parts import of_figure
 from stages.algorithms.partitions import (
     OverlapCounts,
     matched_iou,
     mutual_information,
     rand_index,
 )
+from stages.algorithms.parts import of_figure
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW, Evaluation
 from stages.evaluate.counting import Counting, Key, MapSums, SetSums
