@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Of a factor's heat, what must lie in the figure's. Heat of the ground lies there by a half at most
-# wherever masks were annotated (docs/refinement.md).
+# Of a factor's heat, what must lie in the figure's: more than what chance, and grass between legs,
+# bring there (docs/refinement.md).
 INSIDE = 0.6
 STRENGTH = 90.0  # percentile of a factor's coefficients that its heat is measured by
 
