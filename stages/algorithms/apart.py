@@ -94,31 +94,49 @@ def apart(
 
 def _missed(heat: NDArray[Any], figure: NDArray[Any], start: np.float64) -> NDArray[np.bool_]:
     """Which factors ``[k, pixels]`` lie more outside of the figure's heat than in it."""
-    there = (figure >= start).astype(np.float32)
-    sums = heat.astype(np.float32)
-    return np.asarray(2 * (sums @ there) < sums.sum(axis=1))
+    inside, all_of = np.zeros(len(heat), np.int64), np.zeros(len(heat), np.int64)
+    _sums(heat, figure >= start, inside, all_of)
+    return np.asarray(2 * inside < all_of)
+
+
+@compiled
+def _sums(heat, there, inside, all_of):  # type: ignore[no-untyped-def]
+    """Heat of each factor where the figure's is, and everywhere."""
+    for j in range(len(heat)):
+        warm = heat[j]
+        total, found = np.int64(0), np.int64(0)
+        for i in range(len(warm)):
+            total += np.int64(warm[i])
+            found += np.int64(warm[i]) * np.int64(there[i])
+        all_of[j], inside[j] = total, found
 
 
 @compiled
 def _share_out(q, heat, figure, known, units, inside, outside):  # type: ignore[no-untyped-def]
     """Give each pixel to one of the factors; `q` ``[k, pixels]`` is written to."""
-    pixels = len(figure)
+    pixels, zero, one = len(figure), np.float32(0), np.float32(1)
     most, best = np.zeros(pixels, np.float32), np.full(pixels, -1, np.int32)
-    for j in range(len(q)):
-        mine, warm, unit = q[j], heat[j], units[j]
+    there = np.zeros(pixels, np.float32)  # 1 in the figure
+    if known:
         for i in range(pixels):
-            in_figure = known and figure[i] >= HALF
-            may = inside[j] if in_figure else (outside[j] and mine[i] >= HALF)
+            there[i] = one if figure[i] >= HALF else zero
+    for j in range(len(q)):
+        mine, warm = q[j], heat[j]
+        unit_in = units[j] if inside[j] else zero
+        unit_out = units[j] if outside[j] else zero
+        for i in range(pixels):
+            # no branches: they would be mispredicted
+            of_ground = unit_out if mine[i] >= HALF else zero
+            unit = there[i] * unit_in + (one - there[i]) * of_ground
             # + 1: a probability that is rounded to 0 is none
-            score = np.float32(warm[i]) * unit * np.float32(np.int32(mine[i]) + 1)
-            if may and score > most[i]:
-                most[i] = score
-                best[i] = j
+            score = np.float32(warm[i]) * unit * (np.float32(mine[i]) + one)
+            best[i] = j if score > most[i] else best[i]
+            most[i] = max(score, most[i])
     for j in range(len(q)):
         mine = q[j]
         for i in range(pixels):
-            value = mine[i]
-            mine[i] = max(value, np.uint8(HALF)) if best[i] == j else min(value, np.uint8(HALF - 1))
+            high, low = max(mine[i], np.uint8(HALF)), min(mine[i], np.uint8(HALF - 1))
+            mine[i] = high if best[i] == j else low
 
 
 @compiled
