@@ -79,22 +79,22 @@ def test_heat_is_the_coefficients_larger(results: Results) -> None:
         assert heat[j].min() >= 0 and heat[j].max() <= 1
 
 
-@pytest.mark.parametrize("maps", ["raw", "refined"])
-def test_boxes_are_around_the_masks(results: Results, maps: str) -> None:
+@pytest.mark.parametrize(("maps", "k"), [("raw", 2), ("refined", 1), ("refined", 2)])
+def test_boxes_are_around_the_masks(results: Results, maps: str, k: int) -> None:
     """At the maps' own size, where no mask is resized; refined ones: certain heat belongs to it."""
     entry = results.learned.artifact.entry("discs", IMAGE)
     of = results.maps[maps]["features.5"]
-    masks = of.masks(entry)[of.columns_of(2)]
-    if maps == "refined":
+    masks = of.masks(entry)[of.columns_of(k)]
+    if maps == "refined" and k == 1:  # of parts, heat alone does not say which
         heat = results.maps["raw"]["features.5"]
-        columns = heat.columns_of(2)
+        columns = heat.columns_of(k)
         thresholds = heat.thresholds[list(heat.sets).index("discs"), columns][:, None, None]
         shares = heat.shares(entry)[columns]
         least = RefineParams().certain * shares.max(axis=(1, 2), keepdims=True)
         certain = shares >= np.maximum(least, thresholds)
         masks = masks | (certain & (thresholds > 0))
     scale = np.array([72, 56]) / masks.shape[1:]
-    boxes = results.boxes(IMAGE, 2, maps=maps)  # type: ignore[arg-type]
+    boxes = results.boxes(IMAGE, k, maps=maps)  # type: ignore[arg-type]
     for mask, found in zip(masks, boxes, strict=True):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
         slices = ndimage.find_objects(labels)

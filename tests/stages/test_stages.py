@@ -179,7 +179,7 @@ def test_metrics_and_plots_are_for_dvc(finished: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 14
     node = metrics["features.5"]["discs"]["k1"]
-    known = {"explained", "stability", "object_iou", "overlap"}
+    known = {"explained", "stability", "object_iou", "figure_iou", "overlap"}
     assert set(node) == known, "no parts are annotated"
     losses = pd.read_csv(folder / "loss.csv")
     final = losses.query("layer == 'features.5' and set == 'discs' and k == 1").iloc[-1]

@@ -83,6 +83,7 @@ class Drawn:
             group = create_artifact(work.path, stage=stage, fingerprint=stage, **attrs)
             layer = group.require_group(layer_key(LAYER))
             write_array(layer, "scale", np.ones((len(sets), n)))
+            write_array(layer, "within", np.full((len(sets), n), np.nan))
             write_array(layer, "means", np.array([one.mean(axis=0) for one in rows], np.float64))
             plan = MapPlan(sizes, ids, sets, n, np.uint8, np.full((len(sets), n), 0.5))
             write_maps(layer, plan, lambda es: (rows[e] for e in es), work, "rows", lambda _: None)
