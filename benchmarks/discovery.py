@@ -12,7 +12,8 @@ factors of the figure together; CorLoc, boxes around masks where none are annota
 measures of `stages.algorithms.partitions` and the best-part quality. Means over seeds and sets.
 
 Factors and thresholds are those of whole sets; scores are of each half's images: "tuned on" are
-the even images, on which the product's params were chosen, "held out" the odd ones.
+the even images, on which the product's params were chosen, "held out" the odd ones. Of VOC they
+are even and odd within their class, which params were not chosen by.
 """
 
 import argparse
