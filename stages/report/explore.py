@@ -183,11 +183,8 @@ class Explored:
         )
         tops = [concepts.top_images(j, self.top) for j in range(k)]
         shown = sorted({*spread(count, SHEET), *(i for some in tops for i in some)})
-        for first in range(0, len(shown), PART):
-            some = shown[first : first + PART]
-            grids = layer.grids([int(self.entries[i]) for i in some])
-            name = "tops" if first == 0 else f"tops-{first // PART}"
-            self.put(f"l{number}-k{k}/{name}", self._coefficients(some, grids, concepts))
+        grids = layer.grids([int(self.entries[i]) for i in shown])
+        self.put(f"l{number}-k{k}/tops", self._coefficients(shown, grids, concepts))
         return 0
 
     def _part(self, number: int, layer: "_OfLayer", part: int) -> int:

@@ -53,7 +53,7 @@ const Later = {
 
 // A photograph under its concepts, within a box of CSS pixels, never larger than the picture is.
 class Picture {
-  constructor(of, i, factors, { width, height, grow = false }) {
+  constructor(of, i, factors, { width, height, grow = false, coarse = false }) {
     Object.assign(this, { of, i, factors });
     const { set } = of, w = set.width(i), t = set.height(i);
     const scale = Math.min(width / w, height / t, grow ? Infinity : 1);
@@ -61,6 +61,8 @@ class Picture {
     this.tall = Math.max(1, Math.round(t * scale));
     const dense = Math.min(1, scale * (window.devicePixelRatio || 1));
     this.pixels = [Math.max(1, Math.round(w * dense)), Math.max(1, Math.round(t * dense))];
+    // heat is smooth, so in a grid half the pixels do
+    this.coarse = coarse ? this.pixels.map((side) => Math.ceil(side / 2)) : this.pixels;
     this.photo = h("img", { src: set.src(i), alt: set.nameless[i], width: this.wide, height: this.tall, decoding: "async", draggable: false });
     this.canvas = h("canvas", { "aria-hidden": "true", width: 1, height: 1 });
     this.box = h("div.picture", { style: { width: `${this.wide}px`, height: `${this.tall}px` } }, this.photo, this.canvas);
@@ -72,7 +74,7 @@ class Picture {
     this.box.classList.toggle("faded", state.mode === "heat" && this.factors.length > 0);
     Later.add(async () => {
       if (turn !== this.turn || !this.box.isConnected) return;
-      const painting = Draw.paint(this.canvas, this.of, this.i, this.factors, state, ...this.pixels);
+      const painting = Draw.paint(this.canvas, this.of, this.i, this.factors, state, ...(state.mode === "heat" ? this.coarse : this.pixels));
       // what has to be loaded first holds nothing up
       const finished = painting.then((share) => { if (turn === this.turn && done) done(share); });
       finished.catch(App.failed);
@@ -154,7 +156,7 @@ class Grid {
 
   add(at) {
     const i = this.order[at], { set } = this.of;
-    const picture = new Picture(this.of, i, this.factors, { width: this.wide, height: this.boxTall });
+    const picture = new Picture(this.of, i, this.factors, { width: this.wide, height: this.boxTall, coarse: true });
     const value = h("span.value");
     const link = h("a.cell", { href: this.href(i), title: set.images[i], tabIndex: at === this.active ? 0 : -1, on: { focus: () => this.activate(at) } },
       h("span.box", { style: { height: `${this.boxTall}px` } }, picture.box),

@@ -173,8 +173,11 @@ const sortSelect = (of, state, changed) => {
   return h("label", {}, h("span", {}, "sort by "), select);
 };
 
+// What a set begins with: numbers of every image, coefficients of the strongest ones.
+const begun = async (of) => { await Promise.all([of.open(), of.tops()]); return of; };
+
 Views.set = async (state) => {
-  const set = await App.set(state.set), of = await set.factorization(state.layer, state.k).open();
+  const set = await App.set(state.set), of = await begun(set.factorization(state.layer, state.k));
   const found = h("span.quiet", {}), said = h("p.quiet", {}), title = h("h2", {}), list = h("ul.concepts", {}), place = h("div", {}), sorts = h("span", {});
   let grid = null, now = of;
   const caption = (i, share) => {
@@ -199,7 +202,7 @@ Views.set = async (state) => {
   };
   const another = async (k) => {
     try {
-      const next = await set.factorization(state.layer, k).open();
+      const next = await begun(set.factorization(state.layer, k));
       if (App.state !== state) return;
       Object.assign(state, App.changed({ k }));
       App.keep();
