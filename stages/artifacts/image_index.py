@@ -195,6 +195,11 @@ class ImageIndex:
         with self._decodes(image_id):
             return decode_at_each(self.read(image_id), shapes)
 
+    def small_rgb(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """An image for a thumbnail, as `rgb_at`, a JPEG decoded at a part of its size."""
+        with self._decodes(image_id):
+            return decode_resized(self.read(image_id), shape, reduced=True)
+
     @contextmanager
     def _decodes(self, image_id: int) -> Iterator[None]:
         try:

@@ -9,16 +9,21 @@ from scipy.optimize import linear_sum_assignment
 
 Colour = tuple[int, int, int]
 
-# Told apart by lightness too, so that they differ for colour-blind readers and in grey print.
+# Found by a search for colours that stay apart, also to eyes without one kind of cones: any two are
+# at least 12 of CIEDE2000 apart to each, the first four 16 (tests/stages/test_colours.py).
 PALETTE: tuple[Colour, ...] = (
-    (46, 120, 255),  # blue
-    (232, 36, 68),  # red
-    (0, 184, 118),  # green
-    (255, 162, 0),  # orange
-    (160, 88, 232),  # purple
-    (40, 206, 232),  # cyan
-    (244, 226, 60),  # yellow
-    (255, 128, 190),  # pink
+    (51, 102, 255),  # blue
+    (221, 0, 68),  # red
+    (68, 187, 136),  # green
+    (255, 170, 17),  # orange
+    (170, 153, 255),  # lilac
+    (85, 238, 221),  # cyan
+    (204, 238, 153),  # lime
+    (255, 85, 170),  # pink
+    (0, 119, 68),  # dark green
+    (170, 102, 119),  # mauve
+    (119, 34, 17),  # brown
+    (136, 34, 136),  # purple
 )
 SAME_CONCEPT = 0.5  # cosine from which a factor keeps the colour it had with fewer factors
 

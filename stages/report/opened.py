@@ -7,7 +7,7 @@ from pathlib import PurePath
 from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import Evaluation
-from stages.artifacts.factors import Factors
+from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.stage import Inputs
 from stages.naming.names import FactorNames
@@ -55,6 +55,11 @@ class Opened:
     def layer(self) -> str:
         """The first layer, which stands for all where one must."""
         return self.factors.layers[0]
+
+    @property
+    def by_layer(self) -> list[LayerFactors]:
+        """The factors of each layer."""
+        return [self.factors.at(layer) for layer in self.factors.layers]
 
     @property
     def ks(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""report: everything -> ``report/index.html`` and its pictures.
+"""report: everything -> ``report/index.html`` with its pictures, and ``report/explore.html``.
 
 One page per image set when there are several, else all on the first. Nothing on a page is loaded
 from anywhere but the report's own folder, and file names hold numbers only: names of sets and
@@ -23,7 +23,7 @@ def run(params: ReportParams, inputs: Inputs, work: Staging, resources: Resource
 
 REPORT: Stage[ReportParams] = Stage(
     name="report",
-    version=3,
+    version=4,
     params=ReportParams,
     reads={
         "index": Path("artifacts/index"),

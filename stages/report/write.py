@@ -14,6 +14,7 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
+from stages.report.explore import write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
@@ -23,6 +24,7 @@ from stages.report.params import ReportParams
 from stages.report.pictures import PictureBook
 from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
+from stages.report.thumbnails import Thumbnails
 from store import Staging, write_atomically
 from store.artifact import write_record
 
@@ -35,7 +37,9 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     maps = opened.heatmaps[opened.layer]
     grids = maps.maps.grid_hw.astype(np.int64)
     columns = len(maps.columns)
-    needs = report_needs(params, most_pixels(opened.index.sizes), most_pixels(grids), columns)
+    cells = max(most_pixels(one.coefficients.grid_hw.astype(np.int64)) for one in opened.by_layer)
+    largest = most_pixels(opened.index.sizes), most_pixels(grids)
+    needs = report_needs(params, *largest, columns, cells)
     workers = resources_within("report", needs, resources).workers
     names = list(opened.factors.sets)
     image_ids = opened.factors.image_ids
@@ -49,8 +53,15 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     beside = comparisons(opened, params.paper)
     write_tables(work.path / "tables", beside)
     _write_pages(opened, sets, beside, work.path)
+    thumbnails = Thumbnails(opened.index, params.long_side)
+    write_explore(opened, sets, params.top, thumbnails, work, workers)
     write_record(
-        work.path, stage="report", fingerprint=work.fingerprint, sets=names, images=len(book.wanted)
+        work.path,
+        stage="report",
+        fingerprint=work.fingerprint,
+        sets=names,
+        images=len(opened.index.images),
+        thumbnails=thumbnails.recipe,
     )
 
 
@@ -85,7 +96,7 @@ def _write_pages(
         (folder / "pages").mkdir(exist_ok=True)
         for i, one in enumerate(sets):
             around = {"before": sets[i - 1] if i else None, "after": (*sets[1:], None)[i]}
-            write("set.html.j2", one.href, set=one, root="../", **around)
+            write("set.html.j2", one.href, set=one, number=i, root="../", **around)
     write(
         "index.html.j2",
         "index.html",

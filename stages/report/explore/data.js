@@ -1,0 +1,172 @@
+// What the page loads: classic scripts that hand over one payload each, for a page that is opened
+// from disk may load neither modules nor data. See stages/report/explore.py.
+"use strict";
+
+const DFF = { arrived: new Map(), asked: new Map() };
+
+DFF.put = (key, payload) => DFF.arrived.set(key, payload);
+
+// The payload of data/KEY.js; asked for once, and again after it failed.
+DFF.load = (key) => {
+  if (DFF.asked.has(key)) return DFF.asked.get(key);
+  const asked = new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `data/${key}.js`;
+    script.onload = () => {
+      script.remove();
+      const payload = DFF.arrived.get(key);
+      DFF.arrived.delete(key);
+      if (payload === undefined) reject(new Error(`data/${key}.js is not of this page`));
+      else resolve(payload);
+    };
+    script.onerror = () => {
+      script.remove();
+      DFF.asked.delete(key);
+      reject(new Error(`data/${key}.js cannot be read: is the report's folder complete?`));
+    };
+    document.head.append(script);
+  });
+  DFF.asked.set(key, asked);
+  return asked;
+};
+
+DFF.bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+DFF.words = (text) => {
+  const bytes = DFF.bytes(text), view = new DataView(bytes.buffer);
+  return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
+};
+
+DFF.folder = (rank) => `set-${String(rank).padStart(3, "0")}`;
+DFF.pad = (part) => String(part).padStart(3, "0");
+
+// Runs outside and inside in turn (LEB128), as ends: [end of outside, end of inside, ...].
+DFF.runs = (bytes) => {
+  const ends = [];
+  let at = 0, value = 0, shift = 0;
+  for (const byte of bytes) {
+    value |= (byte & 127) << shift;
+    if (byte & 128) { shift += 7; continue; }
+    ends.push(at += value);
+    value = shift = 0;
+  }
+  return ends;
+};
+
+// One image set: its images, and its factorizations by layer and k.
+class ImageSet {
+  static async open(rank) {
+    const payload = await DFF.load(`${DFF.folder(rank)}/set`);
+    return new ImageSet(rank, payload);
+  }
+
+  constructor(rank, payload) {
+    Object.assign(this, { rank, name: payload.name, images: payload.images, part: payload.part });
+    this.thumbs = payload.thumbs;
+    this.annotated = payload.annotated;
+    this.sides = DFF.words(payload.sizes); // height, width of each thumbnail
+    this.layers = payload.layers.map((layer, number) => ({
+      name: layer.name,
+      ks: layer.ks.map((facts) => new Factorization(this, number, facts)),
+    }));
+    this.truth = new Map();
+    this.truthParts = new Map();
+    this.nameless = this.images.map((name) => name.slice(name.lastIndexOf("/") + 1));
+  }
+
+  get count() { return this.images.length; }
+  src(i) { return `thumbs/${this.thumbs[i]}`; }
+  height(i) { return this.sides[2 * i]; }
+  width(i) { return this.sides[2 * i + 1]; }
+
+  factorization(layer, k) {
+    return this.layers[layer].ks.find((one) => one.k === k);
+  }
+
+  // The annotated object of an image, or null.
+  async truthOf(i) {
+    if (!this.annotated) return null;
+    const part = Math.floor(i / this.part);
+    if (!this.truthParts.has(part)) {
+      const key = `${DFF.folder(this.rank)}/truth-${DFF.pad(part)}`;
+      this.truthParts.set(part, DFF.load(key).then((found) => DFF.unpackMasks(found, this.truth)));
+    }
+    await this.truthParts.get(part);
+    return this.truth.get(i) || null;
+  }
+}
+
+DFF.unpackMasks = (payload, into) => {
+  const bytes = DFF.bytes(payload.runs);
+  let at = 0;
+  payload.at.forEach((i, n) => {
+    const [height, width] = payload.sizes[n];
+    const runs = payload.lengths[n].map((length) => bytes.subarray(at, at += length));
+    into.set(i, { height, width, runs });
+  });
+};
+
+// One layer and k of an image set; what it is on each image comes part by part.
+class Factorization {
+  constructor(set, layer, facts) {
+    Object.assign(this, facts, { set, layer });
+    this.folder = `${DFF.folder(set.rank)}/l${layer}-k${facts.k}`;
+    this.factors.forEach((factor, number) => {
+      factor.number = number;
+      factor.rgb = [1, 3, 5].map((at) => parseInt(factor.colour.slice(at, at + 2), 16));
+      factor.title = factor.name ? `${number} ${factor.name}` : `factor ${number}`;
+    });
+    this.coefficients = new Map(); // image -> { height, width, peaks, levels }
+    this.masks = new Map();
+    this.parts = new Map();
+  }
+
+  async open() {
+    if (this.stats) return this;
+    const payload = await DFF.load(`${this.folder}/stats`);
+    this.stats = Object.fromEntries(Object.entries(payload).map(([name, text]) => [name, DFF.words(text)]));
+    return this;
+  }
+
+  // A number of an image and a factor, in [0, 1]: means (1: full colour), raw and refined areas, x, y.
+  stat(name, i, j) { return this.stats[name][i * this.k + j] / 65535; }
+
+  _once(key, use) {
+    if (!this.parts.has(key)) {
+      const asked = DFF.load(`${this.folder}/${key}`).then(use);
+      asked.catch(() => this.parts.delete(key));
+      this.parts.set(key, asked);
+    }
+    return this.parts.get(key);
+  }
+
+  _take(payload) {
+    const peaks = DFF.words(payload.peaks), levels = DFF.bytes(payload.levels), k = this.k;
+    let at = 0;
+    payload.at.forEach((i, n) => {
+      const [height, width] = payload.grids[n], cells = height * width;
+      this.coefficients.set(i, {
+        height, width, peaks: peaks.subarray(n * k, (n + 1) * k), levels: levels.subarray(at, at += k * cells),
+      });
+    });
+  }
+
+  tops() {
+    return this._once("tops", (payload) => this._take(payload));
+  }
+
+  async need(i) {
+    if (!this.coefficients.has(i)) {
+      const part = Math.floor(i / this.set.part);
+      await this._once(`part-${DFF.pad(part)}`, (payload) => this._take(payload));
+    }
+    return this.coefficients.get(i);
+  }
+
+  async needMask(i) {
+    if (!this.masks.has(i)) {
+      const part = Math.floor(i / this.set.part);
+      await this._once(`masks-${DFF.pad(part)}`, (payload) => DFF.unpackMasks(payload, this.masks));
+    }
+    return this.masks.get(i);
+  }
+}

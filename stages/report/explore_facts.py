@@ -1,0 +1,120 @@
+"""What the page to explore says of a run, its image sets and their factors: plain values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.drawing.overlays import GAMMA, OPACITY
+from stages.report.concepts import Concepts
+from stages.report.left_out import left_out_lists
+from stages.report.opened import Opened
+from stages.report.page import FactorView, KView, LayerView, SetView
+
+
+def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
+    """The payload ``index``: the run, its image sets with their scores, what was left out."""
+    facts = opened.heatmaps[opened.layer].facts
+    return {
+        "facts": [list(fact) for fact in opened.facts()],
+        "layers": list(opened.factors.layers),
+        "ks": opened.ks,
+        "percentile": float(facts["percentile"]),
+        "fullColour": FULL_COLOUR,
+        "gamma": GAMMA,
+        "opacity": OPACITY,
+        "method": str(opened.refined[opened.layer].facts["method"]),
+        "sets": [_facts_of_set(one) for one in sets],
+        "leftOut": [
+            {
+                "title": some.title,
+                "meaning": some.meaning,
+                "count": some.count,
+                "rows": [[str(row["name"]), str(row["reason"])] for row in some.rows],
+            }
+            for some in left_out_lists(opened)
+        ],
+    }
+
+
+def _facts_of_set(view: SetView) -> dict[str, Any]:
+    layer = view.layers[0]
+    suggested = layer.choice.suggested if layer.choice else None
+    return {
+        "name": view.name,
+        "count": view.count,
+        "href": view.href,
+        "k": suggested or layer.ks[-1].k,
+        "suggested": suggested,
+        "scores": [
+            {"k": row.k, "explained": number(row.explained), **_scores(row.scores)}
+            for row in layer.rows
+        ],
+    }
+
+
+def _scores(scores: Sequence[Any]) -> dict[str, Any]:
+    """Of refined masks, per cent: the object's IoU, and the mean best part's."""
+    refined = scores[1], scores[3]
+    return dict(
+        zip(
+            ("object", "part"),
+            (None if one is None else number(one.mean) for one in refined),
+            strict=True,
+        )
+    )
+
+
+def facts_of_ks(
+    opened: Opened, of_set: SetView, layer: LayerView, concepts: Mapping[int, Concepts]
+) -> list[dict[str, Any]]:
+    """Every factorization of a set at one layer, k ascending."""
+    links = opened.evaluation.links
+    mine = (links["layer"] == layer.name) & (links["set"] == of_set.name)
+    links = links[mine & (links["seed"] == opened.seed)]
+    parents = {
+        (int(row["k"]), int(row["factor"])): [
+            int(row["parent_k"]),
+            int(row["parent_factor"]),
+            number(row["cosine"]),
+        ]
+        for row in links.to_dict("records")
+    }
+    choice = opened.evaluation.choice
+    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
+    chosen = {int(row["k"]): row for row in choice.to_dict("records")}
+    scores = {row.k: _scores(row.scores) for row in layer.rows}
+    return [
+        {
+            "k": one.k,
+            "explained": number(one.explained),
+            "stability": number(chosen.get(one.k, {}).get("stability")),
+            "suggested": bool(chosen.get(one.k, {}).get("suggested", False)),
+            "reason": str(chosen.get(one.k, {}).get("reason", "")),
+            **scores[one.k],
+            "factors": [
+                {**_facts_of_factor(one, concepts[one.k], j), "parent": parents.get((one.k, j))}
+                for j in range(one.k)
+            ],
+        }
+        for one in layer.ks
+    ]
+
+
+def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
+    factor: FactorView = view.factors[j]
+    best = factor.refined
+    return {
+        "name": factor.name,
+        "colour": factor.colour,
+        "energy": number(factor.energy),
+        "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
+        "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
+        "tops": concepts.top_images(j, len(factor.top)),
+        "part": str(best["best_part"]) if best else "",
+        "iou": number(best["best_part_iou"]) if best else None,
+    }
+
+
+def number(value: Any) -> float | None:
+    """A number for a payload, to four digits after the point; None where there is none."""
+    return None if value is None or value != value else round(float(value), 4)

@@ -1,0 +1,96 @@
+"""Numbers and masks as text that a script can carry: small, and the same on every machine."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def script(key: str, payload: object) -> bytes:
+    """A classic script that hands a payload to the page under a key, in ASCII.
+
+    A page that is opened from disk may load scripts, but neither modules nor data. Text goes in as
+    JSON without ``<`` and with everything beyond ASCII escaped, so that no name can end the script.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity, which JSON has not.
+    """
+    text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    line = f"DFF.put({json.dumps(key)},{text});\n"
+    # a string may hold <, numbers and punctuation do not
+    return line.replace("<", "\\u003c").encode("ascii")
+
+
+def base64_of(values: NDArray[Any]) -> str:
+    """The bytes of an array, little-endian and row-major, as base64."""
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(little.tobytes()).decode("ascii")
+
+
+def whole_shares(shares: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Shares, clipped to [0, 1], as ``round(65535 share)``; NaN becomes 0."""
+    return np.rint(np.clip(np.nan_to_num(shares), 0, 1) * 65535).astype(np.uint16)
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> bytes:
+    """A mask as the lengths of its runs, row-major, outside and inside in turn.
+
+    Parameters
+    ----------
+    mask : bool, any shape
+
+    Returns
+    -------
+    bytes
+        The first run is outside, and may be of length 0; what follows the last run is as far from
+        it as the mask's end. Each length in groups of seven bits, the lowest first; a set highest
+        bit says that more follow (LEB128).
+    """
+    flat = mask.ravel()
+    if not flat.size:
+        return b""
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate([[0] if not flat[0] else [0, 0], changes, [flat.size]])
+    lengths = np.diff(edges)
+    groups = np.maximum(1, -(-_bits(lengths) // 7))
+    ends = np.cumsum(groups)
+    found = np.zeros(ends[-1], np.uint8)
+    for group in range(int(groups.max())):
+        more = groups > group
+        at = (ends - groups)[more] + group
+        found[at] = (lengths[more] >> (7 * group)) & 127
+        found[at] |= np.where(groups[more] > group + 1, 128, 0).astype(np.uint8)
+    return found.tobytes()
+
+
+def _bits(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many bits each of some whole numbers has."""
+    return np.ceil(np.log2(values + 1.0)).astype(np.int64)
+
+
+def packed_grid(
+    shares: NDArray[np.floating],
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """Coefficients of one image in whole numbers.
+
+    Parameters
+    ----------
+    shares : float [h, w, columns]
+        Coefficients as shares of the set's largest; those beyond [0, 1] are clipped.
+
+    Returns
+    -------
+    peaks : uint16 [columns]
+        The image's largest share of each column, ``65535 share``, rounded up.
+    levels : uint8 [columns, h * w]
+        ``round(255 share / peak)``: an image's own largest value, not the set's, is 255, so that
+        faint heat has as many shades as strong heat.
+    """
+    planes = np.clip(np.moveaxis(shares, -1, 0).reshape(shares.shape[-1], -1), 0, 1)
+    peaks = np.ceil(planes.max(axis=1) * 65535).astype(np.uint16)
+    scale = np.where(peaks > 0, peaks, 1)[:, None] / 65535
+    return peaks, np.rint(np.minimum(planes / scale, 1) * 255).astype(np.uint8)

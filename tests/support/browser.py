@@ -1,0 +1,55 @@
+"""A real browser on pages from disk, for tests: Debian's Chromium, driven by Playwright."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FOUND = next((path for path in map(shutil.which, NAMES) if path), None)
+needs_browser = pytest.mark.skipif(FOUND is None, reason=f"none of {', '.join(NAMES)} is installed")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser that is installed; none is downloaded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=FOUND)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Iterator[Page]:
+    """A page from disk, of which everything is said that it should not do.
+
+    Raises
+    ------
+    AssertionError
+        In the end, when it wrote to the console, raised something, asked a question, or asked for
+        anything beyond the folder it lies in.
+    """
+    wrong: list[str] = []
+    folder = path.parent.resolve().as_uri() + "/"
+    inside = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
+    try:
+        page = inside.new_page()
+        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request",
+            lambda request: request.url.startswith(folder) or wrong.append(f"asks {request.url}"),
+        )
+        page.goto(path.resolve().as_uri() + where)
+        yield page
+    finally:
+        inside.close()
+    if wrong:
+        raise AssertionError("; ".join(wrong))

@@ -1,0 +1,42 @@
+"""Reports of small collections, made by every stage."""
+
+from pathlib import Path
+
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.stage import EVALUATE
+from stages.extract.params import ExtractParams
+from stages.extract.stage import EXTRACT
+from stages.factorize.params import FactorizeParams
+from stages.factorize.stage import FACTORIZE
+from stages.frame.execute import execute
+from stages.frame.resources import Resources
+from stages.heatmaps.params import HeatmapsParams
+from stages.heatmaps.stage import HEATMAPS
+from stages.index.params import IndexParams
+from stages.index.stage import INDEX
+from stages.refine.params import RefineParams
+from stages.refine.refiners.guided import Guided
+from stages.refine.stage import REFINE
+from stages.report.params import ReportParams
+from stages.report.stage import REPORT
+
+PARAMS = ReportParams(images=3, top=2, long_side=64)
+
+
+def run_stages(
+    root: Path, project: Path, layers: tuple[str, ...], k: tuple[int, ...], seeds: tuple[int, ...]
+) -> Path:
+    """Every stage on a collection of small images; returns the report's folder."""
+    project.mkdir()
+    stages = [
+        (INDEX, IndexParams(dataset="folder", root=str(root), max_failed=0.5)),
+        (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=64)),
+        (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3)),
+        (HEATMAPS, HeatmapsParams(long_side=32)),
+        (REFINE, RefineParams(options=Guided(iterations=1))),
+        (EVALUATE, EvaluateParams()),
+        (REPORT, PARAMS),
+    ]
+    for stage, params in stages:
+        execute(stage, params, project, Resources(workers=2))
+    return project / REPORT.writes
