@@ -73,8 +73,11 @@ def at(browser: Browser, report: Path, where: str, **context: Any) -> Any:
 def ready(page: Page) -> Page:
     """The page when its view is there and all that was begun is drawn."""
     page.wait_for_selector("main[data-ready]")
-    page.wait_for_function("!Later.running")
-    return page
+    for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
+        if page.evaluate("!Later.running && !Later.loading"):
+            return page
+        page.wait_for_timeout(20)
+    raise AssertionError("still drawing")
 
 
 def number(report: Path, name: str) -> int:

@@ -37,6 +37,7 @@ const swatch = (factor) => {
 const Later = {
   waiting: [],
   running: false,
+  loading: 0, // pictures that wait for their data, or are being painted
   add(work) {
     Later.waiting.push(work);
     if (!Later.running) { Later.running = true; requestAnimationFrame(Later.run); }
@@ -77,7 +78,8 @@ class Picture {
       const painting = Draw.paint(this.canvas, this.of, this.i, this.factors, state, ...(state.mode === "heat" ? this.coarse : this.pixels));
       // what has to be loaded first holds nothing up
       const finished = painting.then((share) => { if (turn === this.turn && done) done(share); });
-      finished.catch(App.failed);
+      Later.loading++;
+      finished.catch(App.failed).finally(() => { Later.loading--; });
       if (this.loaded(state)) await finished;
     });
   }

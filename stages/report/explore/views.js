@@ -275,7 +275,7 @@ Views.image = async (state) => {
   await of.need(i);
   const entry = of.coefficients.get(i), room = document.getElementById("content").clientWidth;
   const across = room < 600 ? 2 : room < 1000 ? 3 : set.annotated ? 5 : 4, side = Math.floor((room - 13 * (across - 1)) / across), box = { width: side, height: 1.4 * side };
-  const third = Math.min(side, Math.floor((room - 26) / 3)), thirds = { width: third, height: 1.4 * third };
+  const third = Math.min(side, set.width(i), Math.floor((room - 26) / 3)), thirds = { width: third, height: 1.4 * third };
   const panels = [], dots = [];
   const readout = h("ul.readout", { "aria-label": "Strength at the point, per cent of full colour" });
   const point = (event) => {
