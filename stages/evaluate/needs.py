@@ -13,10 +13,10 @@ from stages.maps.memory import WRITTEN_BYTES
 # What one pixel of one column takes at once: the mask in three sizes or forms.
 MASK_BYTES = 3
 # And every pixel besides: its regions, a number for their combination, temporaries.
-PIXEL_BYTES = 48
-# Of each column's map on the pixels of parts, a third of an image at most as a rule: its value as
-# stored, in rows of pixels, and compared.
-STRENGTH_BYTES = (4 + 4 + 4) // 3
+PIXEL_BYTES = 40
+# Of each column's map on the pixels of parts, about a sixth of an image: its value as stored, in
+# rows of pixels, and compared.
+STRENGTH_BYTES = (4 + 4 + 4) // 6
 # Of each mask, while the sets are counted or described: its box; two areas, peak and centroid.
 BOX_BYTES = 4 * 8
 AREA_BYTES = (2 + 1 + 2) * 8
