@@ -90,8 +90,20 @@ def figure_columns(heatmaps: ConceptMaps, rank: int) -> list[list[int]]:
     found = []
     for k, seed in heatmaps.factorizations.problems:
         columns = np.array(heatmaps.columns_of(k, seed))
-        found.append(columns[of_figure(within[columns])].tolist())
+        # k = 1 alone has no other factors to measure by
+        found.append(columns[of_figure(within[columns]) | (k == 1)].tolist())
     return found
+
+
+def _figure_iou(found: MapSums, figures: Sequence[Sequence[int]]) -> NDArray[np.float64] | None:
+    """Of the figure of each factorization with the object, per cent; NaN where none is known.
+
+    None where no object is annotated. The figures are the last that were counted.
+    """
+    if not found.objects.images:
+        return None
+    iou = 100 * found.objects.iou({OBJECT})[found.objects.factors - len(figures) :]
+    return np.where([len(columns) > 0 for columns in figures], iou, np.nan)
 
 
 def score_set(
@@ -110,9 +122,9 @@ def score_set(
         found = sums.maps[layer, kind]
         counts = found.finest
         where = {"layer": layer, "set": name, "maps": kind}
-        first = found.objects.factors - len(maps.factorizations.problems)
-        figures = 100 * found.objects.iou({OBJECT})[first:] if found.objects.images else None
-        tables.partitions += _partition_rows(where, maps, found.overlaps, found, figures)
+        figures = counting.merged[layer][-len(maps.factorizations.problems) :]
+        iou = _figure_iou(found, figures)
+        tables.partitions += _partition_rows(where, maps, found.overlaps, found, iou)
         if not counts.images and not sums.boxed:
             continue
         if counts.images:

@@ -37,6 +37,7 @@ class Drawn:
     project: Path
     columns: list[tuple[int, int, int]]
     maps: dict[tuple[str, str], list[Sheet]]
+    within: float | list[float] = np.nan  # of the columns' heat, what lies in that of k = 1
 
     def publish(self) -> None:
         """Write the index and everything that evaluate reads."""
@@ -83,7 +84,7 @@ class Drawn:
             group = create_artifact(work.path, stage=stage, fingerprint=stage, **attrs)
             layer = group.require_group(layer_key(LAYER))
             write_array(layer, "scale", np.ones((len(sets), n)))
-            write_array(layer, "within", np.full((len(sets), n), np.nan))
+            write_array(layer, "within", np.broadcast_to(self.within, (len(sets), n)))
             write_array(layer, "means", np.array([one.mean(axis=0) for one in rows], np.float64))
             plan = MapPlan(sizes, ids, sets, n, np.uint8, np.full((len(sets), n), 0.5))
             write_maps(layer, plan, lambda es: (rows[e] for e in es), work, "rows", lambda _: None)

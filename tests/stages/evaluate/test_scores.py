@@ -4,7 +4,9 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -110,6 +112,24 @@ def test_all_masks_together_by_hand(drawn: Drawn) -> None:
     quality = drawn.table("quality.csv").set_index("k")
     for name in ("matched_iou", "nmi", "ari", "overlap"):
         assert quality[name].tolist() == pytest.approx(table[name].tolist())
+
+
+@pytest.mark.parametrize(
+    ("within", "of_two"),
+    [
+        (np.nan, None),  # no k = 1 to measure by
+        ([1, 0.7, 0.2], 400 / 14),  # factor 0 alone
+        ([1, 0.7, 0.9], 800 / 30),  # both: 6 + 20 pixels that do not meet, 8 of them of the 12
+        ([1, 0.1, 0.3], 400 / 28),  # the larger share always is of the figure
+    ],
+)
+def test_the_figure_by_hand(drawn: Drawn, within: Any, of_two: float | None) -> None:
+    drawn.within = within
+    drawn.publish()
+    drawn.evaluate()
+    found = drawn.table("quality.csv").set_index("k")["figure_iou"]
+    assert found[1] == pytest.approx(1000 / 16), "of k = 1 the one factor there is"
+    assert np.isnan(found[2]) if of_two is None else found[2] == pytest.approx(of_two)
 
 
 def test_overlap_without_any_annotation(project: Path, tmp_path: Path) -> None:
