@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.registry import BY_NAME
-from stages.artifacts.evaluation import KINDS, REFINED, Evaluation
+from stages.artifacts.evaluation import KINDS, REFINED, Evaluation, object_measure
 from stages.artifacts.factors import Factors
 from stages.artifacts.tables import read_rows
 from stages.index.notes import plural
@@ -17,7 +17,6 @@ from store import ArtifactMissing
 
 GROUP, SHOWN = ("layer", "set", "k"), ("object_iou", "part_iou")  # columns of the tables
 TOGETHER = ("matched_iou", "nmi", "ari", "overlap")  # those of all factors of a k together
-FIGURE = "figure_iou"  # the object's IoU, where it is known which factors are of the figure
 
 
 def print_summary(project: Path) -> None:
@@ -35,11 +34,10 @@ def print_summary(project: Path) -> None:
     evaluation = Evaluation.open(project / BY_NAME["evaluate"].writes)
     # not as tables: every run that finds all fresh prints this
     quality = Evaluation.quality.rows(
-        evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER, FIGURE
+        evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER, "figure_iou"
     )
     for row in quality:
-        if row[FIGURE] is not None:
-            row["object_iou"] = row[FIGURE]
+        row["object_iou"] = row[object_measure(row)]
     if any(row["object_iou"] is not None for row in quality):
         console.print(_table(quality, evaluation))
     if any(row["nmi"] is not None for row in quality):

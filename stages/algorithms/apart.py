@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.compiled import compiled
-from stages.algorithms.parts import Parts, Shares, of_figure
+from stages.algorithms.parts import Parts, Shares
 
 HALF = 128  # round(255 / 2): the least whole number of a mask
 
@@ -60,7 +60,9 @@ def apart(
         When shapes do not fit.
     """
     columns = q.shape[1]
-    fits = all(len(one) == columns for one in (shares.thresholds, shares.strength, shares.within))
+    fits = all(
+        len(one) == columns for one in (shares.thresholds, shares.strength, shares.of_figure)
+    )
     if q.shape != heat.shape or q.dtype != np.uint8 or not fits:
         raise ValueError(
             f"q {q.dtype} {q.shape}, heat {heat.shape} and {len(shares.thresholds)} thresholds "
@@ -73,29 +75,28 @@ def apart(
     units = np.where(shares.thresholds > 0, 1 / strong, 0).astype(np.float32)
     starts = np.ceil(shares.thresholds * np.iinfo(heat.dtype).max)
     for one in parts:
-        inside = of_figure(shares.within[one.columns])
-        figure = one.figure if one.figure >= 0 and shares.thresholds[one.figure] > 0 else -1
-        outside = ~inside
-        if figure >= 0:
-            outside |= _missed(planes[one.columns], planes[figure], starts[figure])
-        _share_out(
+        q_of, heat_of, inside = (
             found[one.columns],
             planes[one.columns],
-            found[max(figure, 0)],
-            figure >= 0,
-            units[one.columns],
-            inside,
-            outside if figure >= 0 else np.ones_like(outside),
+            shares.of_figure[one.columns],
         )
+        if one.figure >= 0 and shares.thresholds[one.figure] > 0:
+            figure = found[one.figure] >= HALF
+            missed = _missed(heat_of, planes[one.figure] >= starts[one.figure])
+            outside = ~inside | missed
+        else:
+            figure, outside = np.zeros(len(q), np.bool_), np.ones_like(inside)
+        units_in, units_out = (np.where(some, units[one.columns], 0) for some in (inside, outside))
+        _share_out(q_of, heat_of, figure, units_in.astype(np.float32), units_out.astype(np.float32))
     bits = np.zeros((-(-columns // 8), found.shape[1]), np.uint8)
     _pack(found, bits)
     return found.T, bits.T
 
 
-def _missed(heat: NDArray[Any], figure: NDArray[Any], start: np.float64) -> NDArray[np.bool_]:
+def _missed(heat: NDArray[Any], figure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which factors ``[k, pixels]`` lie more outside of the figure's heat than in it."""
     inside, all_of = np.zeros(len(heat), np.int64), np.zeros(len(heat), np.int64)
-    _sums(heat, figure >= start, inside, all_of)
+    _sums(heat, figure, inside, all_of)
     return np.asarray(2 * inside < all_of)
 
 
@@ -112,22 +113,19 @@ def _sums(heat, there, inside, all_of):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _share_out(q, heat, figure, known, units, inside, outside):  # type: ignore[no-untyped-def]
-    """Give each pixel to one of the factors; `q` ``[k, pixels]`` is written to."""
+def _share_out(q, heat, figure, units_in, units_out):  # type: ignore[no-untyped-def]
+    """Give each pixel to one of the factors; `q` ``[k, pixels]`` is written to.
+
+    A factor's heat counts by one unit in the figure, and by another outside; 0 for not at all.
+    """
     pixels, zero, one = len(figure), np.float32(0), np.float32(1)
     most, best = np.zeros(pixels, np.float32), np.full(pixels, -1, np.int32)
-    there = np.zeros(pixels, np.float32)  # 1 in the figure
-    if known:
-        for i in range(pixels):
-            there[i] = one if figure[i] >= HALF else zero
     for j in range(len(q)):
         mine, warm = q[j], heat[j]
-        unit_in = units[j] if inside[j] else zero
-        unit_out = units[j] if outside[j] else zero
         for i in range(pixels):
             # no branches: they would be mispredicted
-            of_ground = unit_out if mine[i] >= HALF else zero
-            unit = there[i] * unit_in + (one - there[i]) * of_ground
+            of_ground = units_out[j] if mine[i] >= HALF else zero
+            unit = units_in[j] if figure[i] else of_ground
             # + 1: a probability that is rounded to 0 is none
             score = np.float32(warm[i]) * unit * (np.float32(mine[i]) + one)
             best[i] = j if score > most[i] else best[i]

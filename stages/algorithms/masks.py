@@ -183,6 +183,22 @@ def unpack_masks(packed: NDArray[np.uint8], factors: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, axis=-1, count=factors, bitorder="little").view(np.bool_)
 
 
+def mask_bytes(packed: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
+    """The bytes of all pixels of an image's masks ``[h, w, bytes]``, one after the other.
+
+    Raises
+    ------
+    ValueError
+        If there is no place for just so many masks.
+    """
+    if packed.ndim != 3 or packed.shape[2] != -(-count // 8) or packed.dtype != np.uint8:
+        raise ValueError(
+            f"expected uint8 [h, w, {-(-count // 8)}] for {count} masks, got "
+            f"{packed.dtype} {packed.shape}"
+        )
+    return [np.ascontiguousarray(packed[..., i]).ravel() for i in range(packed.shape[2])]
+
+
 def resize_masks(packed: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Masks at another size: inside is where the bilinearly interpolated mask reaches a half.
 

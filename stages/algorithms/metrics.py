@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.masks import mask_bytes
+
 Mask = NDArray[np.bool_]
 Combination = frozenset[str]
 
@@ -90,12 +92,7 @@ class RegionCounts:
         ValueError
             If shapes or dtypes do not fit.
         """
-        if packed.ndim != 3 or packed.shape[2] != -(-self.factors // 8) or packed.dtype != np.uint8:
-            raise ValueError(
-                f"expected uint8 [h, w, {-(-self.factors // 8)}] for {self.factors} masks, got "
-                f"{packed.dtype} {packed.shape}"
-            )
-        planes = [np.ascontiguousarray(packed[..., i]).ravel() for i in range(packed.shape[2])]
+        planes = mask_bytes(packed, self.factors)
         self._add(planes, packed.shape[:2], regions, ignore)
 
     def _add(

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.masks import mask_bytes
+
 
 @dataclass(frozen=True, eq=False)
 class OverlapCounts:
@@ -50,7 +52,7 @@ class OverlapCounts:
         ValueError
             If there are not so many masks.
         """
-        planes = _planes(packed, sizes)
+        planes = mask_bytes(packed, sum(sizes))
         counts = [[np.count_nonzero(one) for one in _covered(planes, at)] for at in _ranges(sizes)]
         sums = np.array(counts, dtype=np.int64).reshape(-1, 2)
         return cls(sums[:, 0], sums[:, 1])
@@ -122,7 +124,7 @@ class PartitionCounts:
                 f"expected strengths [{columns}, {len(pixels)}] and a code for each pixel, got "
                 f"{strengths.shape} and {codes.shape}"
             )
-        planes = [plane[pixels] for plane in _planes(packed, self.sizes)]
+        planes = [plane[pixels] for plane in mask_bytes(packed, sum(self.sizes))]
         tables = []
         for at in _ranges(self.sizes):
             cells = codes * (len(at) + 1) + _labels(planes, at, strengths)
@@ -303,20 +305,6 @@ def _ranges(sizes: Sequence[int]) -> list[range]:
     """The columns of each factorization."""
     ends = np.cumsum(sizes).tolist()
     return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-def _planes(packed: NDArray[np.uint8], sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
-    """The bytes of all pixels, one after the other."""
-    _check(packed, sum(sizes))
-    return [np.ascontiguousarray(packed[..., i]).ravel() for i in range(packed.shape[2])]
-
-
-def _check(packed: NDArray[np.uint8], columns: int) -> None:
-    count = -(-columns // 8)
-    if packed.ndim != 3 or packed.shape[2] != count or packed.dtype != np.uint8:
-        raise ValueError(
-            f"expected uint8 [h, w, {count}] for {columns} masks, got {packed.dtype} {packed.shape}"
-        )
 
 
 def _bytes(

@@ -22,14 +22,13 @@ class Shares:
         Where masks of the heat maps begin, in shares of the scale.
     strength : float64 [columns]
         Percentile `STRENGTH` of the coefficients, as shares of the scale.
-    within : float64 [columns]
-        The share of a factor's coefficients that lies in the figure; see
-        `stages.artifacts.concept_maps.ConceptMaps`.
+    of_figure : bool [columns]
+        As from `figure_of`.
     """
 
     thresholds: NDArray[np.float64]
     strength: NDArray[np.float64]
-    within: NDArray[np.float64]
+    of_figure: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ def of_figure(within: NDArray[np.float64]) -> NDArray[np.bool_]:
     Parameters
     ----------
     within : float64 [k]
-        As in `Shares`; NaN without a figure: none is. The largest always is.
+        The share of each factor's coefficients that lies in the figure, as
+        `stages.artifacts.concept_maps.ConceptMaps` has it; NaN without a figure: none is. The
+        largest always is.
     """
     if not np.isfinite(within).any():
         return np.zeros(len(within), np.bool_)
@@ -69,3 +70,11 @@ def of_figure(within: NDArray[np.float64]) -> NDArray[np.bool_]:
     found = known >= INSIDE
     found[known.argmax()] = True
     return np.asarray(found)
+
+
+def figure_of(within: NDArray[np.float64], parts: Sequence[Parts]) -> NDArray[np.bool_]:
+    """`of_figure` of all columns of some factorizations, bool ``[columns]``; False for others."""
+    found = np.zeros(len(within), np.bool_)
+    for one in parts:
+        found[one.columns] = of_figure(within[one.columns])
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -186,6 +187,16 @@ class Evaluation:
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Store `Evaluation.metrics`."""
     write_atomically(folder / METRICS, json.dumps(metrics, indent=1).encode())
+
+
+def object_measure(row: Mapping[Any, Any]) -> str:
+    """The column of `Evaluation.quality` that says the object's IoU in a row of it.
+
+    That of the figure's factors together; of the one that fits best where it is not known which
+    they are.
+    """
+    known = row["figure_iou"]
+    return "object_iou" if known is None or math.isnan(known) else "figure_iou"
 
 
 def finish_evaluation(

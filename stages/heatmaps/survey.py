@@ -92,10 +92,11 @@ def _within(
     starts: Floats,
 ) -> Floats:
     """The share of each factor's coefficients that lies in the figure; NaN where there is none."""
-    figures = {one.figure: [one.figure] for one in parts_of(columns) if one.figure >= 0}
+    figures: dict[int, list[int]] = {}  # each with itself and the factors measured by it
     for one in parts_of(columns):
         if one.figure >= 0:
-            figures[one.figure] += range(one.columns.start, one.columns.stop)
+            mine = figures.setdefault(one.figure, [one.figure])
+            mine += range(one.columns.start, one.columns.stop)
     inside, all_of = np.zeros(len(columns)), np.zeros(len(columns))
     for block in blocks:
         all_of += block.sum(axis=0, dtype=np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import pack_masks
-from stages.algorithms.parts import Parts, Shares, of_figure, parts_of
+from stages.algorithms.parts import Parts, Shares, figure_of, parts_of
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
@@ -131,17 +131,12 @@ class LayerTasks:
         """What each image set tells of the columns."""
         maps, columns = self.maps, list(self.columns)
         of_sets = (maps.thresholds, maps.strength, maps.within)
-        rows = zip(*(one[:, columns] for one in of_sets), strict=True)
-        return [Shares(*row) for row in rows]
-
-    @cached_property
-    def figures(self) -> NDArray[np.bool_]:
-        """Which columns are of the figure, by set ``[sets, columns]``."""
-        found = np.zeros((len(self.shares), len(self.columns)), np.bool_)
-        for row, shares in zip(found, self.shares, strict=True):
-            for one in self.parts:
-                row[one.columns] = of_figure(shares.within[one.columns])
-        return found
+        return [
+            Shares(thresholds, strength, figure_of(within, self.parts))
+            for thresholds, strength, within in zip(
+                *(one[:, columns] for one in of_sets), strict=True
+            )
+        ]
 
     def settled(
         self, entry: int, levels: NDArray[np.uint8], heat: Heat | None = None

@@ -88,8 +88,8 @@ def _made_from(index: ImageIndex, tasks: LayerTasks) -> NDArray[np.uint8]:
     decisive = [one.tobytes() for one in maps.thresholds]
     if tasks.apart:
         decisive = [
-            before + shares.strength.tobytes() + figure.tobytes()
-            for before, shares, figure in zip(decisive, tasks.shares, tasks.figures, strict=True)
+            before + shares.strength.tobytes() + shares.of_figure.tobytes()
+            for before, shares in zip(decisive, tasks.shares, strict=True)
         ]
     return digests(
         (made.tobytes(), decisive[rank], index.hashes[image_id].tobytes())

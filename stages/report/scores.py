@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED
+from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED, object_measure
 from stages.report.opened import Opened
 
 PART = "part_iou"
@@ -82,9 +82,11 @@ def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRo
 
 
 def _score(row: dict[Hashable, Any] | None, measure: str) -> Score | None:
-    if row is not None and measure == OBJECT_IOU and not math.isnan(row["figure_iou"]):
-        measure = "figure_iou"
-    if row is None or math.isnan(row[measure]):
+    if row is None:
+        return None
+    if measure == OBJECT_IOU:
+        measure = object_measure(row)
+    if math.isnan(row[measure]):
         return None
     return Score(row[measure], row[f"{measure}_std"])
 

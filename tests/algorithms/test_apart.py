@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stages.algorithms.apart import HALF, apart
 from stages.algorithms.masks import pack_masks
-from stages.algorithms.parts import INSIDE, Parts, Shares, of_figure, parts_of
+from stages.algorithms.parts import INSIDE, Parts, Shares, figure_of, of_figure, parts_of
 
 COLUMNS = [(1, 0, 0), (3, 0, 0), (3, 0, 1), (3, 0, 2)]
 MOST = 65535
@@ -17,7 +17,7 @@ def shares(within, thresholds=0.25, strength=0.5, columns=4):
     full = np.full(columns, np.nan)
     full[1:] = within
     of = [np.broadcast_to(np.asarray(x, float), columns).copy() for x in (thresholds, strength)]
-    return Shares(*of, full)
+    return Shares(*of, figure_of(full, parts_of(COLUMNS)))
 
 
 def reference(q, heat, of, parts):
@@ -27,7 +27,7 @@ def reference(q, heat, of, parts):
     for one in parts:
         mine = list(range(one.columns.start, one.columns.stop))
         known = one.figure >= 0 and of.thresholds[one.figure] > 0
-        inside = of_figure(of.within[one.columns])
+        inside = of.of_figure[one.columns]
         for pixel in range(len(q)):
             in_figure = known and q[pixel, one.figure] >= HALF
             best, most = -1, np.float32(0)
@@ -61,8 +61,8 @@ def test_equals_the_slow_rule_and_masks_never_overlap(seed, pixels, eight):
     heat[rng.random(heat.shape) < 0.3] = 0
     within = np.where(rng.random(n) < 0.2, np.nan, rng.random(n))
     thresholds = np.where(rng.random(n) < 0.2, 0.0, rng.random(n))
-    of = Shares(thresholds, 0.05 + rng.random(n), within)
     parts = parts_of(columns)
+    of = Shares(thresholds, 0.05 + rng.random(n), figure_of(within, parts))
     before = q.copy(), heat.copy()
     levels, bits = apart(q, heat, of, parts)
     np.testing.assert_array_equal(levels, reference(q, heat, of, parts))
@@ -107,8 +107,9 @@ def test_an_image_whose_figure_misses_a_factor_keeps_it():
 def test_without_k_1_masks_compete_where_they_are():
     q = np.array([[200, 180, 0], [0, 200, 130], [100, 120, 90]], np.uint8)
     heat = (np.array([[0.4, 0.6, 0.9], [0.4, 0.4, 0.1], [0.9, 0.9, 0.9]]) * MOST).astype(np.uint16)
-    of = Shares(np.full(3, 0.2), np.full(3, 0.5), np.full(3, np.nan))
-    levels, _ = apart(q, heat, of, parts_of([(3, 0, 0), (3, 0, 1), (3, 0, 2)]))
+    parts = parts_of([(3, 0, 0), (3, 0, 1), (3, 0, 2)])
+    of = Shares(np.full(3, 0.2), np.full(3, 0.5), figure_of(np.full(3, np.nan), parts))
+    levels, _ = apart(q, heat, of, parts)
     assert (levels >= HALF).tolist() == [
         [False, True, False],
         [False, True, False],
