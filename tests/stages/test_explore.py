@@ -143,7 +143,7 @@ def test_heat_on_the_canvas_is_what_the_coefficients_say(browser: Browser, repor
     assert np.abs(all_of_them[strong][:, :3] - tint[strong]).max() <= 4
 
 
-LABELS = """([rank, k, i]) => App.set(rank).then(async set => {
+LABELS = """([rank, k, i]) => App.run.set(rank).then(async set => {
     const of = await set.factorization(0, k).open();
     const mask = await of.needMask(i), truth = await set.truthOf(i);
     const bits = one => Array.from(Draw.runLabels(one, [{number: 0}]).labels);
@@ -164,7 +164,7 @@ def test_masks_are_those_of_the_artifacts(browser: Browser, report: Path) -> Non
         ready(page)
         found = page.evaluate(LABELS, [rank, 4, image])
         areas = page.evaluate(
-            "([rank, i]) => App.set(rank).then(s => s.factorization(0, 4).open())"
+            "([rank, i]) => App.run.set(rank).then(s => s.factorization(0, 4).open())"
             ".then(of => [0, 1, 2, 3].map(j => of.stat('refined', i, j)))",
             [rank, image],
         )

@@ -1,21 +1,35 @@
 // Where one is, as the page's address says, and what is shown there.
 "use strict";
 
-const App = { sets: new Map(), shown: null, state: null };
+const App = { run: new Run(), shown: null, state: null };
 
-const BEGIN = { view: "overview", set: 0, layer: 0, k: null, factor: 0, image: 0, mode: "heat", opacity: 100, t: null, off: new Set(), sort: "order", q: "" };
+const BEGIN = {
+  view: "overview",
+  set: 0,
+  layer: 0,
+  k: null,
+  factor: 0,
+  image: 0,
+  mode: "heat",
+  opacity: 100,
+  t: null,
+  off: new Set(),
+  sort: "order",
+  q: "",
+};
 const SHORT = { layer: "l", k: "k", mode: "m", opacity: "o", t: "t", sort: "sort", q: "q" };
 
 // #/s0/i12?k=4&m=raw: a view that can be sent as a link.
 App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
-  const state = { ...BEGIN, off: new Set() }, asked = new URLSearchParams(query);
+  const state = { ...BEGIN, off: new Set() },
+    asked = new URLSearchParams(query);
   const found = /^s(\d+)(?:\/([ci])(\d+))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
     state.view = { undefined: "set", c: "concept", i: "image" }[found[2]];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
-  } else if (DFF.run.sets.length === 1 && path !== "all") state.view = "set";
+  } else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
   for (const [name, short] of Object.entries(SHORT)) {
     const value = asked.get(short);
     if (value !== null) state[name] = typeof BEGIN[name] === "string" ? value : Number(value);
@@ -26,7 +40,8 @@ App.parse = (hash) => {
 
 // The state with everything within what there is.
 App.checked = (state) => {
-  const { run } = DFF, within = (value, most) => (Number.isInteger(value) && value >= 0 && value < most ? value : 0);
+  const { run } = App,
+    within = (value, most) => (Number.isInteger(value) && value >= 0 && value < most ? value : 0);
   state.set = within(state.set, run.sets.length);
   state.layer = within(state.layer, run.layers.length);
   if (!run.ks.includes(state.k)) state.k = run.sets[state.set].k;
@@ -34,18 +49,26 @@ App.checked = (state) => {
   state.image = within(state.image, run.sets[state.set].count);
   if (!MODES.some(([mode]) => mode === state.mode)) state.mode = BEGIN.mode;
   state.opacity = Math.min(Math.max(state.opacity || 100, 10), 100);
-  if (state.t !== null) state.t = Number.isFinite(state.t) ? Math.min(Math.max(state.t, 1), 150) : null;
+  if (state.t !== null)
+    state.t = Number.isFinite(state.t) ? Math.min(Math.max(state.t, 1), 150) : null;
   return state;
 };
 
 App.hash = (state) => {
-  const path = { overview: "all", set: `s${state.set}`, concept: `s${state.set}/c${state.factor}`, image: `s${state.set}/i${state.image}` }[state.view];
+  const path = {
+    overview: "all",
+    set: `s${state.set}`,
+    concept: `s${state.set}/c${state.factor}`,
+    image: `s${state.set}/i${state.image}`,
+  }[state.view];
   const asked = new URLSearchParams();
   for (const [name, short] of Object.entries(SHORT)) {
-    const usual = name === "k" ? DFF.run.sets[state.set].k : BEGIN[name];
-    if (state[name] !== usual && !(state.view === "overview" && !["sort", "q"].includes(name))) asked.set(short, state[name]);
+    const usual = name === "k" ? App.run.sets[state.set].k : BEGIN[name];
+    if (state[name] !== usual && !(state.view === "overview" && !["sort", "q"].includes(name)))
+      asked.set(short, state[name]);
   }
-  if (state.off.size && state.view !== "overview") asked.set("off", [...state.off].sort((a, b) => a - b).join("."));
+  if (state.off.size && state.view !== "overview")
+    asked.set("off", [...state.off].sort((a, b) => a - b).join("."));
   const query = asked.toString();
   return `#/${path}${query ? `?${query}` : ""}`;
 };
@@ -53,17 +76,25 @@ App.hash = (state) => {
 // The state after a change. Another set begins anew; with another k, what was off stays off by its
 // colour, which is the concept's.
 App.changed = (change) => {
-  const before = App.state, next = { ...before, off: new Set(before.off), ...change };
+  const before = App.state,
+    next = { ...before, off: new Set(before.off), ...change };
   if (next.view === "overview" || next.set !== before.set || before.view === "overview") {
     Object.assign(next, { sort: "order", q: "", off: new Set(), ...change });
-    if (!("k" in change)) next.k = DFF.run.sets[next.set].k;
+    if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
-    const set = App.sets.get(before.set);
+    const set = App.run.here.get(before.set);
     const factors = (one) => set.factorization(one.layer, one.k).factors;
     const colours = new Set([...before.off].map((j) => factors(before)[j]?.colour));
-    next.off = new Set(next.layer === before.layer ? factors(next).filter((factor) => colours.has(factor.colour)).map((factor) => factor.number) : []);
+    next.off = new Set(
+      next.layer === before.layer
+        ? factors(next)
+            .filter((factor) => colours.has(factor.colour))
+            .map((factor) => factor.number)
+        : [],
+    );
     if (/^[fmr]\d+$/.test(next.sort)) {
-      const followed = factors(before)[Number(next.sort.slice(1))]?.colour, now = factors(next).find((factor) => factor.colour === followed);
+      const followed = factors(before)[Number(next.sort.slice(1))]?.colour,
+        now = factors(next).find((factor) => factor.colour === followed);
       next.sort = now ? next.sort[0] + now.number : "order";
     }
   }
@@ -72,18 +103,16 @@ App.changed = (change) => {
 
 App.link = (change) => App.hash(App.changed(change));
 
-App.set = async (rank) => {
-  if (!App.sets.has(rank)) App.sets.set(rank, await ImageSet.open(rank));
-  return App.sets.get(rank);
-};
-
 // Note what a control changed in the address, without another step in the history.
 App.keep = () => history.replaceState(null, "", App.hash(App.state));
 
 App.go = (change, { keepFocus = false } = {}) => {
   const hash = App.link(change);
   if (hash === location.hash) return;
-  if (keepFocus) { history.replaceState(null, "", hash); App.show(keepFocus); } else location.hash = hash;
+  if (keepFocus) {
+    history.replaceState(null, "", hash);
+    App.show(keepFocus);
+  } else location.hash = hash;
 };
 
 App.failed = (error) => {
@@ -94,20 +123,43 @@ App.failed = (error) => {
 };
 
 App.bar = (state) => {
-  const { run } = DFF, set = run.sets[state.set];
-  const crumbs = [h("a", { href: "#/all", "aria-current": state.view === "overview" ? "page" : null }, run.sets.length === 1 ? "This run" : "All sets")];
-  if (state.view !== "overview") crumbs.push(h("a", { href: App.link({ view: "set" }), "aria-current": state.view === "set" ? "page" : null }, set.name));
+  const { run } = App,
+    set = run.sets[state.set];
+  const crumbs = [
+    h(
+      "a",
+      { href: "#/all", "aria-current": state.view === "overview" ? "page" : null },
+      run.sets.length === 1 ? "This run" : "All sets",
+    ),
+  ];
+  if (state.view !== "overview")
+    crumbs.push(
+      h(
+        "a",
+        { href: App.link({ view: "set" }), "aria-current": state.view === "set" ? "page" : null },
+        set.name,
+      ),
+    );
   if (state.view === "concept") crumbs.push(h("span", {}, `factor ${state.factor}`));
   if (state.view === "image") crumbs.push(h("span", {}, `image ${state.image + 1}`));
-  document.getElementById("bar").replaceChildren(h("nav.crumbs", { "aria-label": "Where you are" }, crumbs), h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"));
+  document
+    .getElementById("bar")
+    .replaceChildren(
+      h("nav.crumbs", { "aria-label": "Where you are" }, crumbs),
+      h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"),
+    );
 };
 
 App.show = async (keepFocus = false) => {
-  const state = (App.state = App.parse(location.hash)), content = document.getElementById("content");
+  const state = (App.state = App.parse(location.hash)),
+    content = document.getElementById("content");
   const turn = (App.turn = (App.turn || 0) + 1);
   try {
     const view = await Views[state.view](state);
-    if (turn !== App.turn) { if (view.close) view.close(); return; }
+    if (turn !== App.turn) {
+      if (view.close) view.close();
+      return;
+    }
     if (App.shown && App.shown.close) App.shown.close();
     const scrolled = scrollY;
     App.shown = view;
@@ -116,20 +168,35 @@ App.show = async (keepFocus = false) => {
     content.replaceChildren(view.element);
     content.dataset.view = state.view;
     scrollTo(0, keepFocus ? scrolled : App.places.get(location.hash) || 0);
-    if (keepFocus === "k") content.querySelector("input[aria-label=k]")?.focus({ preventScroll: true });
+    if (keepFocus === "k")
+      content.querySelector("input[aria-label=k]")?.focus({ preventScroll: true });
     else if (!keepFocus && App.moved) content.focus({ preventScroll: true });
     App.moved = true;
     if (view.shown) await view.shown();
-    if (!keepFocus && turn === App.turn && App.places.has(location.hash)) scrollTo(0, App.places.get(location.hash));
+    if (!keepFocus && turn === App.turn && App.places.has(location.hash))
+      scrollTo(0, App.places.get(location.hash));
     content.dataset.ready = String(turn);
-  } catch (error) { App.failed(error); }
+  } catch (error) {
+    App.failed(error);
+  }
 };
 
 // Where each view was scrolled to, for the way back.
 App.places = new Map();
-addEventListener("scroll", () => { if (App.state) App.places.set(location.hash, scrollY); }, { passive: true });
+addEventListener(
+  "scroll",
+  () => {
+    if (App.state) App.places.set(location.hash, scrollY);
+  },
+  { passive: true },
+);
 
 addEventListener("hashchange", () => App.show());
-document.getElementById("skip").addEventListener("click", () => document.getElementById("content").focus());
+document
+  .getElementById("skip")
+  .addEventListener("click", () => document.getElementById("content").focus());
 history.scrollRestoration = "manual";
-DFF.load("index").then((run) => { DFF.run = run; return App.show(); }).catch(App.failed);
+App.run
+  .open()
+  .then(() => App.show())
+  .catch(App.failed);

@@ -2,37 +2,18 @@
 // from disk may load neither modules nor data. See stages/report/explore.py.
 "use strict";
 
-const DFF = { arrived: new Map(), asked: new Map() };
+const DFF = {};
 
-DFF.put = (key, payload) => DFF.arrived.set(key, payload);
-
-// The payload of data/KEY.js; asked for once, and again after it failed.
-DFF.load = (key) => {
-  if (DFF.asked.has(key)) return DFF.asked.get(key);
-  const asked = new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = `data/${key}.js`;
-    script.onload = () => {
-      script.remove();
-      const payload = DFF.arrived.get(key);
-      DFF.arrived.delete(key);
-      if (payload === undefined) reject(new Error(`data/${key}.js is not of this page`));
-      else resolve(payload);
-    };
-    script.onerror = () => {
-      script.remove();
-      DFF.asked.delete(key);
-      reject(new Error(`data/${key}.js cannot be read: is the report's folder complete?`));
-    };
-    document.head.append(script);
-  });
-  DFF.asked.set(key, asked);
-  return asked;
+// What the scripts in data/ call. The payload is left at the script itself: two runs that are shown
+// side by side have payloads of the same names.
+DFF.put = (key, payload) => {
+  document.currentScript.arrived = { key, payload };
 };
 
 DFF.bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 DFF.words = (text) => {
-  const bytes = DFF.bytes(text), view = new DataView(bytes.buffer);
+  const bytes = DFF.bytes(text),
+    view = new DataView(bytes.buffer);
   return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
 };
 
@@ -42,25 +23,83 @@ DFF.pad = (part) => String(part).padStart(3, "0");
 // Runs outside and inside in turn (LEB128), as ends: [end of outside, end of inside, ...].
 DFF.runs = (bytes) => {
   const ends = [];
-  let at = 0, value = 0, shift = 0;
+  let at = 0,
+    value = 0,
+    shift = 0;
   for (const byte of bytes) {
     value |= (byte & 127) << shift;
-    if (byte & 128) { shift += 7; continue; }
-    ends.push(at += value);
+    if (byte & 128) {
+      shift += 7;
+      continue;
+    }
+    ends.push((at += value));
     value = shift = 0;
   }
   return ends;
 };
 
-// One image set: its images, and its factorizations by layer and k.
-class ImageSet {
-  static async open(rank) {
-    const payload = await DFF.load(`${DFF.folder(rank)}/set`);
-    return new ImageSet(rank, payload);
+// One report folder: this one, or one that lies beside it.
+class Run {
+  // `base` leads to the folder, and is empty or ends with a slash.
+  constructor(base = "") {
+    this.base = base;
+    this.asked = new Map();
+    this.opened = new Map();
+    this.here = new Map(); // image sets that have arrived
   }
 
-  constructor(rank, payload) {
-    Object.assign(this, { rank, name: payload.name, images: payload.images, part: payload.part });
+  // Its facts and the names of its image sets.
+  async open() {
+    return Object.assign(this, await this.load("index"));
+  }
+
+  set(rank) {
+    if (!this.opened.has(rank)) {
+      const opening = this.load(`${DFF.folder(rank)}/set`);
+      opening.catch(() => this.opened.delete(rank));
+      const made = opening.then((payload) => {
+        this.here.set(rank, new ImageSet(this, rank, payload));
+        return this.here.get(rank);
+      });
+      this.opened.set(rank, made);
+    }
+    return this.opened.get(rank);
+  }
+
+  // The payload of data/KEY.js; asked for once, and again after it failed.
+  load(key) {
+    if (this.asked.has(key)) return this.asked.get(key);
+    const name = `${this.base}data/${key}.js`;
+    const asked = new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = name;
+      script.onload = () => {
+        script.remove();
+        if (script.arrived && script.arrived.key === key) resolve(script.arrived.payload);
+        else reject(new Error(`${name} is not of this page`));
+      };
+      script.onerror = () => {
+        script.remove();
+        this.asked.delete(key);
+        reject(new Error(`${name} cannot be read: is the report's folder complete?`));
+      };
+      document.head.append(script);
+    });
+    this.asked.set(key, asked);
+    return asked;
+  }
+}
+
+// One image set: its images, and its factorizations by layer and k.
+class ImageSet {
+  constructor(run, rank, payload) {
+    Object.assign(this, {
+      run,
+      rank,
+      name: payload.name,
+      images: payload.images,
+      part: payload.part,
+    });
     this.thumbs = payload.thumbs;
     this.annotated = payload.annotated;
     this.sides = DFF.words(payload.sizes); // height, width of each thumbnail
@@ -73,10 +112,18 @@ class ImageSet {
     this.nameless = this.images.map((name) => name.slice(name.lastIndexOf("/") + 1));
   }
 
-  get count() { return this.images.length; }
-  src(i) { return `thumbs/${this.thumbs[i]}`; }
-  height(i) { return this.sides[2 * i]; }
-  width(i) { return this.sides[2 * i + 1]; }
+  get count() {
+    return this.images.length;
+  }
+  src(i) {
+    return `${this.run.base}thumbs/${this.thumbs[i]}`;
+  }
+  height(i) {
+    return this.sides[2 * i];
+  }
+  width(i) {
+    return this.sides[2 * i + 1];
+  }
 
   factorization(layer, k) {
     return this.layers[layer].ks.find((one) => one.k === k);
@@ -88,7 +135,10 @@ class ImageSet {
     const part = Math.floor(i / this.part);
     if (!this.truthParts.has(part)) {
       const key = `${DFF.folder(this.rank)}/truth-${DFF.pad(part)}`;
-      this.truthParts.set(part, DFF.load(key).then((found) => DFF.unpackMasks(found, this.truth)));
+      this.truthParts.set(
+        part,
+        this.run.load(key).then((found) => DFF.unpackMasks(found, this.truth)),
+      );
     }
     await this.truthParts.get(part);
     return this.truth.get(i) || null;
@@ -100,7 +150,7 @@ DFF.unpackMasks = (payload, into) => {
   let at = 0;
   payload.at.forEach((i, n) => {
     const [height, width] = payload.sizes[n];
-    const runs = payload.lengths[n].map((length) => bytes.subarray(at, at += length));
+    const runs = payload.lengths[n].map((length) => bytes.subarray(at, (at += length)));
     into.set(i, { height, width, runs });
   });
 };
@@ -122,17 +172,21 @@ class Factorization {
 
   async open() {
     if (this.stats) return this;
-    const payload = await DFF.load(`${this.folder}/stats`);
-    this.stats = Object.fromEntries(Object.entries(payload).map(([name, text]) => [name, DFF.words(text)]));
+    const payload = await this.set.run.load(`${this.folder}/stats`);
+    this.stats = Object.fromEntries(
+      Object.entries(payload).map(([name, text]) => [name, DFF.words(text)]),
+    );
     return this;
   }
 
   // A number of an image and a factor, in [0, 1]: means (1: full colour), raw and refined areas, x, y.
-  stat(name, i, j) { return this.stats[name][i * this.k + j] / 65535; }
+  stat(name, i, j) {
+    return this.stats[name][i * this.k + j] / 65535;
+  }
 
   _once(key, use) {
     if (!this.parts.has(key)) {
-      const asked = DFF.load(`${this.folder}/${key}`).then(use);
+      const asked = this.set.run.load(`${this.folder}/${key}`).then(use);
       asked.catch(() => this.parts.delete(key));
       this.parts.set(key, asked);
     }
@@ -140,12 +194,18 @@ class Factorization {
   }
 
   _take(payload) {
-    const peaks = DFF.words(payload.peaks), levels = DFF.bytes(payload.levels), k = this.k;
+    const peaks = DFF.words(payload.peaks),
+      levels = DFF.bytes(payload.levels),
+      k = this.k;
     let at = 0;
     payload.at.forEach((i, n) => {
-      const [height, width] = payload.grids[n], cells = height * width;
+      const [height, width] = payload.grids[n],
+        cells = height * width;
       this.coefficients.set(i, {
-        height, width, peaks: peaks.subarray(n * k, (n + 1) * k), levels: levels.subarray(at, at += k * cells),
+        height,
+        width,
+        peaks: peaks.subarray(n * k, (n + 1) * k),
+        levels: levels.subarray(at, (at += k * cells)),
       });
     });
   }

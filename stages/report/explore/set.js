@@ -1,0 +1,242 @@
+// The view of an image set: its concepts, and all of its images under them.
+"use strict";
+
+const about = (of) => {
+  const facts = [`${Format.number(of.explained, 1)} % of the activations’ energy explained`];
+  if (of.stability !== null) facts.push(`stability ${Format.number(of.stability, 2)}`);
+  if (of.object !== null) facts.push(`object IoU ${Format.number(of.object, 1)} %`);
+  if (of.part !== null) facts.push(`mean best-part IoU ${Format.number(of.part, 1)} %`);
+  if (of.suggested) facts.push(`suggested: ${of.reason}`);
+  return facts.join(" · ");
+};
+
+const meanOf = (of, name, j) => {
+  let total = 0;
+  for (let i = 0; i < of.set.count; i++) total += of.stat(name, i, j);
+  return total / of.set.count;
+};
+
+const conceptRow = (of, factor, state, changed) => {
+  const j = factor.number,
+    side = innerWidth < 600 ? Math.floor((innerWidth - 100) / Math.max(1, factor.tops.length)) : 64,
+    strip = h("canvas.strip", {
+      role: "img",
+      "aria-label": `Strength of ${factor.title} over the images of the set, in their order`,
+    });
+  const facts = [
+    ["energy", `${Format.number(factor.energy)} %`, "share of the factors’ energy"],
+    [
+      "mask",
+      Format.percent(meanOf(of, "refined", j), 0),
+      "of all pixels are in its refined masks, on average",
+    ],
+  ];
+  if (factor.iou !== null)
+    facts.push([
+      `IoU ${factor.part}`,
+      Format.number(factor.iou, 0),
+      "IoU of its refined masks with the annotated part that they fit best, per cent",
+    ]);
+  const box = h("input", {
+    type: "checkbox",
+    checked: !state.off.has(j),
+    "aria-label": `Show ${factor.title}`,
+    on: {
+      change: () => {
+        if (box.checked) state.off.delete(j);
+        else state.off.add(j);
+        changed();
+      },
+    },
+  });
+  const made = h(
+    "li.concept",
+    { style: { "--c": factor.colour } },
+    h(
+      "div.concept-head",
+      {},
+      box,
+      swatch(factor),
+      h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
+    ),
+    strip,
+    h(
+      "dl.small-facts",
+      {},
+      facts.map(([label, value, title]) =>
+        h("div", { title }, h("dt", {}, label), h("dd", {}, value)),
+      ),
+    ),
+    h(
+      "div.crops",
+      {},
+      factor.tops.map((i) =>
+        crop(of, i, factor, Math.min(side, 64), App.link({ view: "image", image: i })),
+      ),
+    ),
+  );
+  Later.add(() => made.isConnected && Draw.strip(strip, of, j, factor.colour));
+  return made;
+};
+
+const ordered = (of, state) => {
+  const { set } = of,
+    words = state.q.toLowerCase();
+  const images = [];
+  for (let i = 0; i < set.count; i++)
+    if (!words || set.images[i].toLowerCase().includes(words)) images.push(i);
+  const match = /^(f|m|r)(\d+)$/.exec(state.sort);
+  if (state.sort === "name")
+    images.sort((a, b) => set.images[a].localeCompare(set.images[b], undefined, { numeric: true }));
+  else if (match && Number(match[2]) < of.k) {
+    const name = { f: "means", m: "refined", r: "raw" }[match[1]],
+      j = Number(match[2]);
+    images.sort((a, b) => of.stat(name, b, j) - of.stat(name, a, j) || a - b);
+  } else if (state.sort === "d") images.sort((a, b) => moved(of, b) - moved(of, a) || a - b);
+  return images;
+};
+
+// How much refinement changes the masks' sizes on an image, as a share of its pixels.
+const moved = (of, i) =>
+  of.factors.reduce(
+    (sum, { number: j }) => sum + Math.abs(of.stat("raw", i, j) - of.stat("refined", i, j)),
+    0,
+  );
+
+const sortSelect = (of, state, changed) => {
+  const group = (letter, title, what) =>
+    h(
+      "optgroup",
+      { label: title },
+      of.factors.map((factor) =>
+        h(
+          "option",
+          {
+            value: `${letter}${factor.number}`,
+            selected: state.sort === `${letter}${factor.number}`,
+          },
+          `${what} ${factor.title}`,
+        ),
+      ),
+    );
+  const select = h(
+    "select",
+    {
+      on: {
+        change: () => {
+          state.sort = select.value;
+          changed();
+        },
+      },
+    },
+    h("option", { value: "order", selected: state.sort === "order" }, "order in the set"),
+    h("option", { value: "name", selected: state.sort === "name" }, "name"),
+    group("f", "strongest", "strength of"),
+    group("m", "largest refined mask", "mask of"),
+    group("r", "largest raw mask", "raw mask of"),
+    h("option", { value: "d", selected: state.sort === "d" }, "change by refinement"),
+  );
+  return h("label", {}, h("span", {}, "sort by "), select);
+};
+
+// What a set begins with: numbers of every image, coefficients of the strongest ones.
+const begun = async (of) => {
+  await Promise.all([of.open(), of.tops()]);
+  return of;
+};
+
+Views.set = async (state) => {
+  const set = await App.run.set(state.set),
+    of = await begun(set.factorization(state.layer, state.k));
+  const found = h("span.quiet", {}),
+    said = h("p.quiet", {}),
+    title = h("h2", {}),
+    list = h("ul.concepts", {}),
+    place = h("div", {}),
+    sorts = h("span", {});
+  let grid = null,
+    now = of;
+  const caption = (i, share) => {
+    if (share !== null) return `${Format.percent(share)} masked`;
+    const match = /^f(\d+)$/.exec(state.sort);
+    return match && Number(match[1]) < now.k
+      ? Format.percent(now.stat("means", i, Number(match[1])))
+      : "";
+  };
+  const arrange = () => {
+    found.textContent =
+      Format.images(grid.order.length) +
+      (grid.order.length < set.count ? ` of ${set.count.toLocaleString("en")}` : "");
+  };
+  const changed = () => {
+    App.keep();
+    grid.redraw(shownFactors(now, state));
+  };
+  const resorted = () => {
+    App.keep();
+    grid.reorder(ordered(now, state));
+    arrange();
+    say(found.textContent);
+  };
+  const search = h("input", {
+    type: "search",
+    value: state.q,
+    on: {
+      input: () => {
+        state.q = search.value;
+        resorted();
+      },
+    },
+  });
+  const fill = () => {
+    if (grid) grid.close();
+    grid = new Grid({
+      of: now,
+      factors: shownFactors(now, state),
+      state: () => painted(state),
+      order: ordered(now, state),
+      href: (i) => App.link({ view: "image", image: i }),
+      caption,
+    });
+    said.textContent = about(now);
+    title.textContent = now.k === 1 ? "One concept" : `${now.k} concepts`;
+    list.replaceChildren(...now.factors.map((factor) => conceptRow(now, factor, state, changed)));
+    sorts.replaceChildren(sortSelect(now, state, resorted));
+    place.replaceChildren(grid.element);
+    arrange();
+    grid.place();
+  };
+  const another = async (k) => {
+    try {
+      const next = await begun(set.factorization(state.layer, k));
+      if (App.state !== state) return;
+      Object.assign(state, App.changed({ k }));
+      App.keep();
+      now = next;
+      bar.jump.hidden = next.suggested;
+      fill();
+    } catch (error) {
+      App.failed(error);
+    }
+  };
+  const bar = controls(of, state, () => changed(), [], another);
+  const element = h(
+    "div",
+    {},
+    h("h1", {}, set.name),
+    bar,
+    said,
+    title,
+    list,
+    h("h2", {}, "Images ", found),
+    h(
+      "section.controls.loose",
+      { "aria-label": "Which images, in which order" },
+      sorts,
+      h("label", {}, h("span", {}, "name has "), search),
+    ),
+    place,
+    h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
+  );
+  return { title: set.name, element, close: () => grid && grid.close(), shown: async () => fill() };
+};
