@@ -4,6 +4,7 @@ Data are classic scripts (`stages.report.packed.script`), each of which hands on
 page, under the path of its file below ``data/``, without the suffix:
 
 - ``index``: the run, the image sets and their scores;
+- ``set-000/names``: the factors' directions, which labels.yaml has beside their names;
 - ``set-000/set``: names and sizes of a set's images, and its factors at every layer and k;
 - ``set-000/l0-k4/stats``: strengths, areas and centres of that factorization on every image;
 - ``set-000/l0-k4/tops``, ``part-003``: coefficients of some images (`packed_grid`);
@@ -32,6 +33,7 @@ from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.explore_facts import facts_of_ks, facts_of_run
+from stages.report.explore_names import directions_of_set, facts_of_names
 from stages.report.needs import PART
 from stages.report.opened import Opened
 from stages.report.packed import base64_of, packed_grid, run_lengths, script, whole_shares
@@ -40,6 +42,7 @@ from stages.report.thumbnails import Thumbnails
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
+VENDOR = "vendor"
 DATA = "data"
 SHEET = 6  # images of a set on the overview
 ANNOTATED = ("object", "parts")
@@ -47,11 +50,13 @@ ANNOTATED = ("object", "parts")
 
 def copy_page(folder: Path) -> None:
     """Put the page, its scripts and its style into the report's folder; there are no others."""
-    (folder / "explore").mkdir(exist_ok=True)
-    for path in sorted(PAGE.iterdir()):
-        if path.suffix in (".html", ".js", ".css"):
-            target = folder if path.suffix == ".html" else folder / "explore"
-            shutil.copyfile(path, target / path.name)
+    # scripts of others come with their licences
+    (folder / "explore" / VENDOR).mkdir(parents=True, exist_ok=True)
+    for path in sorted([*PAGE.iterdir(), *(PAGE / VENDOR).iterdir()]):
+        if path.suffix == ".html":
+            shutil.copyfile(path, folder / path.name)
+        elif path.suffix in (".js", ".css", ".LICENSE"):
+            shutil.copyfile(path, folder / "explore" / path.relative_to(PAGE))
 
 
 def write_explore(
@@ -68,7 +73,7 @@ def write_explore(
     with track("report", len(image_ids), "thumbnails") as advance:
         thumbnails.write(image_ids, work, workers, advance)
     (work.path / DATA).mkdir()
-    payload = script("index", facts_of_run(opened, sets))
+    payload = script("index", {**facts_of_run(opened, sets), "naming": facts_of_names(opened)})
     (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(opened.factors.image_ids)
     with track("report", count, "maps") as advance:
@@ -129,6 +134,7 @@ class Explored:
             for layer in opened.factors.layers
         ]
         self.put("set", self.described(of_layer))
+        self.put("names", directions_of_set(opened, self.rank))
         work: list[Callable[[], int]] = []
         for number, one in enumerate(of_layer):
             work += [partial(self._first, number, one, k) for k in one.concepts]
