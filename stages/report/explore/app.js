@@ -24,12 +24,15 @@ App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const state = { ...BEGIN, off: new Set() },
     asked = new URLSearchParams(query);
-  const found = /^s(\d+)(?:\/([ci])(\d+))?$/.exec(path);
+  const found = /^s(\d+)(?:\/([ci])(\d+)|\/(names))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
-    state.view = { undefined: "set", c: "concept", i: "image" }[found[2]];
+    state.view = { undefined: "set", c: "concept", i: "image", names: "names" }[
+      found[2] || found[4]
+    ];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
-  } else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
+  } else if (path === "names") state.view = "allNames";
+  else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
   for (const [name, short] of Object.entries(SHORT)) {
     const value = asked.get(short);
     if (value !== null) state[name] = typeof BEGIN[name] === "string" ? value : Number(value);
@@ -58,6 +61,8 @@ App.hash = (state) => {
   const path = {
     overview: "all",
     set: `s${state.set}`,
+    names: `s${state.set}/names`,
+    allNames: "names",
     concept: `s${state.set}/c${state.factor}`,
     image: `s${state.set}/i${state.image}`,
   }[state.view];
@@ -78,7 +83,8 @@ App.hash = (state) => {
 App.changed = (change) => {
   const before = App.state,
     next = { ...before, off: new Set(before.off), ...change };
-  if (next.view === "overview" || next.set !== before.set || before.view === "overview") {
+  const whole = (one) => one.view === "overview" || one.view === "allNames"; // of no one set
+  if (whole(next) || whole(before) || next.set !== before.set) {
     Object.assign(next, { sort: "order", q: "", off: new Set(), ...change });
     if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
@@ -132,7 +138,7 @@ App.bar = (state) => {
       run.sets.length === 1 ? "This run" : "All sets",
     ),
   ];
-  if (state.view !== "overview")
+  if (state.view !== "overview" && state.view !== "allNames")
     crumbs.push(
       h(
         "a",
@@ -140,12 +146,18 @@ App.bar = (state) => {
         set.name,
       ),
     );
-  if (state.view === "concept") crumbs.push(h("span", {}, `factor ${state.factor}`));
+  if (state.view === "concept") {
+    const { title } = run.here.get(state.set).factorization(state.layer, state.k).factors[
+      state.factor
+    ];
+    crumbs.push(h("span", {}, h("bdi", {}, title)));
+  }
   if (state.view === "image") crumbs.push(h("span", {}, `image ${state.image + 1}`));
   document
     .getElementById("bar")
     .replaceChildren(
       h("nav.crumbs", { "aria-label": "Where you are" }, crumbs),
+      Names.link(state),
       h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"),
     );
 };
@@ -196,7 +208,11 @@ document
   .getElementById("skip")
   .addEventListener("click", () => document.getElementById("content").focus());
 history.scrollRestoration = "manual";
+App.run.arrived = (set) => Names.layer >= 0 && Names.dress(set);
 App.run
   .open()
-  .then(() => App.show())
+  .then(() => {
+    Names.open();
+    return App.show();
+  })
   .catch(App.failed);

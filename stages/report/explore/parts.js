@@ -41,6 +41,7 @@ const swatch = (factor) => {
     "span.swatch",
     {
       "aria-hidden": "true",
+      title: factor.title,
       style: { "background-color": factor.colour, color: light ? "#000" : "#fff" },
     },
     String(factor.number),

@@ -58,6 +58,7 @@ const conceptRow = (of, factor, state, changed) => {
       box,
       swatch(factor),
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
+      Names.button(of, factor),
     ),
     strip,
     h(
@@ -238,5 +239,21 @@ Views.set = async (state) => {
     place,
     h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
   );
-  return { title: set.name, element, close: () => grid && grid.close(), shown: async () => fill() };
+  // only what says a name is made anew: what one is about to click must stay
+  const renamed = (places) => {
+    for (const { number } of now.factors)
+      if (places.includes(Names.place(state.set, now.k, number)) && state.layer === Names.layer)
+        list.children[number].replaceWith(conceptRow(now, now.factors[number], state, changed));
+    const options = sortSelect(now, state, resorted).querySelectorAll("option");
+    sorts.querySelectorAll("option").forEach((option, n) => {
+      option.textContent = options[n].textContent;
+    });
+  };
+  return {
+    title: set.name,
+    element,
+    renamed,
+    close: () => grid && grid.close(),
+    shown: async () => fill(),
+  };
 };
