@@ -153,16 +153,22 @@ const bySet = (content, key) => {
 
 // Names that are a few letters apart, for one that is not there.
 LabelsFile.nearest = (name, known) => {
+  // letters that are put in, left out, changed or swapped
   const apart = (a, b) => {
-    let row = Array.from({ length: b.length + 1 }, (_, n) => n);
-    for (let i = 1; i <= a.length; i++)
-      row = row.reduce((next, above, n) => {
-        next.push(
-          n ? Math.min(above + 1, next[n - 1] + 1, row[n - 1] + (a[i - 1] !== b[n - 1])) : i,
+    const rows = [Array.from({ length: b.length + 1 }, (_, n) => n)];
+    for (let i = 1; i <= a.length; i++) {
+      rows.push([i]);
+      for (let n = 1; n <= b.length; n++) {
+        const least = Math.min(
+          rows[i - 1][n] + 1,
+          rows[i][n - 1] + 1,
+          rows[i - 1][n - 1] + (a[i - 1] !== b[n - 1]),
         );
-        return next;
-      }, []);
-    return row[b.length];
+        const swapped = i > 1 && n > 1 && a[i - 1] === b[n - 2] && a[i - 2] === b[n - 1];
+        rows[i].push(swapped ? Math.min(least, rows[i - 2][n - 2] + 1) : least);
+      }
+    }
+    return rows[a.length][b.length];
   };
   const [near] = known
     .map((one) => [one, apart(name.slice(0, 200).toLowerCase(), one.slice(0, 200).toLowerCase())])

@@ -47,16 +47,27 @@ class NamingView {
     const changed = new Set(places);
     for (const row of this.rows) {
       if (changed.has(row.place)) row.show();
-      else if (places.length) row.tell();
+      else if (changed.has(row.parent)) row.tell();
     }
     for (const [rank, count] of this.headings) {
       const { k } = this.rows.find((row) => row.rank === rank);
       count.textContent = `k = ${k}, ${Names.count(rank, k)} of ${k} named`;
     }
-    // a name keeps its digit while one is here
-    for (const name of this.ranked())
-      if (this.slots.length < SLOTS && !this.slots.includes(name)) this.slots.push(name);
+    this.fill();
     this.bar.show();
+  }
+
+  // A name keeps its digit; a new one gets a free one, or that of a name that nobody uses.
+  fill() {
+    const used = Names.used();
+    for (const name of used.keys()) {
+      if (this.slots.includes(name)) continue;
+      const free =
+        this.slots.length < SLOTS
+          ? this.slots.length
+          : this.slots.findLastIndex((one) => !used.has(one));
+      if (free >= 0) this.slots[free] = name;
+    }
   }
 
   get counted() {

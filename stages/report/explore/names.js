@@ -147,12 +147,13 @@ Names.keep = () => {
 Names.direct = async (rank, k) => {
   const key = `${rank}/${k}`;
   if (Names.directions.has(key)) return;
+  Names.directions.set(key, null); // asked for once
   try {
     const found = await App.run.load(`${DFF.folder(rank)}/names`);
     for (const [one, text] of Object.entries(found)) Names.directions.set(`${rank}/${one}`, text);
     Names.keep();
-  } catch (error) {
-    Names.directions.set(key, null); // said when a file is asked for, which needs them
+  } catch {
+    // said when a file is asked for, which needs them
   }
 };
 

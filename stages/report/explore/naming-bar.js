@@ -150,6 +150,7 @@ class NamingBar {
       const select = h(
         "select",
         {
+          "aria-label": "k",
           on: { change: () => App.go({ sort: select.value }) },
         },
         h("option", { value: "order", selected: !/^k/.test(state.sort) }, "suggested"),

@@ -104,7 +104,7 @@ class NamingRow {
         h("bdi", {}, Names.text(names)),
       );
     if (parent) {
-      const names = Names.of(Names.place(this.rank, parent[0], parent[1]));
+      const names = this.parentNames;
       const from = `splits from ${parent[1]} of k = ${parent[0]}`;
       hints.push(h("span", {}, `${from} `));
       if (names.length)
@@ -121,9 +121,14 @@ class NamingRow {
     this.hints.replaceChildren(...hints);
   }
 
+  // The place of the factor that this one splits from.
+  get parent() {
+    const parent = this.factor && this.factor.parent;
+    return parent ? Names.place(this.rank, parent[0], parent[1]) : null;
+  }
+
   get parentNames() {
-    if (!this.factor || !this.factor.parent) return [];
-    return Names.of(Names.place(this.rank, ...this.factor.parent.slice(0, 2)));
+    return this.parent ? Names.of(this.parent) : [];
   }
 
   focus(field) {
