@@ -72,11 +72,13 @@ def bring_names(project: Path, params: EvaluateParams, file: Path, *, force: boo
             f"{path}: {file} would replace {_counted(len(strange), 'other name')} that it does not "
             f"know of: {few}{'; ...' if len(strange) > FEW else ''}; --force lets it"
         )
+    if brought.silent:
+        note(f"{file}: does not say whose names these are, so factors get them by number")
     _tell(merged)
     lost = "".join(f"# {line}\n" for line in (*merged.names.notes, *merged.lost))
     content = (merged.names.form(factors) + lost).encode()
     before = path.read_bytes() if path.is_file() else b""
-    if not merged.changes and present.factors == factors.fingerprint:
+    if content == before:
         print(f"{path}: has these names already")
         return
     told = ""

@@ -89,8 +89,8 @@ def label(
     Alone it writes a place for every factor of the first layer and seed, to be filled in by hand
     while looking at the report; names that are there are carried over to the factors that there are
     now. With --auto the names come from coverage (eq. 7) on the raw masks of a few images of each
-    set; evaluate then runs on all the others, and prints its scores. With --from the names of a file
-    are checked and merged into those that are there: what the file has no name for keeps its own.
+    set; evaluate then runs on all the others, and prints its scores. With --from the names of a
+    file are checked and merged into those that are there: what has no name in it keeps its own.
     """
     # imported here: the other commands need no tables
     from pipeline.label import bring_names, label_factors

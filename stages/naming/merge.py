@@ -77,6 +77,11 @@ def merge(present: Labels, brought: Labels, factors: Factors) -> Merged:
     StageError
         When the file has names, and not one is of a factor that there is.
     """
+    # what says nothing of its factors is taken at its word
+    brought, present = (
+        replace(one, factors=factors.fingerprint) if one.silent else one
+        for one in (brought, present)
+    )
     theirs, now = resolve(brought, factors), resolve(present, factors)
     if brought.counts[0] and not theirs.sets:
         why = theirs.notes[0] if theirs.notes else "no factor has any of its names"
@@ -105,7 +110,7 @@ def merge(present: Labels, brought: Labels, factors: Factors) -> Merged:
         if name in now.seen or name in theirs.seen
     }
     names = FactorNames(theirs.layer, theirs.seed, sets, seen, now.notes)
-    foreign = not brought.silent and brought.factors != factors.fingerprint
+    foreign = brought.factors != factors.fingerprint
     sure = {
         (name, k): [one for one in named.cosines if one]
         for name, by_k in theirs.sets.items()
