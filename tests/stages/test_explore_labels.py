@@ -259,6 +259,17 @@ def test_names_are_shown_at_once_and_kept(browser: Browser, project: Path) -> No
         assert "eye" in page.locator(".readout").inner_text()
         go(page, project, f"#/s{rank}/names?k=2")
         assert values(page) == ["", "eye"]
+        fields(page).first.click()
+        page.keyboard.type("typed last")
+        go(page, project, f"#/s{rank}/names?k=2")
+        assert values(page) == ["typed last", "eye"]
+        # in two tabs at once
+        beside = page.context.new_page()
+        go(beside, project, f"#/s{rank}?k=2")
+        fields(page).first.fill("nose")
+        fields(page).first.press("Enter")
+        expect(beside.get_by_role("link", name="nose", exact=True)).to_be_visible()
+        beside.close()
         assert page.locator("option, .note:visible").count() == 0
 
 

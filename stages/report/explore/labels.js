@@ -142,7 +142,13 @@ class NamingView {
       this.bar.tell(again ? "Nothing to do again." : "Nothing to undo.");
       return;
     }
-    this.told(again ? "Done again" : "Undone");
+    const [rank, k, j] = Names.where(places[0]),
+      more = places.length > 1 ? ` and ${places.length - 1} more` : "";
+    const what = `factor ${j} of ${App.run.sets[rank].name}, k = ${k}${more}`;
+    this.told(`${again ? "Done again" : "Undone"}: ${what}`);
+    // what one does not see is said to all
+    if (this.shown.some(([one, at]) => one === rank && at === k)) this.bar.tell();
+    else this.bar.tell(`${again ? "Done again" : "Undone"} in another view: ${what}.`);
     const row = this.rows.find((one) => one.place === places[0] && !one.element.hidden);
     if (row && this.list.contains(document.activeElement))
       row.focus(document.activeElement.tagName === "INPUT");

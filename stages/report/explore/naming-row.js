@@ -7,7 +7,7 @@ class NamingRow {
   // `view` is told of what is done with the row: see NamingView.
   constructor(view, rank, k, j) {
     Object.assign(this, { view, rank, k, j, place: Names.place(rank, k, j) });
-    const said = `factor ${j} of ${App.run.sets[rank].name}, k = ${k}`;
+    const said = (this.said = `factor ${j} of ${App.run.sets[rank].name}, k = ${k}`);
     this.mark = h("input", {
       type: "checkbox",
       "aria-label": `Mark ${said}`,
@@ -56,6 +56,7 @@ class NamingRow {
   show() {
     const names = Names.of(this.place);
     this.field.show(Names.text(names));
+    this.element.setAttribute("aria-label", `${this.said}: ${Names.text(names) || "no name"}`);
     this.clear.style.visibility = names.length ? "" : "hidden"; // its room stays
     this.tell();
   }
