@@ -309,3 +309,13 @@ def violations(page: Page) -> list[str]:
         f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
         for one in found
     ]
+
+
+def test_no_picture_is_blown_up(browser: Browser, report: Path) -> None:
+    wide = {"viewport": {"width": 2560, "height": 900}}
+    with opened(browser, report / "index.html", **wide) as page:
+        sizes = page.evaluate(
+            "[...document.images].map(one => [one.width, Number(one.getAttribute('width'))])"
+        )
+    assert len(sizes) > 10
+    assert all(shown <= own for shown, own in sizes)
