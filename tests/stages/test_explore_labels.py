@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import stages.report.explore as explore
-from browser import chromium, needs_browser, opened
+from browser import chromium, needs_browser, opened, ready
 from pipeline.registry import STAGES
 from stages.artifacts.factors import Factors
 from stages.naming.labels import packed, read_labels
@@ -78,16 +79,6 @@ def page_of(project: Path) -> Path:
 def at(browser: Browser, project: Path, where: str, **context: Any) -> Iterator[Page]:
     with opened(browser, page_of(project), where, **context) as page:
         yield ready(page)
-
-
-def ready(page: Page) -> Page:
-    """The page when its view is there and all that was begun is drawn."""
-    page.wait_for_selector("main[data-ready]")
-    for _ in range(1000):
-        if page.evaluate("!Later.running && !Later.loading"):
-            return page
-        page.wait_for_timeout(20)
-    raise AssertionError("still drawing")
 
 
 def go(page: Page, project: Path, where: str) -> None:
@@ -257,6 +248,13 @@ def test_names_are_shown_at_once_and_kept(browser: Browser, project: Path) -> No
         assert "1 eye" in page.locator(".crumbs").inner_text()
         go(page, project, f"#/s{rank}/i0?k=2")
         assert "eye" in page.locator(".readout").inner_text()
+        go(page, project, f"#/s{rank}?k=2")
+        page.get_by_label("k", exact=True).focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        page.get_by_role("link", name="names 0 of 1").click()
+        page.wait_for_url("**/names?k=1")
         go(page, project, f"#/s{rank}/names?k=2")
         assert values(page) == ["", "eye"]
         fields(page).first.click()
@@ -566,6 +564,21 @@ def test_a_phone_has_room_for_names(browser: Browser, project: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, where
             target = page.get_by_role("button", name="No name for").first.bounding_box()
             assert target and target["height"] >= 24 and target["width"] >= 24
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, project: Path, scheme: str) -> None:
+    with at(browser, project, "#/names", color_scheme=scheme) as page:
+        for where in ("#/names", "#/s0/names?k=3"):
+            go(page, project, where)
+            page.get_by_text("Keys, and what names do").click()
+            page.locator(".naming-mark input").first.check()
+            fields(page).first.fill("head")
+            fields(page).first.press("Enter")
+            page.keyboard.type("he")
+            expect(page.locator(".suggestions li:visible").first).to_be_visible()
+            found = Axe().run(page, options={"preload": False}).response["violations"]
+            assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
 
 def test_scripts_of_others_are_as_published(project: Path) -> None:

@@ -53,3 +53,13 @@ def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Ite
         inside.close()
     if wrong:
         raise AssertionError("; ".join(wrong))
+
+
+def ready(page: Page) -> Page:
+    """The page when its view is there and all that was begun is drawn."""
+    page.wait_for_selector("main[data-ready]")
+    for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
+        if page.evaluate("!Later.running && !Later.loading"):
+            return page
+        page.wait_for_timeout(20)
+    raise AssertionError("still drawing")

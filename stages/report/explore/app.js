@@ -16,20 +16,30 @@ const BEGIN = {
   off: new Set(),
   sort: "order",
   q: "",
+  x: "",
+  y: "",
 };
-const SHORT = { layer: "l", k: "k", mode: "m", opacity: "o", t: "t", sort: "sort", q: "q" };
+const SHORT = {
+  layer: "l",
+  k: "k",
+  mode: "m",
+  opacity: "o",
+  t: "t",
+  sort: "sort",
+  q: "q",
+  x: "x",
+  y: "y",
+};
 
 // #/s0/i12?k=4&m=raw: a view that can be sent as a link.
 App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const state = { ...BEGIN, off: new Set() },
     asked = new URLSearchParams(query);
-  const found = /^s(\d+)(?:\/([ci])(\d+)|\/(names))?$/.exec(path);
+  const found = /^s(\d+)(?:\/([ci])(\d+)|\/(map|names))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
-    state.view = { undefined: "set", c: "concept", i: "image", names: "names" }[
-      found[2] || found[4]
-    ];
+    state.view = found[4] || { undefined: "set", c: "concept", i: "image" }[found[2]];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
   } else if (path === "names") state.view = "allNames";
   else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
@@ -65,6 +75,7 @@ App.hash = (state) => {
     allNames: "names",
     concept: `s${state.set}/c${state.factor}`,
     image: `s${state.set}/i${state.image}`,
+    map: `s${state.set}/map`,
   }[state.view];
   const asked = new URLSearchParams();
   for (const [name, short] of Object.entries(SHORT)) {
@@ -85,7 +96,7 @@ App.changed = (change) => {
     next = { ...before, off: new Set(before.off), ...change };
   const whole = (one) => one.view === "overview" || one.view === "allNames"; // of no one set
   if (whole(next) || whole(before) || next.set !== before.set) {
-    Object.assign(next, { sort: "order", q: "", off: new Set(), ...change });
+    Object.assign(next, { sort: "order", q: "", x: "", y: "", off: new Set(), ...change });
     if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
     const set = App.run.here.get(before.set);
@@ -98,7 +109,7 @@ App.changed = (change) => {
             .map((factor) => factor.number)
         : [],
     );
-    if (/^[fmr]\d+$/.test(next.sort)) {
+    if (/^[fmrg]\d+$/.test(next.sort)) {
       const followed = factors(before)[Number(next.sort.slice(1))]?.colour,
         now = factors(next).find((factor) => factor.colour === followed);
       next.sort = now ? next.sort[0] + now.number : "order";
@@ -146,6 +157,7 @@ App.bar = (state) => {
         set.name,
       ),
     );
+  if (state.view === "map") crumbs.push(h("span", {}, "map"));
   if (state.view === "concept") {
     const { title } = run.here.get(state.set).factorization(state.layer, state.k).factors[
       state.factor

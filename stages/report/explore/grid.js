@@ -80,6 +80,7 @@ class Grid {
       width: this.wide,
       height: this.boxTall,
       coarse: true,
+      named: true,
     });
     const value = h("span.value");
     const link = h(

@@ -230,13 +230,13 @@ Names.link = (state) => {
   const link = h(
     "a.names",
     {
-      href: whole ? "#/names" : App.link({ view: "names", layer: Math.max(0, Names.layer) }),
       "aria-current": state.view === "names" || state.view === "allNames" ? "page" : null,
     },
     "names ",
     count,
   );
   Names.link.refresh = () => {
+    link.href = whole ? "#/names" : App.link({ view: "names", layer: Math.max(0, Names.layer) });
     const at = whole ? App.run.sets.map(({ k }, rank) => [rank, k]) : [[state.set, state.k]];
     const named = at.reduce((sum, [rank, k]) => sum + Names.count(rank, k), 0),
       disputed = Names.disputed().length;
