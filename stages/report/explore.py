@@ -34,13 +34,12 @@ from stages.report.concepts import Concepts, open_concepts
 from stages.report.explore_facts import facts_of_ks, facts_of_run
 from stages.report.needs import PART
 from stages.report.opened import Opened
-from stages.report.packed import base64_of, packed_grid, run_lengths, script, whole_shares
+from stages.report.packed import DATA, base64_of, packed_grid, run_lengths, script, whole_shares
 from stages.report.page import SetView, spread
 from stages.report.thumbnails import Thumbnails
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
-DATA = "data"
 SHEET = 6  # images of a set on the overview
 ANNOTATED = ("object", "parts")
 

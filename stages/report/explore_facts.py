@@ -1,6 +1,6 @@
 """What the page to explore says of a run, its image sets and their factors: plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from stages.artifacts.concept_maps import FULL_COLOUR
@@ -8,6 +8,7 @@ from stages.drawing.overlays import GAMMA, OPACITY
 from stages.report.concepts import Concepts
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
+from stages.report.packed import FORMAT
 from stages.report.page import FactorView, KView, LayerView, SetView
 
 
@@ -15,6 +16,7 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
     """The payload ``index``: the run, its image sets with their scores, what was left out."""
     facts = opened.heatmaps[opened.layer].facts
     return {
+        "format": FORMAT,
         "facts": [list(fact) for fact in opened.facts()],
         "layers": list(opened.factors.layers),
         "ks": opened.ks,
@@ -23,7 +25,7 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
         "gamma": GAMMA,
         "opacity": OPACITY,
         "method": str(opened.refined[opened.layer].facts["method"]),
-        "sets": [_facts_of_set(one) for one in sets],
+        "sets": [_facts_of_set(opened, one) for one in sets],
         "leftOut": [
             {
                 "title": some.title,
@@ -36,7 +38,7 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
     }
 
 
-def _facts_of_set(view: SetView) -> dict[str, Any]:
+def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
@@ -46,10 +48,25 @@ def _facts_of_set(view: SetView) -> dict[str, Any]:
         "k": suggested or layer.ks[-1].k,
         "suggested": suggested,
         "scores": [
-            {"k": row.k, "explained": number(row.explained), **_scores(row.scores)}
-            for row in layer.rows
+            {
+                "layer": at,
+                "k": row.k,
+                "explained": number(row.explained),
+                "stability": number(chosen.get(row.k, {}).get("stability")),
+                **_scores(row.scores),
+            }
+            for at, one in enumerate(view.layers)
+            for chosen in [_chosen(opened, view, one)]
+            for row in one.rows
         ],
     }
+
+
+def _chosen(opened: Opened, of_set: SetView, layer: LayerView) -> dict[int, dict[Hashable, Any]]:
+    """What helps to choose k, by k: rows of ``choice.parquet``."""
+    choice = opened.evaluation.choice
+    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
+    return {int(row["k"]): row for row in choice.to_dict("records")}
 
 
 def _scores(scores: Sequence[Any]) -> dict[str, Any]:
@@ -79,9 +96,7 @@ def facts_of_ks(
         ]
         for row in links.to_dict("records")
     }
-    choice = opened.evaluation.choice
-    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
-    chosen = {int(row["k"]): row for row in choice.to_dict("records")}
+    chosen = _chosen(opened, of_set, layer)
     scores = {row.k: _scores(row.scores) for row in layer.rows}
     return [
         {

@@ -59,6 +59,7 @@ class Picture {
   }
 
   loaded(state) {
+    if (state.mode === "truth") return this.of.set.truth.has(this.i);
     return (state.mode === "refined" ? this.of.masks : this.of.coefficients).has(this.i);
   }
 }

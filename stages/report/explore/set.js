@@ -228,7 +228,7 @@ Views.set = async (state) => {
     said,
     title,
     list,
-    h("h2", {}, "Images ", found),
+    h("h2", {}, "Images ", found, " ", Sides.link("pairs")),
     h(
       "section.controls.loose",
       { "aria-label": "Which images, in which order" },
