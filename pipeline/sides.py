@@ -21,6 +21,7 @@ from stages.report.packed import DATA, FORMAT, read_script
 from store import StoreError
 
 REPORT = BY_NAME["report"].writes
+UNKNOWN = "unknown Git revision"  # what DVC says
 AGAIN = "run `dff report` again"
 
 
@@ -106,10 +107,12 @@ def _revision(name: str, project: Path, scratch: Path) -> Side:
         )
     report, params = scratch / "report", scratch / PARAMS
     failed = _fetch(project, name, REPORT, report)
+    if UNKNOWN in failed:
+        raise StageError(f"{name}: no such folder, nor such a revision or experiment")
     if failed:
         raise StageError(
-            f"{name}: no such folder, and DVC has no report of such a revision or experiment "
-            f"({failed}); `dvc exp run`, or `dvc pull --all-commits`, brings it into the cache"
+            f"{name}: DVC's cache has no report of this revision ({failed}); `dvc fetch "
+            f"--all-commits`, or running it again, puts it there"
         )
     unknown = bool(_fetch(project, name, Path(PARAMS), params))
     return Side(name, report, _index(report, name), None if unknown else flat_params(params))
@@ -117,16 +120,16 @@ def _revision(name: str, project: Path, scratch: Path) -> Side:
 
 def _fetch(project: Path, revision: str, path: Path, out: Path) -> str:
     """Have DVC write what a revision has at a path; returns why it could not, or nothing."""
-    command = [sys.executable, "-m", "dvc", "get", "-q", ".", path.as_posix()]
-    command += ["--rev", revision, "-o", str(out.resolve())]
+    command = [sys.executable, "-m", "dvc", "get", ".", path.as_posix()]
+    command += [f"--rev={revision}", "-o", str(out.resolve())]
     env = os.environ | {"DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(
         command, cwd=project, env=env, capture_output=True, text=True, check=False
     )
     if done.returncode == 0 and out.exists():
         return ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[0].removeprefix("ERROR: ").strip() if lines else "it says nothing"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return lines[0].rpartition(" - ")[2] if lines else "it does not say why"
 
 
 def flat_params(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -53,3 +54,27 @@ def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Ite
         inside.close()
     if wrong:
         raise AssertionError("; ".join(wrong))
+
+
+def ready(page: Page) -> Page:
+    """The page when its view is there and all that was begun is drawn."""
+    page.wait_for_selector("main[data-ready]")
+    for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
+        if page.evaluate("!Later.running && !Later.loading"):
+            return page
+        page.wait_for_timeout(20)
+    raise AssertionError("still drawing")
+
+
+PIXELS = """canvas => {
+    const {width, height} = canvas;
+    const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
+    return {width, height, data: Array.from(data)};
+}"""
+
+
+def pixels(page: Page, selector: str) -> np.ndarray:
+    """What is on a canvas, uint8 ``[h, w, 4]``."""
+    found = page.locator(selector).evaluate(PIXELS)
+    flat = np.array(found["data"], np.uint8)
+    return flat.reshape(found["height"], found["width"], 4)

@@ -229,6 +229,7 @@ Views.beside = async () => {
     const made = h(
       "select",
       {
+        "aria-label": label,
         on: {
           change: () => {
             use(made.value);

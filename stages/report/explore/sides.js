@@ -167,14 +167,17 @@ Sides.title = ({ letter, state, of }) => {
 
 const badge = (letter) => h(`span.badge.side-${letter}`, { "aria-hidden": "true" }, letter);
 
-// What of each factor is in its mask on an image, or null where the side shows no masks.
+// Whether a side shows masks whose areas are in the data: not those of another threshold.
+const hasAreas = ({ mode, t }) => mode === "refined" || (mode === "raw" && t === null);
+
+// How much of an image each factor's mask takes, or null.
 const areasOf = ({ state, of, at }, i) =>
-  ["raw", "refined"].includes(state.mode)
+  hasAreas(state)
     ? of.factors.map(({ number: j }) => (state.off.has(j) ? 0 : of.stat(state.mode, at(i), j)))
     : null;
 
 // How much the masks of two sides differ in size on an image, a share of its pixels; of factors that
-// are the same each counts, else all together. Masks are those of the pipeline's own thresholds.
+// are the same each counts, else all together. Null where that is not known.
 Sides.difference = ([a, b], i) => {
   const [one, other] = [areasOf(a, i), areasOf(b, i)];
   if (!one || !other) return null;
@@ -302,9 +305,9 @@ Sides.panel = (pair, side, { changed, another, image = null }) => {
   );
   // What the numbers of the legend are follows what is painted.
   const tell = () => {
-    const stat = ["raw", "refined"].includes(state.mode) ? state.mode : "means";
+    const stat = hasAreas(state) ? state.mode : "means";
     legend.hidden = ["photo", "truth"].includes(state.mode);
-    legend.title = stat === "means" ? "strength" : "share of the pixels in its mask";
+    legend.title = stat === "means" ? "mean strength" : "share of the pixels in its mask";
     for (const { factor, value } of lines)
       value.textContent =
         image === null
