@@ -23,6 +23,7 @@ from store.publication import (
     write_atomically,
 )
 
+PHOTOGRAPHS = ("thumbs", "large")  # folders of a report: stages/report/thumbnails.py
 FOLDERS = ("a", "b")  # of the two reports: no name of anything becomes a path
 RECORD = "beside.json"  # in every comparison: what it is, and that it may be replaced
 NO_SCRIPT = (
@@ -65,8 +66,7 @@ def beside(
         labels = list(names) or _labels(sides, both)
         payload = compared(sides, labels)
         for folder, side in zip(FOLDERS, sides, strict=True):
-            known = _same_thumbnails(sides[0], side, work / FOLDERS[0])
-            _link_report(side.report, work / folder, known)
+            _link_report(side.report, work / folder, _same_photographs(*sides, work))
         _write_page(work)
         (work / DATA).mkdir()
         (work / DATA / "beside.js").write_bytes(script("beside", payload))
@@ -165,21 +165,22 @@ def _work_folder(out: Path) -> Iterator[tuple[Path, Path]]:
             staging.rmdir()
 
 
-def _same_thumbnails(first: Side, side: Side, folder: Path) -> Path | None:
-    """Where thumbnails lie that are those of a report: its own files' names say of which image."""
-    recipes = [(read_attrs(one.report) or {}).get("thumbnails") for one in (first, side)]
-    return folder / "thumbs" if side is not first and recipes[0] == recipes[1] else None
+def _same_photographs(a: Side, b: Side, work: Path) -> dict[Path, Path]:
+    """Folders of photographs made in the same way, where one name is one content: of B, and of A."""
+    made = [read_attrs(side.report) or {} for side in (a, b)]
+    same = [name for name in PHOTOGRAPHS if made[0].get(name) == made[1].get(name) is not None]
+    return {work / FOLDERS[1] / name: work / FOLDERS[0] / name for name in same}
 
 
-def _link_report(report: Path, folder: Path, thumbs: Path | None) -> None:
-    """All of a report in another folder, but for the page that compares it with others."""
+def _link_report(report: Path, folder: Path, same: Mapping[Path, Path]) -> None:
+    """All of a report in another folder; what lies in that of the other report already is it."""
     for place, _, files in os.walk(report):
         inside = folder / Path(place).relative_to(report)
         inside.mkdir(parents=True, exist_ok=True)
         for name in files:
             source = Path(place) / name
-            if thumbs and inside == folder / "thumbs" and (thumbs / name).exists():
-                source = thumbs / name
+            if inside in same and (same[inside] / name).exists():
+                source = same[inside] / name
             _link(source.resolve(), inside / name)  # DVC may have put links there
 
 

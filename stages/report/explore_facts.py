@@ -4,15 +4,24 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.evaluation import OBJECT, REFINED
 from stages.drawing.overlays import GAMMA, OPACITY
 from stages.report.concepts import Concepts
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
 from stages.report.packed import FORMAT
 from stages.report.page import FactorView, KView, LayerView, SetView
+from stages.report.scores import factor_scores
+from stages.report.tables import TableFile
+from stages.report.thumbnails import Photographs
 
 
-def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
+def facts_of_run(
+    opened: Opened,
+    sets: Sequence[SetView],
+    photographs: Photographs,
+    tables: Sequence[TableFile],
+) -> dict[str, Any]:
     """The payload ``index``: the run, its image sets with their scores, what was left out."""
     facts = opened.heatmaps[opened.layer].facts
     return {
@@ -25,7 +34,9 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
         "gamma": GAMMA,
         "opacity": OPACITY,
         "method": str(opened.refined[opened.layer].facts["method"]),
+        "large": photographs.large.long_side if photographs.large else None,
         "sets": [_facts_of_set(opened, one) for one in sets],
+        "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
             {
                 "title": some.title,
@@ -98,6 +109,10 @@ def facts_of_ks(
     }
     chosen = _chosen(opened, of_set, layer)
     scores = {row.k: _scores(row.scores) for row in layer.rows}
+    losses = opened.evaluation.loss
+    mine = (losses["layer"] == layer.name) & (losses["set"] == of_set.name)
+    losses = losses[mine & (losses["seed"] == opened.seed)]
+    by_factor = {one.k: factor_scores(opened, layer.name, of_set.name, one.k) for one in layer.ks}
     return [
         {
             "k": one.k,
@@ -106,8 +121,13 @@ def facts_of_ks(
             "suggested": bool(chosen.get(one.k, {}).get("suggested", False)),
             "reason": str(chosen.get(one.k, {}).get("reason", "")),
             **scores[one.k],
+            "loss": [number(loss) for loss in losses["relative_error"][losses["k"] == one.k]],
             "factors": [
-                {**_facts_of_factor(one, concepts[one.k], j), "parent": parents.get((one.k, j))}
+                {
+                    **_facts_of_factor(one, concepts[one.k], j),
+                    **_fit_of_factor(by_factor[one.k].get((j, REFINED))),
+                    "parent": parents.get((one.k, j)),
+                }
                 for j in range(one.k)
             ],
         }
@@ -117,7 +137,6 @@ def facts_of_ks(
 
 def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
     factor: FactorView = view.factors[j]
-    best = factor.refined
     return {
         "name": factor.name,
         "colour": factor.colour,
@@ -125,9 +144,17 @@ def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
         "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
         "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
         "tops": concepts.top_images(j, len(factor.top)),
-        "part": str(best["best_part"]) if best else "",
-        "iou": number(best["best_part_iou"]) if best else None,
     }
+
+
+def _fit_of_factor(row: Mapping[Hashable, Any] | None) -> dict[str, Any]:
+    """The annotated part that a factor fits best, or the object where no parts are annotated."""
+    if row is None:
+        return {"part": "", "iou": None}
+    if row["best_part"]:
+        return {"part": str(row["best_part"]), "iou": number(row["best_part_iou"])}
+    iou = number(row["object_iou"])
+    return {"part": "" if iou is None else OBJECT, "iou": iou}
 
 
 def number(value: Any) -> float | None:

@@ -14,6 +14,7 @@ from pipeline.beside import compared
 from pipeline.registry import BY_NAME
 from pipeline.sides import Side, flat_params
 from stages.report.packed import FORMAT, read_script, script
+from stages.report.thumbnails import FOLDERS
 from tools import edit, message, run_dff, shell
 
 REPORT = BY_NAME["report"].writes
@@ -50,9 +51,10 @@ def test_both_reports_lie_in_one_folder(two: tuple[Path, Path], tmp_path: Path) 
                 there = out / folder / path.relative_to(source)
                 assert there.read_bytes() == path.read_bytes()
     assert (out / "a/index.html").samefile(two[0] / REPORT / "index.html"), "no second copy"
-    thumbs = [sorted((out / folder / "thumbs").iterdir()) for folder in "ab"]
-    assert len(thumbs[0]) == 4  # both sets have the same four photographs
-    assert all(a.samefile(b) for a, b in zip(*thumbs, strict=True)), "once on the disk"
+    for name in FOLDERS:
+        a, b = (sorted((out / folder / name).iterdir()) for folder in "ab")
+        assert len(a) == 4  # both sets have the same four photographs
+        assert all(one.samefile(other) for one, other in zip(a, b, strict=True)), "once on the disk"
     page = (out / "index.html").read_text()
     assert '<html data-runs="a/ b/"' in page and 'href="b/index.html"' in page
     for script_of in re.findall(r'src="([^"]+)"', page):

@@ -123,6 +123,10 @@ class ImageSet {
   src(i) {
     return `${this.run.base}thumbs/${this.thumbs[i]}`;
   }
+  // The larger photograph, where there is one.
+  largest(i) {
+    return this.run.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
+  }
   height(i) {
     return this.sides[2 * i];
   }

@@ -143,7 +143,9 @@ Views.versus = async (state) => {
     pictures = sides.map(({ of, at }) => {
       const most = 3 * Math.max(of.set.width(at(i)), of.set.height(at(i)));
       const box = { width: Math.min(wide, most), height: Math.min(high, most), grow: true };
-      return new Picture(of, at(i), [], box);
+      const picture = new Picture(of, at(i), [], box);
+      if (picture.wide > of.set.width(at(i))) picture.photo.src = of.set.largest(at(i));
+      return picture;
     });
     const titles = sides.map(Sides.title);
     stage.replaceChildren(
