@@ -166,7 +166,7 @@ def _work_folder(out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _same_photographs(a: Side, b: Side, work: Path) -> dict[Path, Path]:
-    """Folders of photographs made in the same way, where one name is one content: of B, and of A."""
+    """Folders of photographs made in the same way, of B and of A: one name is one content there."""
     made = [read_attrs(side.report) or {} for side in (a, b)]
     same = [name for name in PHOTOGRAPHS if made[0].get(name) == made[1].get(name) is not None]
     return {work / FOLDERS[1] / name: work / FOLDERS[0] / name for name in same}

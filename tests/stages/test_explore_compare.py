@@ -175,7 +175,7 @@ def test_a_side_is_what_the_view_of_one_run_shows(
         alts = page.locator(".swipe img").evaluate_all("some => some.map(one => one.alt)")
         assert alts == [Path(name).name] * 2
         sources = page.locator(".swipe img").evaluate_all("some => some.map(one => one.src)")
-        assert "/a/thumbs/" in sources[0] and "/b/thumbs/" in sources[1]
+        assert "/a/large/" in sources[0] and "/b/large/" in sources[1]
 
 
 def test_the_overlap_is_that_of_what_is_painted(browser: Browser, runs: tuple[Path, Path]) -> None:
