@@ -63,6 +63,8 @@ def beside(
         for folder, what in zip(FOLDERS, both, strict=True):
             (scratch / folder).mkdir()
             sides.append(open_side(what, project, scratch / folder))
+            if out.resolve().is_relative_to(sides[-1].report.resolve()):
+                raise StageError(f"--out {out}: lies in the report {what}; name another one")
         labels = list(names) or _labels(sides, both)
         payload = compared(sides, labels)
         for folder, side in zip(FOLDERS, sides, strict=True):
@@ -187,7 +189,9 @@ def _link_report(report: Path, folder: Path, same: Mapping[Path, Path]) -> None:
 def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
-    except OSError:  # another disk, or a file system without them
+    except OSError as error:  # another disk, or a file system without them
+        if not source.exists():
+            raise StageError(f"{source}: is gone; is the report being made?") from error
         shutil.copyfile(source, target)
 
 

@@ -121,6 +121,30 @@ def test_what_cannot_be_shown_is_said_in_a_line(two: tuple[Path, Path], tmp_path
     assert "no data to explore; run `dff report` again" in refused(old)
 
 
+def test_nothing_is_written_into_a_report(two: tuple[Path, Path], tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    shutil.copytree(two[0] / REPORT, report)
+    before = sorted(report.rglob("*"))
+    line = message(run_dff("beside", str(two[1]), str(report), "--out", str(report / "out")))
+    assert "lies in the report" in line and sorted(report.rglob("*")) == before
+    (report / "pictures/gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    line = message(run_dff("beside", str(two[1]), str(report), "--out", str(tmp_path / "out")))
+    assert "gone.jpg: is gone" in line and not (tmp_path / "out").exists()
+
+
+def test_without_links_files_are_copied(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert run_dff("beside", *map(str, two), "--out", str(tmp_path / "out")).exit_code == 0
+    page = tmp_path / "out/b/index.html"
+    assert page.read_bytes() == (two[1] / REPORT / "index.html").read_bytes()
+    assert page.stat().st_nlink == 1
+
+
 def test_a_folder_is_known_as_the_project_it_is_in(two: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = tmp_path / "sent"

@@ -154,6 +154,7 @@ Sides.open = async (pair, state, n) => {
   const { ks } = pair.sets[state.run].layers[state.layer];
   const of = ks.find((one) => one.k === state.k) || ks[ks.length - 1];
   state.k = of.k;
+  if (state.mode === "truth" && !of.set.annotated) state.mode = "refined";
   await of.open();
   return { letter: Sides.letters[n], state, of, at: (i) => pair.at(state.run, i) };
 };

@@ -114,10 +114,11 @@ Views.versus = async (state) => {
     said = h("p.quiet.agreement", { role: "status" });
   let pictures = [];
 
-  const agreement = async () => {
-    const turn = (stage.turn = (stage.turn || 0) + 1);
+  let turns = 0;
+  const agreement = async (turn) => {
+    if (turn !== turns) return;
     const masks = await Promise.all(sides.map((side) => Sides.inside(side, i)));
-    if (turn !== stage.turn) return;
+    if (turn !== turns) return;
     said.hidden = !masks[0] || !masks[1];
     if (said.hidden) return;
     const [both, first, second, iou] = Sides.overlap(...masks);
@@ -132,7 +133,8 @@ Views.versus = async (state) => {
       picture.factors = own.mode === "truth" ? of.factors : shownFactors(of, own);
       picture.draw(painted(own));
     });
-    Later.add(agreement);
+    const turn = ++turns;
+    Later.add(() => agreement(turn));
   };
   const lay = () => {
     whole.classList.toggle("apart", !state.together);
