@@ -42,13 +42,23 @@ from stages.report.explore_masks import (
 )
 from stages.report.needs import PART
 from stages.report.opened import Opened
-from stages.report.packed import DATA, base64_of, packed_grid, run_lengths, script, whole_shares
+from stages.report.packed import (
+    DATA,
+    FORMAT,
+    base64_of,
+    packed_grid,
+    run_lengths,
+    script,
+    whole_shares,
+)
 from stages.report.page import SetView, spread
 from stages.report.tables import TableFile
-from stages.report.thumbnails import Photographs, Thumbnails
+from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
+# What of a set is the same as long as its factors and maps are: the names of factors are not in it.
+LASTING = ("part-*.js", "masks-*.js", "truth-*.js", "agreement.js")
 SHEET = 6  # images of a set on the overview
 ANNOTATED = ("object", "parts")
 
@@ -77,15 +87,24 @@ def write_explore(
     with track("report", len(photographs.all) * len(image_ids), "thumbnails") as advance:
         for copies in photographs.all:
             copies.write(image_ids, work, workers, advance)
-    (work.path / DATA).mkdir()
+    (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
     payload = script("index", facts_of_run(opened, sets, photographs, tables))
     (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(opened.factors.image_ids)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
+    earlier = earlier_report(work, DATA, recipe(opened, photographs))
     with track("report", count, "maps") as advance:
         for rank, view in enumerate(sets):
-            one = Explored(opened, photographs.small, boxes, rank, view, work.path, top)
+            one = Explored(opened, photographs, boxes, earlier, rank, view, work.path, top)
             one.write(workers, advance)
+
+
+def recipe(opened: Opened, photographs: Photographs) -> str:
+    """What decides the payloads that are `LASTING`: by the same recipe they are the same."""
+    layer = opened.layer
+    made_from = (opened.factors, opened.heatmaps[layer], opened.refined[layer])
+    prints = [one.artifact.fingerprint for one in made_from]
+    return " ".join([str(FORMAT), str(photographs.small.long_side), *prints])
 
 
 def parts_of(count: int) -> list[range]:
@@ -99,6 +118,8 @@ class Explored:
 
     Parameters
     ----------
+    earlier : Path or None
+        A report whose `LASTING` payloads are the same.
     boxes : dict of layer to uint16 [entries, columns, 4]
         See `largest_boxes`.
     view : SetView
@@ -108,8 +129,9 @@ class Explored:
     """
 
     opened: Opened
-    thumbnails: Thumbnails
+    photographs: Photographs
     boxes: Mapping[str, NDArray[np.uint16]]
+    earlier: Path | None
     rank: int
     view: SetView
     folder: Path
@@ -128,7 +150,15 @@ class Explored:
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of the set's thumbnails."""
-        return [self.thumbnails.size(image_id) for image_id in self.image_ids]
+        return [self.photographs.small.size(image_id) for image_id in self.image_ids]
+
+    @property
+    def large_sizes(self) -> str | None:
+        """The same of its larger photographs, as base64."""
+        large = self.photographs.large
+        if large is None:
+            return None
+        return base64_of(np.array([large.size(i) for i in self.image_ids], np.uint16))
 
     @cached_property
     def annotated(self) -> bool:
@@ -151,6 +181,9 @@ class Explored:
         ]
         for _ in ordered_map(_called, firsts, workers=workers):
             pass
+        if self.earlier and self._take_over(self.earlier / DATA / self.name):
+            advance(count * len(of_layer))
+            return
         parts = parts_of(count)
         found: dict[tuple[int, int], list[NDArray[np.uint16]]] = {}
         done = ordered_map(partial(self._part, of_layer), range(len(parts)), workers=workers)
@@ -163,9 +196,23 @@ class Explored:
                 iou = np.concatenate(ious)
                 self.put(f"l{number}-k{k}/agreement", {"iou": base64_of(iou)})
 
+    def _take_over(self, earlier: Path) -> bool:
+        """Copy what lasts; False where there is nothing."""
+        files = [path for pattern in LASTING for path in sorted(earlier.rglob(pattern))]
+        for path in files:
+            target = self.folder / DATA / self.name / path.relative_to(earlier)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        return bool(files)
+
+    @property
+    def name(self) -> str:
+        """Of the set's folder."""
+        return f"set-{self.rank:03d}"
+
     def put(self, name: str, payload: object) -> None:
         """Write one payload."""
-        key = f"set-{self.rank:03d}/{name}"
+        key = f"{self.name}/{name}"
         path = self.folder / DATA / f"{key}.js"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(script(key, payload))
@@ -176,8 +223,9 @@ class Explored:
         return {
             "name": self.view.name,
             "images": [names[image_id] for image_id in self.image_ids],
-            "thumbs": [self.thumbnails.name(image_id) for image_id in self.image_ids],
+            "thumbs": [self.photographs.small.name(image_id) for image_id in self.image_ids],
             "sizes": base64_of(np.array(self.sizes, np.uint16)),
+            "largeSizes": self.large_sizes,
             "annotated": self.annotated,
             "part": PART,
             "layers": [

@@ -66,15 +66,10 @@ class Thumbnails:
         """
         folder = work.path / self.folder
         folder.mkdir(exist_ok=True)
-        one = partial(self._write_one, folder, self._earlier(work))
+        earlier = earlier_report(work, self.folder, self.recipe)
+        one = partial(self._write_one, folder, earlier and earlier / self.folder)
         for _ in ordered_map(one, image_ids, workers=workers):
             advance(1)
-
-    def _earlier(self, work: Staging) -> Path | None:
-        for path, progress in work.earlier():
-            if progress is None and (read_attrs(path) or {}).get(self.folder) == self.recipe:
-                return path / self.folder
-        return None
 
     def _write_one(self, folder: Path, earlier: Path | None, image_id: int) -> None:
         target = folder / self.name(image_id)
@@ -119,3 +114,11 @@ class Photographs:
     def recipes(self) -> dict[str, str]:
         """What the report's record says, by folder."""
         return {one.folder: one.recipe for one in self.all}
+
+
+def earlier_report(work: Staging, part: str, recipe: str) -> Path | None:
+    """A complete report of which a part was made by the same recipe, as its record says."""
+    for path, progress in work.earlier():
+        if progress is None and (read_attrs(path) or {}).get(part) == recipe:
+            return path
+    return None

@@ -14,7 +14,7 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
-from stages.report.explore import write_explore
+from stages.report.explore import DATA, recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
@@ -64,6 +64,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         sets=names,
         images=len(opened.index.images),
         **photographs.recipes,
+        **{DATA: recipe(opened, photographs)},
     )
 
 

@@ -339,11 +339,12 @@ def make_large(folder: Path, count: int) -> None:
     factor = {"name": "", "colour": "#3366ff", "energy": 100.0, "full": 1.0, "start": 0.5,
               "tops": [], "part": "", "iou": None, "parent": None}  # fmt: skip
     one = {"k": 1, "explained": 50.0, "stability": None, "suggested": True, "reason": "",
-           "object": None, "part": None, "factors": [factor]}  # fmt: skip
+           "object": None, "part": None, "loss": [0.5, 0.4], "factors": [factor]}  # fmt: skip
     put("set-000/set", {
         "name": "many", "images": [f"{i:05d}.png" for i in range(count)],
         "thumbs": [thumbs[i % len(thumbs)] for i in range(count)],
-        "sizes": base64_of(np.full((count, 2), 64, np.uint16)), "annotated": False, "part": 64,
+        "sizes": base64_of(np.full((count, 2), 64, np.uint16)), "largeSizes": None,
+        "annotated": False, "part": 64,
         "layers": [{"name": "drawn", "ks": [one]}],
     })  # fmt: skip
     values = rng.integers(0, 65536, (5, count)).astype(np.uint16)
@@ -374,11 +375,19 @@ def test_of_five_thousand_images_few_are_there_at_once(
     with at(browser, copy, "#/s0") as page:
         ready(page)
         most = 0
-        for _ in range(20):
-            page.mouse.wheel(0, 4000)
+        for _ in range(70):
+            page.evaluate("scrollBy(0, 3000)")
             page.wait_for_timeout(25)
             most = max(most, page.locator(".cell").count())
         assert 10 < most < 150
+        ready(page)
+        assert page.evaluate("scrollY + innerHeight > document.body.scrollHeight - 3000")
+        inside = page.context.new_cdp_session(page)
+        inside.send("HeapProfiler.collectGarbage")
+        inside.send("Performance.enable")
+        metrics = inside.send("Performance.getMetrics")["metrics"]
+        held = {one["name"]: one["value"] for one in metrics}["JSHeapUsedSize"]
+        assert 1e6 < held < 60e6, "after everything was in sight"
         page.locator(".cell[tabindex='0'], .cell").first.focus()
         page.keyboard.press("End")
         ready(page)

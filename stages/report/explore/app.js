@@ -23,21 +23,34 @@ const BEGIN = {
   off: new Set(),
   sort: "order",
   q: "",
+  x: "",
+  y: "",
+};
+const SHORT = {
+  layer: "l",
+  k: "k",
+  mode: "m",
+  opacity: "o",
+  t: "t",
+  sort: "sort",
+  q: "q",
+  x: "x",
+  y: "y",
   sides: null, // of a comparison: see sides.js
 };
-const SHORT = { layer: "l", k: "k", mode: "m", opacity: "o", t: "t", sort: "sort", q: "q" };
 
 // #/s0/i12?k=4&m=raw: a view that can be sent as a link.
 App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const state = { ...BEGIN, off: new Set() },
     asked = new URLSearchParams(query);
-  const found = /^s(\d+)(?:\/([ci])(\d+))?(\/vs)?$/.exec(path);
+  const found = /^s(\d+)(?:\/([ci])(\d+))?(?:\/(map|vs))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
     state.view = { undefined: "set", c: "concept", i: "image" }[found[2]];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
-    if (found[4] || BASES) state.view = state.view === "image" ? "versus" : "pairs";
+    if (found[4] === "vs" || BASES) state.view = state.view === "image" ? "versus" : "pairs";
+    else if (found[4]) state.view = "map";
   } else if (BASES) {
     state.view = "beside";
   } else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
@@ -73,6 +86,7 @@ App.hash = (state) => {
     set: `s${state.set}`,
     concept: `s${state.set}/c${state.factor}`,
     image: `s${state.set}/i${state.image}`,
+    map: `s${state.set}/map`,
     beside: "all",
     pairs: `s${state.set}/vs`,
     versus: `s${state.set}/i${state.image}/vs`,
@@ -97,7 +111,7 @@ App.changed = (change) => {
   const before = App.state,
     next = { ...before, off: new Set(before.off), ...change };
   if (next.view === "overview" || next.set !== before.set || before.view === "overview") {
-    Object.assign(next, { sort: "order", q: "", off: new Set(), ...change });
+    Object.assign(next, { sort: "order", q: "", x: "", y: "", off: new Set(), ...change });
     if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
     const set = App.run.here.get(before.set);
@@ -110,7 +124,7 @@ App.changed = (change) => {
             .map((factor) => factor.number)
         : [],
     );
-    if (/^[fmr]\d+$/.test(next.sort)) {
+    if (/^[fmrg]\d+$/.test(next.sort)) {
       const followed = factors(before)[Number(next.sort.slice(1))]?.colour,
         now = factors(next).find((factor) => factor.colour === followed);
       next.sort = now ? next.sort[0] + now.number : "order";
@@ -164,6 +178,7 @@ App.bar = (state) => {
         set.name,
       ),
     );
+  if (state.view === "map") crumbs.push(h("span", {}, "map"));
   if (["pairs", "versus"].includes(state.view) && !BASES)
     crumbs.push(h("a", { href: App.link({ view: "pairs" }) }, "A and B"));
   if (state.view === "concept") crumbs.push(h("span", {}, `factor ${state.factor}`));

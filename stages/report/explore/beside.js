@@ -33,7 +33,7 @@ const scoreCell = (label, digits, a, b) => {
     h("span.label", { "aria-hidden": "true" }, label),
     h("span.number", {}, Format.number(a, digits)),
     h("span.number", {}, Format.number(b, digits)),
-    h(`b.number.${difference > 0 ? "more" : difference < 0 ? "less" : "same"}`, {}, text),
+    h("b.number", {}, text),
   );
 };
 

@@ -30,12 +30,19 @@ Views.concept = async (state) => {
     strength = (i) => Format.percent(of.stat("means", i, j));
   const rows = h("div", {});
   const draw = () => {
+    const strongest = order.slice(0, many);
     const part = (title, images) => [
       h("h2", {}, title),
       row(of, images, [factor], painted(state), href, strength),
     ];
     rows.replaceChildren(
-      ...part("Strongest", order.slice(0, many)),
+      ...part("Strongest", strongest),
+      h("h2", {}, "Cut out around its boxes"),
+      h(
+        "div.crops.loose",
+        {},
+        strongest.map((i) => cutout(of, i, factor, 104, href(i))),
+      ),
       ...(set.count > many ? part("In the middle", order.slice(middle, middle + many)) : []),
       ...(set.count > many ? part("Weakest", order.slice(-many).reverse()) : []),
     );

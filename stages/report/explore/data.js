@@ -108,6 +108,7 @@ class ImageSet {
     this.thumbs = payload.thumbs;
     this.annotated = payload.annotated;
     this.sides = DFF.words(payload.sizes); // height, width of each thumbnail
+    this.large = payload.largeSizes ? DFF.words(payload.largeSizes) : null; // the same, if kept
     this.layers = payload.layers.map((layer, number) => ({
       name: layer.name,
       ks: layer.ks.map((facts) => new Factorization(this, number, facts)),
@@ -123,9 +124,8 @@ class ImageSet {
   src(i) {
     return `${this.run.base}thumbs/${this.thumbs[i]}`;
   }
-  // The larger photograph, where there is one.
-  largest(i) {
-    return this.run.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
+  largeSrc(i) {
+    return this.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
   }
   height(i) {
     return this.sides[2 * i];
@@ -155,12 +155,14 @@ class ImageSet {
 }
 
 DFF.unpackMasks = (payload, into) => {
-  const bytes = DFF.bytes(payload.runs);
+  const bytes = DFF.bytes(payload.runs),
+    boxes = DFF.words(payload.boxes || "");
   let at = 0;
   payload.at.forEach((i, n) => {
     const [height, width] = payload.sizes[n];
     const runs = payload.lengths[n].map((length) => bytes.subarray(at, (at += length)));
-    into.set(i, { height, width, runs });
+    const box = boxes.subarray(n * 4 * runs.length, (n + 1) * 4 * runs.length);
+    into.set(i, { height, width, runs, box });
   });
 };
 
@@ -186,6 +188,27 @@ class Factorization {
       Object.entries(payload).map(([name, text]) => [name, DFF.words(text)]),
     );
     return this;
+  }
+
+  // How well refined masks agree with what is annotated; see agreed().
+  async openAgreement() {
+    if (!this.agreement && this.set.annotated) {
+      const payload = await this.set.run.load(`${this.folder}/agreement`);
+      this.agreement = DFF.words(payload.iou);
+    }
+    return this;
+  }
+
+  // IoU of an image's refined mask with what is annotated on it; null where nothing is.
+  agreed(i, j) {
+    const value = this.agreement ? this.agreement[i * this.k + j] : 65535;
+    return value === 65535 ? null : value / 65534;
+  }
+
+  // Around the largest component of a refined mask that has arrived: shares of the image's sides.
+  box(i, j) {
+    const [top, left, bottom, right] = this.masks.get(i).box.subarray(4 * j, 4 * j + 4);
+    return bottom > top ? [top, left, bottom, right].map((side) => side / 65535) : null;
   }
 
   // A number of an image and a factor, in [0, 1]: means (1: full colour), raw and refined areas, x, y.

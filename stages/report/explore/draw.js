@@ -212,6 +212,42 @@ Draw.paint = async (canvas, of, i, factors, state, width, height) => {
   );
 };
 
+// More factors than colours are told apart in one picture: each on a photograph of its own, with its
+// number. Gives null: their masks together are nobody's.
+Draw.most = 8;
+Draw.multiples = async (canvas, photo, of, i, factors, state, width, height) => {
+  const { naturalWidth: w } = await photo.decode().then(() => photo);
+  const columns = Math.ceil(Math.sqrt(factors.length)),
+    gap = 2;
+  const wide = Math.max(1, Math.floor(width / columns) - gap),
+    tall = Math.max(1, Math.floor(height / columns) - gap);
+  const tiles = [];
+  for (const factor of factors) {
+    const tile = Object.assign(document.createElement("canvas"), { width: wide, height: tall });
+    await Draw.paint(tile, of, i, [factor], state, wide, tall);
+    tiles.push(tile);
+  }
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const size = Math.max(9, Math.min(15, Math.round(tall / 4)));
+  Object.assign(context, { font: `600 ${size}px sans-serif`, textBaseline: "top" });
+  tiles.forEach((tile, n) => {
+    const factor = factors[n],
+      x = (n % columns) * (wide + gap),
+      y = Math.floor(n / columns) * (tall + gap);
+    context.filter = state.mode === "heat" ? "grayscale(0.75) brightness(0.84)" : "none";
+    if (w) context.drawImage(photo, x, y, wide, tall);
+    context.filter = "none";
+    context.drawImage(tile, x, y, wide, tall);
+    const text = String(factor.number);
+    context.fillStyle = factor.colour;
+    context.fillRect(x, y, context.measureText(text).width + 6, size + 3);
+    context.fillStyle = isLight(factor.rgb) ? "#000" : "#fff";
+    context.fillText(text, x + 3, y + 2);
+  });
+  return null;
+};
+
 // Bars of one factor's strength over the images of a set, in order: the strongest of each stretch.
 Draw.strip = (canvas, of, j, colour) => {
   const ratio = window.devicePixelRatio || 1;

@@ -33,7 +33,7 @@ class Grid {
 
   // What a cell shows.
   picture(i) {
-    const box = { width: this.wide, height: this.boxTall, coarse: true };
+    const box = { width: this.wide, height: this.boxTall, coarse: true, named: true };
     return new Picture(this.of, i, this.factors, box);
   }
 

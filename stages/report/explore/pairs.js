@@ -3,7 +3,13 @@
 
 class PairPicture {
   constructor(sides, i, { width, height }) {
-    const box = { width: Math.floor((width - 4) / 2), height, grow: true, coarse: true };
+    const box = {
+      width: Math.floor((width - 4) / 2),
+      height,
+      grow: true,
+      coarse: true,
+      named: true,
+    };
     Object.assign(this, { sides, i });
     this.parts = sides.map(
       ({ of, at, state }) => new Picture(of, at(i), shownFactors(of, state), box),
@@ -16,7 +22,7 @@ class PairPicture {
     const shares = [null, null];
     this.parts.forEach((part, n) => {
       const { of, state } = this.sides[n];
-      part.factors = state.mode === "truth" ? of.factors : shownFactors(of, state);
+      part.factors = state.mode === "truth" ? [] : shownFactors(of, state);
       part.draw(painted(state), (share) => {
         shares[n] = share;
         done(shares);

@@ -130,24 +130,27 @@ Views.versus = async (state) => {
   const draw = () => {
     pictures.forEach((picture, n) => {
       const { of, state: own } = sides[n];
-      picture.factors = own.mode === "truth" ? of.factors : shownFactors(of, own);
+      picture.factors = own.mode === "truth" ? [] : shownFactors(of, own);
       picture.draw(painted(own));
     });
     const turn = ++turns;
     Later.add(() => agreement(turn));
   };
   const lay = () => {
-    whole.classList.toggle("apart", !state.together);
+    whole.classList.toggle("abreast", !state.together);
     const room = stage.clientWidth,
       high = Math.max(260, Math.round(0.72 * innerHeight)),
       apart = room >= 560,
       wide = state.together || !apart ? room : Math.floor((room - 14) / 2);
     pictures = sides.map(({ of, at }) => {
       const most = 3 * Math.max(of.set.width(at(i)), of.set.height(at(i)));
-      const box = { width: Math.min(wide, most), height: Math.min(high, most), grow: true };
-      const picture = new Picture(of, at(i), [], box);
-      if (picture.wide > of.set.width(at(i))) picture.photo.src = of.set.largest(at(i));
-      return picture;
+      const box = {
+        width: Math.min(wide, most),
+        height: Math.min(high, most),
+        grow: true,
+        large: true,
+      };
+      return new Picture(of, at(i), [], box);
     });
     const titles = sides.map(Sides.title);
     stage.replaceChildren(
