@@ -68,7 +68,7 @@ def beside(
         labels = list(names) or _labels(sides, both)
         payload = compared(sides, labels)
         for folder, side in zip(FOLDERS, sides, strict=True):
-            _link_report(side.report, work / folder, _same_photographs(*sides, work))
+            _link_report(side.report, work / folder, _same_photographs(sides, work))
         _write_page(work)
         (work / DATA).mkdir()
         (work / DATA / "beside.js").write_bytes(script("beside", payload))
@@ -167,9 +167,9 @@ def _work_folder(out: Path) -> Iterator[tuple[Path, Path]]:
             staging.rmdir()
 
 
-def _same_photographs(a: Side, b: Side, work: Path) -> dict[Path, Path]:
+def _same_photographs(sides: Sequence[Side], work: Path) -> dict[Path, Path]:
     """Folders of photographs made in the same way, of B and of A: one name is one content there."""
-    made = [read_attrs(side.report) or {} for side in (a, b)]
+    made = [read_attrs(side.report) or {} for side in sides]
     same = [name for name in PHOTOGRAPHS if made[0].get(name) == made[1].get(name) is not None]
     return {work / FOLDERS[1] / name: work / FOLDERS[0] / name for name in same}
 

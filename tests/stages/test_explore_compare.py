@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from browser import chromium, needs_browser, opened, pixels, ready
+from browser import chromium, needs_browser, opened, pixels, ready, violations
 from pipeline.beside import beside
 from reported import PARAMS, run_stages
 from stages.artifacts.concept_maps import ConceptMaps
@@ -179,7 +179,7 @@ def test_a_side_is_what_the_view_of_one_run_shows(
 
 
 def test_the_overlap_is_that_of_what_is_painted(browser: Browser, runs: tuple[Path, Path]) -> None:
-    where = f"#/s{rank_of(runs[0])}/i4/vs?m=raw&k=4&l=1&off=1&m2=raw&k2=2&t2=60"
+    where = f"#/s{rank_of(runs[0])}/i4/vs?m=raw&k=4&l=1&off=1&m2=raw&k2=4&off2=0&t2=80"
     with one_run(browser, runs[0], where) as page:
         ready(page)
         a, b = (pixels(page, f".{one} canvas")[:, :, 3] for one in ("under", "over"))
@@ -373,6 +373,19 @@ def test_names_are_text(browser: Browser, runs: tuple[Path, Path], both: Path) -
                 assert page.title() == f"A run and {RUN.replace(chr(0x2029), ' ')} · concepts" or (
                     RUN.split(" & ")[0] in page.title()
                 )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    browser: Browser, runs: tuple[Path, Path], both: Path, scheme: str
+) -> None:
+    rank = rank_of(runs[0])
+    with two_runs(browser, both, color_scheme=scheme) as page:
+        for view in ("#/all", f"#/s{rank}/vs", f"#/s{rank}/i2/vs?m=raw", f"#/s{rank}/i2/vs?as=two"):
+            page.goto("about:blank")
+            page.goto((both / "index.html").as_uri() + view)
+            ready(page)
+            assert violations(page) == [], view
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -163,7 +163,7 @@ const differences = () => {
           h(
             "thead",
             {},
-            h("tr", {}, ...["", "A", "B"].map((one) => h("th", { scope: "col" }, one))),
+            h("tr", {}, ...["what", "A", "B"].map((one) => h("th", { scope: "col" }, one))),
           ),
           h(
             "tbody",
