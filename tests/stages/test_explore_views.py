@@ -299,3 +299,13 @@ def test_axe_finds_nothing(browser: Browser, report: Path, scheme: str, width: i
         page.locator(".scatter").focus()
     with opened(browser, report / "index.html", **context) as page:
         assert violations(page) == []
+
+
+def test_no_picture_is_blown_up(browser: Browser, report: Path) -> None:
+    wide = {"viewport": {"width": 2560, "height": 900}}
+    with opened(browser, report / "index.html", **wide) as page:
+        sizes = page.evaluate(
+            "[...document.images].map(one => [one.width, Number(one.getAttribute('width'))])"
+        )
+    assert len(sizes) > 10
+    assert all(shown <= own for shown, own in sizes)

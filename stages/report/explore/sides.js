@@ -137,7 +137,7 @@ Sides.write = (state, asked) => {
 // The way from the view of one run to both sides: of what is shown when it is followed.
 Sides.link = (view) =>
   h(
-    "a.chip",
+    view === "versus" ? "a.chip" : "a",
     {
       href: App.link({ view }),
       title: "Two layers, k or kinds of masks of the same photographs, side by side",
