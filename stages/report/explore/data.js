@@ -127,6 +127,10 @@ class ImageSet {
   largeSrc(i) {
     return this.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
   }
+  // Height and width of the largest photograph that is kept.
+  largest(i) {
+    return (this.large || this.sides).subarray(2 * i, 2 * i + 2);
+  }
   height(i) {
     return this.sides[2 * i];
   }

@@ -142,16 +142,10 @@ Views.versus = async (state) => {
       high = Math.max(260, Math.round(0.72 * innerHeight)),
       apart = room >= 560,
       wide = state.together || !apart ? room : Math.floor((room - 14) / 2);
-    pictures = sides.map(({ of, at }) => {
-      const most = 3 * Math.max(of.set.width(at(i)), of.set.height(at(i)));
-      const box = {
-        width: Math.min(wide, most),
-        height: Math.min(high, most),
-        grow: true,
-        large: true,
-      };
-      return new Picture(of, at(i), [], box);
-    });
+    // both as large as the smaller of the two files: they lie on each other
+    const own = Math.min(...sides.map(({ of, at }) => Math.max(...of.set.largest(at(i)))));
+    const box = { width: Math.min(wide, own), height: Math.min(high, own), large: true };
+    pictures = sides.map(({ of, at }) => new Picture(of, at(i), [], box));
     const titles = sides.map(Sides.title);
     stage.replaceChildren(
       ...(state.together
