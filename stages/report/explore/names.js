@@ -5,6 +5,7 @@
 const KEPT = "dff-names:";
 
 const Names = {
+  layer: -1, // the one that is named, among the run's
   typed: new Map(), // place -> { now, was }: lists of names, and what they replaced
   done: [], // for undo: lists of { place, from, to }
   undone: [],
@@ -216,6 +217,7 @@ Names.show = (places) => {
 
 // Give a set's factors the names they have now.
 Names.dress = (set) => {
+  if (Names.layer < 0) return;
   for (const { k, factors } of set.layers[Names.layer].ks)
     for (const factor of factors) {
       factor.name = Names.text(Names.of(Names.place(set.rank, k, factor.number)));
