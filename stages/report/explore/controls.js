@@ -16,6 +16,8 @@ const painted = (state) => ({
   begins: state.t === null ? null : state.t / 100,
 });
 const shownFactors = (of, state) => of.factors.filter((factor) => !state.off.has(factor.number));
+// Those of a small picture: no more than are told apart by colour. The strongest come first.
+const strongest = (of) => of.factors.slice(0, Draw.most);
 
 const range = (label, properties, text, input) => {
   const output = h("output", {}, text(properties.value));

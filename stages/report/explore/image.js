@@ -138,6 +138,7 @@ Views.image = async (state) => {
   };
   const key = (event) => {
     if (
+      document.querySelector("dialog") || // a large picture lies over it, whose keys these are
       event.altKey ||
       event.ctrlKey ||
       event.metaKey ||
@@ -218,7 +219,7 @@ Views.image = async (state) => {
       near.length
         ? [
             h("h2", {}, "Nearest by the strengths of concepts"),
-            row(of, near, of.factors, { mode: "heat", opacity: 1, begins: null }, (n) =>
+            row(of, near, strongest(of), { mode: "heat", opacity: 1, begins: null }, (n) =>
               App.link({ image: n }),
             ),
           ]

@@ -1,6 +1,9 @@
 // The map of a set's images: two directions of concept strengths, to find groups and oddities.
 "use strict";
 
+// Room around all points, a share of their span: photographs at the edge are seen whole.
+const EDGE = 0.07;
+
 // Points on a canvas, some of them as small photographs when few are in sight.
 class Scatter {
   constructor(of, axes, changed) {
@@ -22,6 +25,7 @@ class Scatter {
         pointerdown: (event) => this.press(event),
         pointermove: (event) => this.move(event),
         pointerup: (event) => this.release(event),
+        pointercancel: () => (this.pressed = null), // the page scrolls instead
         pointerleave: () => this.point(null),
         wheel: (event) => this.wheel(event),
       },
@@ -53,7 +57,7 @@ class Scatter {
   }
 
   whole() {
-    this.view = { x: -0.03, y: -0.03, size: 1.06 };
+    this.view = { x: -EDGE, y: -EDGE, size: 1 + 2 * EDGE };
   }
 
   // Positions of the images in sight.
@@ -142,7 +146,7 @@ class Scatter {
 
   zoom(factor, u = 0.5, v = 0.5) {
     const { view } = this,
-      size = Math.min(Math.max(view.size * factor, 0.01), 1.06);
+      size = Math.min(Math.max(view.size * factor, 0.01), 1 + 2 * EDGE);
     this.view = { size, x: view.x + u * (view.size - size), y: view.y + v * (view.size - size) };
     this.within();
   }
@@ -155,7 +159,7 @@ class Scatter {
 
   within() {
     for (const axis of ["x", "y"])
-      this.view[axis] = Math.min(Math.max(this.view[axis], -0.03), 1.03 - this.view.size);
+      this.view[axis] = Math.min(Math.max(this.view[axis], -EDGE), 1 + EDGE - this.view.size);
     this.draw();
   }
 

@@ -106,7 +106,7 @@ class NamingRow {
       );
     if (parent) {
       const names = this.parentNames;
-      const from = `splits from ${parent[1]} of k = ${parent[0]}`;
+      const from = `splits from factor ${parent[1]} of k = ${parent[0]}`;
       hints.push(h("span", {}, `${from} `));
       if (names.length)
         hints.push(offer("as it: ", names, `Name it as what it ${from}: ${Names.text(names)}`));

@@ -53,7 +53,7 @@ Views.overview = async (state) => {
         const wide = Math.floor((sheet.clientWidth - 12) / 3);
         sheet.append(
           ...images.map((i) => {
-            const picture = new Picture(of, i, of.factors, {
+            const picture = new Picture(of, i, strongest(of), {
               width: wide,
               height: Math.round(0.75 * wide),
             });

@@ -7,6 +7,7 @@ const about = (of) => {
   if (of.object !== null) facts.push(`object IoU ${Format.number(of.object, 1)} %`);
   if (of.part !== null) facts.push(`mean best-part IoU ${Format.number(of.part, 1)} %`);
   if (of.suggested) facts.push(`suggested: ${of.reason}`);
+  else if (of.reason) facts.push(`no k is suggested: ${of.reason}`);
   return facts.join(" · ");
 };
 
@@ -200,10 +201,14 @@ Views.set = async (state) => {
   };
   const resorted = async () => {
     App.keep();
-    await sortable(now, state);
-    grid.reorder(ordered(now, state));
-    arrange();
-    say(found.textContent);
+    try {
+      await sortable(now, state);
+      grid.reorder(ordered(now, state));
+      arrange();
+      say(found.textContent);
+    } catch (error) {
+      App.failed(error);
+    }
   };
   const search = h("input", {
     type: "search",
@@ -235,10 +240,12 @@ Views.set = async (state) => {
     grid.place();
     Names.link.refresh();
   };
+  let asked = state.k; // where the slider is: another k may arrive later than this one
   const another = async (k) => {
+    asked = k;
     try {
       const next = await begun(set.factorization(state.layer, k), state);
-      if (App.state !== state) return;
+      if (App.state !== state || k !== asked) return;
       Object.assign(state, App.changed({ k }));
       App.keep();
       now = next;
