@@ -53,7 +53,7 @@ def export_project(
     options : mapping
         Of the format; those that are None were not asked for.
     k : int
-        0 for the largest. Of several seeds the first counts.
+        0 for the largest that has names, or else the largest. Of several seeds the first counts.
     sets, layer
         Empty: all sets, the first layer.
     least_area : float
@@ -72,12 +72,13 @@ def export_project(
     artifact = open_artifact(inputs[KINDS[maps]])
     layer = choose_layer(artifact, layer)
     opened = ConceptMaps(artifact, layer)
-    k, seed = choose_factors(opened, k)
     chosen = choose_sets(artifact, sets)
     path = user_path(read_params(project)["evaluate"].labels, project)
     labels = read_names(path, Factors.open(inputs["factorize"]))
     for line in labels.notes:
         note(f"{path.name}: {line}")
+    of_layer = labels.sets if layer == labels.layer else {}
+    k, seed = choose_factors(opened, k, {k for name in chosen for k in of_layer.get(name, ())})
     names = {name: factor_names(name, k, labels.of(layer, name, k, seed)) for name in chosen}
     if left_out := sum(one is None for of_set in names.values() for one in of_set):
         note(f"export: {left_out} factors are called background and left out")

@@ -110,7 +110,9 @@ def label(
 def export_concepts(
     format: Annotated[str, typer.Option(help=FORMATS)],
     maps: Annotated[str, typer.Option(help="raw or refined.")] = "refined",
-    k: Annotated[int, typer.Option(min=0, help="Number of factors; 0: the largest.")] = 0,
+    k: Annotated[
+        int, typer.Option(min=0, help="Number of factors; 0: the largest that has names.")
+    ] = 0,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="Image set; repeatable; by default all.")
     ] = None,

@@ -1,6 +1,6 @@
 """What an export is of: the factors of one k and layer, their names, and the images they are on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -124,11 +124,11 @@ def choose_sets(artifact: Artifact, sets: Sequence[str]) -> list[str]:
     return [name for name in artifact.sets if not sets or name in sets]
 
 
-def choose_factors(maps: ConceptMaps, k: int) -> tuple[int, int]:
-    """That k, or the largest for 0, and its first seed."""
+def choose_factors(maps: ConceptMaps, k: int, named: Collection[int] = ()) -> tuple[int, int]:
+    """That k, or for 0 the largest, and its first seed; those that have names come first."""
     ks = sorted({of for of, _, _ in maps.columns})
     _refuse_unknown("k", [str(k)] if k else [], [str(of) for of in ks])
-    k = k or ks[-1]
+    k = k or max(set(ks).intersection(named) or ks)
     return k, next(seed for of, seed, _ in maps.columns if of == k)
 
 

@@ -46,7 +46,7 @@ from stages.report.needs import PART
 from stages.report.opened import Opened
 from stages.report.packed import (
     DATA,
-    FORMAT,
+    VERSION,
     base64_of,
     packed_grid,
     run_lengths,
@@ -106,11 +106,12 @@ def write_explore(
 
 
 def recipe(opened: Opened, photographs: Photographs) -> str:
-    """What decides the payloads that are `LASTING`: by the same recipe they are the same."""
+    """What decides the pictures and the payloads that are `LASTING`: by the same recipe they are
+    the same."""
     layer = opened.layer
     made_from = (opened.factors, opened.heatmaps[layer], opened.refined[layer])
     prints = [one.artifact.fingerprint for one in made_from]
-    return " ".join([str(FORMAT), str(photographs.small.long_side), *prints])
+    return " ".join([str(VERSION), str(photographs.small.long_side), *prints])
 
 
 def parts_of(count: int) -> list[range]:

@@ -15,6 +15,8 @@ from stages.report.scores import factor_scores
 from stages.report.tables import TableFile
 from stages.report.thumbnails import Photographs
 
+MOST = 8  # colours that are told apart in one picture: Draw.most in draw.js
+
 
 def facts_of_run(
     opened: Opened,
@@ -56,7 +58,7 @@ def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
         "name": view.name,
         "count": view.count,
         "href": view.href,
-        "k": suggested or layer.ks[-1].k,
+        "k": suggested or _stable_k(opened, view, layer),
         "suggested": suggested,
         "scores": [
             {
@@ -71,6 +73,17 @@ def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
             for row in one.rows
         ],
     }
+
+
+def _stable_k(opened: Opened, view: SetView, layer: LayerView) -> int:
+    """What is shown first where no k is suggested: the most stable k above 1, or else the largest
+    whose concepts are told apart by colour."""
+    stability = {k: row["stability"] for k, row in _chosen(opened, view, layer).items() if k > 1}
+    known = {k: value for k, value in stability.items() if value == value}
+    ks = [one.k for one in layer.ks]
+    if known:
+        return max(known, key=lambda k: known[k])
+    return max((k for k in ks if k <= MOST), default=ks[0])
 
 
 def _chosen(opened: Opened, of_set: SetView, layer: LayerView) -> dict[int, dict[Hashable, Any]]:

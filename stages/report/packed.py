@@ -12,6 +12,8 @@ DATA = "data"  # the folder of all payloads
 # What the payloads of a report are like; another number says that a page of another version, such
 # as one that compares reports, must not read them. DFF.format in data.js.
 FORMAT = 1
+# Of the stage: bumped when a report's content changes. What an earlier one has is of its version.
+VERSION = 6
 
 
 def script(key: str, payload: object) -> bytes:

@@ -1,5 +1,6 @@
 """The picture files of a report: asked for while its pages are put together, then painted."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,10 +114,16 @@ class PictureBook:
         what = f"{layer}-k{concepts.k}-{factor}"
         return self._want(entry, what, partial(_spotlight, concepts, factor))
 
-    def paint(self, folder: Path, workers: int, advance: Callable[[int], None]) -> None:
-        """Write every picture that was asked for below `folder`."""
+    def paint(
+        self, folder: Path, earlier: Path | None, workers: int, advance: Callable[[int], None]
+    ) -> None:
+        """Write every picture that was asked for below `folder`.
+
+        Those that `earlier` has, a report whose pictures are the same, are copied: after names have
+        changed, say.
+        """
         (folder / FOLDER).mkdir(exist_ok=True)
-        one = partial(self._paint_entry, folder)
+        one = partial(self._paint_entry, folder, earlier)
         for _ in ordered_map(one, sorted(self.wanted), workers=workers):
             advance(1)
 
@@ -130,10 +137,18 @@ class PictureBook:
         size = self.index.size(int(self.image_ids[entry]))
         return target_shape(*size, "long_side", self.long_side)
 
-    def _paint_entry(self, folder: Path, entry: int) -> None:
+    def _paint_entry(self, folder: Path, earlier: Path | None, entry: int) -> None:
+        wanted = self.wanted[entry]
+        if earlier is not None:
+            there = [src for src in wanted if (earlier / src).is_file()]
+            for src in there:
+                shutil.copyfile(earlier / src, folder / src)
+            wanted = {src: paint for src, paint in wanted.items() if src not in there}
+        if not wanted:
+            return
         photo = resize_rgb(self.index.rgb(int(self.image_ids[entry])), self._size(entry))
         scene = Scene(photo, entry)
-        for src, paint in self.wanted[entry].items():
+        for src, paint in wanted.items():
             paint(scene).save(folder / src, quality=QUALITY)
 
 

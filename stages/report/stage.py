@@ -10,6 +10,7 @@ from pathlib import Path
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.report.needs import foretell
+from stages.report.packed import VERSION
 from stages.report.params import ReportParams
 from store import Staging
 
@@ -23,7 +24,7 @@ def run(params: ReportParams, inputs: Inputs, work: Staging, resources: Resource
 
 REPORT: Stage[ReportParams] = Stage(
     name="report",
-    version=5,
+    version=VERSION,
     params=ReportParams,
     reads={
         "index": Path("artifacts/index"),

@@ -22,12 +22,13 @@ from stages.report.packed import DATA
 from stages.report.page import SetView, collect_set, score_tables
 from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
+from stages.report.pictures import FOLDER as PICTURES
 from stages.report.pictures import PictureBook
 from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
 from stages.report.tables import FOLDER as TABLES
 from stages.report.tables import TableFile, write_tables
-from stages.report.thumbnails import Photographs
+from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging, write_atomically
 from store.artifact import write_record
 
@@ -51,12 +52,14 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     for rank, name in enumerate(names):
         href = f"pages/set-{rank:03d}.html" if len(names) > 1 else "index.html"
         sets.append(collect_set(opened, book, name, href, params.images, params.top))
+    photographs = Photographs.wanted(opened.index, params)
+    made_by = recipe(opened, photographs)
+    earlier = earlier_report(work, PICTURES, made_by)
     with track("report", len(book.wanted), "images") as advance:
-        book.paint(work.path, workers, advance)
+        book.paint(work.path, earlier, workers, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
     _write_pages(opened, sets, beside, tables, work.path)
-    photographs = Photographs.wanted(opened.index, params)
     write_explore(opened, sets, params.top, photographs, tables, work, workers)
     write_record(
         work.path,
@@ -65,7 +68,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         sets=names,
         images=len(opened.index.images),
         **photographs.recipes,
-        **{DATA: recipe(opened, photographs)},
+        **{DATA: made_by, PICTURES: made_by},
     )
 
 

@@ -81,6 +81,25 @@ def test_usual_choices_are_the_largest_k_all_sets_and_what_is_refined(
     assert record["categories"] == ["cows/2/0", "cows/2/1", "pigs/2/0", "pigs/2/1"]
 
 
+def test_without_a_k_the_one_that_has_names_is_exported(
+    project: Path, export: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Also where only the smaller one was named: else its names would be in no export."""
+    text = "sets: {cows: {1: [cow], 2: [null, null]}}"
+    (project / "labels.yaml").write_text(text, encoding="utf-8")
+    for n, (options, k, names) in enumerate(
+        [
+            ((), 1, ["cow", "pigs/1/0"]),
+            (("--k", "2"), 2, ["cows/2/0", "cows/2/1", "pigs/2/0", "pigs/2/1"]),
+            (("--set", "pigs"), 2, ["pigs/2/0", "pigs/2/1"]),  # of which none has a name
+        ]
+    ):
+        out = tmp_path / f"out{n}"
+        assert export("--format", "csv", "--out", str(out), *options).exit_code == 0
+        record = json.loads((out / "export.json").read_text())
+        assert (record["k"], record["categories"]) == (k, names)
+
+
 def test_one_set_and_k(export: Callable[..., Result], tmp_path: Path) -> None:
     assert export("--format", "csv", "--set", "pigs", "--k", "1", "--maps", "raw").exit_code == 0
     rows = _rows(tmp_path / "out" / "strength.csv")

@@ -2,7 +2,7 @@
 "use strict";
 
 // Room around all points, a share of their span: photographs at the edge are seen whole.
-const EDGE = 0.07;
+const EDGE = 0.09;
 
 // Points on a canvas, some of them as small photographs when few are in sight.
 class Scatter {
