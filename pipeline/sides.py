@@ -86,7 +86,10 @@ def _of_project(project: Path) -> Side:
     path = project / PARAMS
     params = flat_params(path) if path.is_file() and _is_fresh(project) else None
     if params is None and path.exists():
-        note(f"{path}: is not what the report was made with (`dff status`), and is not compared")
+        note(
+            f"{path}: is not compared, for the report may be of other params or made by another "
+            "version (`dff status` says which); run `dff run` again to have it compared"
+        )
     return Side(name, project / REPORT, index, params)
 
 
