@@ -284,9 +284,8 @@ VIEWS = ["#/all", "#/s0?k=3", "#/s0?k=10&m=refined", "#/s0/c1?k=3", "#/s0/i1?k=3
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, report: Path, scheme: str, width: int) -> None:
-    context = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+def test_axe_finds_nothing(browser: Browser, report: Path, width: int) -> None:
+    context = {"viewport": {"width": width, "height": 900}}
     with at(browser, report, VIEWS[0], **context) as page:
         for view in VIEWS:
             page.goto("about:blank")
