@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, papers, pixels, ready
+from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to
 from reported import PARAMS, run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
@@ -298,9 +298,7 @@ def test_a_phone_shows_every_view_without_scrolling_sideways(
     phone = {"viewport": {"width": 390, "height": 844}}
     with at(browser, report, views[0], **phone) as page:
         for view in views:
-            page.goto("about:blank")
-            page.goto((report / "explore.html").as_uri() + view)
-            ready(page)
+            turn_to(page, view)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
         paper = papers(page)
         assert paper["dark"] < 300 < paper["light"]

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from browser import chromium, needs_browser, opened, papers, pixels, ready, violations
+from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to, violations
 from pipeline.beside import beside
 from reported import PARAMS, run_stages
 from stages.artifacts.concept_maps import ConceptMaps
@@ -379,9 +379,7 @@ def test_axe_finds_nothing(browser: Browser, runs: tuple[Path, Path], both: Path
     rank = rank_of(runs[0])
     with two_runs(browser, both) as page:
         for view in ("#/all", f"#/s{rank}/vs", f"#/s{rank}/i2/vs?m=raw", f"#/s{rank}/i2/vs?as=two"):
-            page.goto("about:blank")
-            page.goto((both / "index.html").as_uri() + view)
-            ready(page)
+            turn_to(page, view)
             assert violations(page) == [], view
 
 
@@ -398,9 +396,7 @@ def test_a_phone_does_not_scroll_sideways(
     ):
         with opened(browser, page_of, views[0], **phone) as page:
             for view in views + more:
-                page.goto("about:blank")
-                page.goto(page_of.as_uri() + view)
-                ready(page)
+                turn_to(page, view)
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
                 if "as=two" in view:
                     a, b = (one.bounding_box() for one in page.locator(".two figure").all())

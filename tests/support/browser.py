@@ -59,14 +59,29 @@ def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Ite
         raise AssertionError("; ".join(wrong))
 
 
+DRAWN = """!Later.running && !Later.loading
+    && Number(document.getElementById("content").dataset.ready) === App.turn"""
+TURN = """where => new Promise(done => {
+    addEventListener("hashchange", () => done(null), {once: true});
+    location.hash = where;
+})"""
+
+
 def ready(page: Page) -> Page:
     """The page when its view is there and all that was begun is drawn."""
     page.wait_for_selector("main[data-ready]")
     for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
-        if page.evaluate("!Later.running && !Later.loading"):
+        if page.evaluate(DRAWN):
             return page
         page.wait_for_timeout(20)
     raise AssertionError("still drawing")
+
+
+def turn_to(page: Page, where: str) -> Page:
+    """Another view of the same page, as a link in it leads there: half the time of loading it."""
+    if not page.url.endswith(where):
+        page.evaluate(TURN, where)
+    return ready(page)
 
 
 PIXELS = """canvas => {
