@@ -17,6 +17,8 @@ from stages.report.packed import FORMAT, read_script, script
 from stages.report.thumbnails import FOLDERS
 from tools import edit, message, run_dff, run_stages, shell
 
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its projects
+
 REPORT = BY_NAME["report"].writes
 
 

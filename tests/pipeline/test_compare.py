@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
+from pipeline.dvc import uses_dvc
 from pipeline.registry import STAGES
-from tools import edit, message, run_dff, run_stages
+from tools import ROOT, edit, message, run_dff, run_stages
+
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
 
 
 def run(project: Path) -> "subprocess.CompletedProcess[str]":
@@ -40,6 +44,24 @@ def test_run_needs_no_dvc_and_repeats_nothing(reported: Path, tmp_path: Path) ->
     result = run(project)
     assert result.returncode == 1 and result.stdout == ""
     assert "more than the 128 channels" in result.stderr and "the run stopped" in result.stderr
+
+
+def test_a_checkout_without_git_runs_without_dvc(reported: Path, tmp_path: Path) -> None:
+    """As a ZIP download is one."""
+    project = tmp_path / "project"
+    shutil.copytree(reported, project)
+    (project / ".dvc").mkdir()
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    assert not uses_dvc(project)
+    done = run(project)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stderr.splitlines()
+    assert first.endswith("no git repository: the stages run one after the other, without DVC")
+    assert others == [f"{stage.name}: fresh" for stage in STAGES]
+    assert "object IoU" in done.stdout
+    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    assert uses_dvc(project)
+    assert uses_dvc(ROOT) == (ROOT / ".git").exists()
 
 
 def test_compares_networks(finished: Path, tmp_path: Path) -> None:

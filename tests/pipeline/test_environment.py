@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dvc import uses_dvc
-from pipeline.registry import STAGES
 from store import staging
 from store.publication import fsync_path, only_one
 from tools import ROOT, shell
@@ -161,21 +158,3 @@ def test_a_file_system_without_locks_is_said_and_worked_on(
     )
     with pytest.raises(PermissionError), only_one(tmp_path / "lock", tmp_path / "out"):
         pass
-
-
-def test_a_checkout_without_git_runs_without_dvc(reported: Path, tmp_path: Path) -> None:
-    """As a ZIP download is one. (That a run starts what is not fresh is in test_compare.py.)"""
-    project = tmp_path / "project"
-    shutil.copytree(reported, project)
-    (project / ".dvc").mkdir()
-    (project / "dvc.yaml").write_text("stages: {}\n")
-    assert not uses_dvc(project)
-    done = subprocess.run(command("run"), cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    first, *others = done.stderr.splitlines()
-    assert first.endswith("no git repository: the stages run one after the other, without DVC")
-    assert others == [f"{stage.name}: fresh" for stage in STAGES]
-    assert "object IoU" in done.stdout
-    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    assert uses_dvc(project)
-    assert uses_dvc(ROOT) == (ROOT / ".git").exists()

@@ -13,6 +13,8 @@ from pipeline.registry import STAGES
 from stages.frame.resources import Resources
 from tools import draw, edit, run_dff, run_stages
 
+pytestmark = pytest.mark.xdist_group("plan")  # one worker makes its projects
+
 MIB = 2**20
 SLACK = 64 * MIB  # of an allocator, and of what threads hold
 # A stage in a process of its own, of one project after the other, smaller ones first: its libraries

@@ -14,6 +14,8 @@ import pytest
 import pipeline
 from tools import ROOT, edit
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one worker builds it
+
 PACKAGES = ("pipeline", "stages", "store")
 CACHES = ("__pycache__", "*.nbc", "*.nbi")
 # All stages and an export by one process: one each would load the same libraries again and again,
