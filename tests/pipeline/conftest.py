@@ -1,11 +1,12 @@
-"""One finished project for all tests that only read."""
+"""One finished project for all tests that only read, or work on a copy of it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.registry import STAGES
-from tools import draw_photographs, edit, run_dff, small_project
+from tools import draw_photographs, edit, run_stages, small_project
 
 NAMES = "sets: {discs: {2: [background, object]}}\n"
 
@@ -18,7 +19,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = small_project(folder / "project", photographs)
     edit(project, "seeds: [0]", "seeds: [0, 1]")
     (project / "labels.yaml").write_text(NAMES)
-    for stage in STAGES[:6]:
-        result = run_dff(stage.name, "--project", str(project))
-        assert result.exit_code == 0, result.exception
+    run_stages(project, *(stage.name for stage in STAGES[:6]))
+    return project
+
+
+@pytest.fixture(scope="session")
+def reported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its report."""
+    project = tmp_path_factory.mktemp("reported") / "project"
+    shutil.copytree(finished, project)
+    run_stages(project, "report")
     return project

@@ -15,23 +15,23 @@ from pipeline.registry import BY_NAME
 from pipeline.sides import Side, flat_params
 from stages.report.packed import FORMAT, read_script, script
 from stages.report.thumbnails import FOLDERS
-from tools import edit, message, run_dff, shell
+from tools import edit, message, run_dff, run_stages, shell
+
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its projects
 
 REPORT = BY_NAME["report"].writes
 
 
 @pytest.fixture(scope="module")
-def two(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def two(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two projects that were run, which differ in k."""
     one = tmp_path_factory.mktemp("two") / "one"
-    shutil.copytree(finished, one)
-    assert run_dff("report", "--project", str(one)).exit_code == 0
+    shutil.copytree(reported, one)
     other = one.with_name("other")
     shutil.copytree(one, other)
     edit(other, "k: [1, 2]", "k: [3]")
     (other / "labels.yaml").unlink()
-    for stage in ("factorize", "heatmaps", "refine", "evaluate", "report"):
-        assert run_dff(stage, "--project", str(other)).exit_code == 0
+    run_stages(other, "factorize", "heatmaps", "refine", "evaluate", "report")
     return one, other
 
 

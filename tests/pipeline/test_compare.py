@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
+from pipeline.dvc import uses_dvc
 from pipeline.registry import STAGES
-from tools import edit, message, run_dff
+from tools import ROOT, edit, message, run_dff, run_stages
+
+pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
 
 
 def run(project: Path) -> "subprocess.CompletedProcess[str]":
@@ -18,44 +22,50 @@ def run(project: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def run_stages(project: Path) -> Path:
-    """The small project with all its artifacts; in this process, which has its libraries loaded."""
-    for stage in STAGES:
-        assert run_dff(stage.name, "--project", str(project)).exit_code == 0
-    return project
-
-
-def test_run_needs_no_dvc_and_repeats_nothing(project: Path) -> None:
-    stages = ["index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report"]
-    # the first ones here: a process each takes seconds to load its libraries, and of all seven
-    # the wheel's test makes some
-    for name in stages[:4]:
-        assert run_dff(name, "--project", str(project)).exit_code == 0
-    result = run(project)
-    assert result.returncode == 0, result.stderr
-    fresh = [line for line in result.stderr.splitlines() if line.endswith(": fresh")]
-    assert fresh == [f"{name}: fresh" for name in stages[:4]]
-    finished = project
-    page = finished / "artifacts/report/index.html"
+def test_run_needs_no_dvc_and_repeats_nothing(reported: Path, tmp_path: Path) -> None:
+    """Begun by hand: a run from nothing is seven processes, and there is one in test_dvc_run.py."""
+    project = tmp_path / "project"
+    shutil.copytree(reported, project)
+    page = project / "artifacts/report/index.html"
     first = page.stat().st_mtime_ns
-    result = run(finished)
+    result = run(project)
     assert result.returncode == 0 and "object IoU" in result.stdout
-    assert result.stderr.splitlines() == [f"{name}: fresh" for name in stages]
+    assert result.stderr.splitlines() == [f"{stage.name}: fresh" for stage in STAGES]
     assert page.stat().st_mtime_ns == first
 
-    edit(finished, "images: 12", "images: 3")
-    result = run(finished)
+    edit(project, "coverage: 0.5", "coverage: 0.6")
+    result = run(project)
     assert result.returncode == 0
-    assert "evaluate: fresh" in result.stderr and "report: fresh" not in result.stderr
+    assert "refine: fresh" in result.stderr and "evaluate: fresh" not in result.stderr
+    assert "report: fresh" not in result.stderr, "it is stale once there is another evaluation"
+    assert page.stat().st_mtime_ns > first
 
-    edit(finished, "k: [1, 2]", "k: [500]")
-    result = run(finished)
+    edit(project, "k: [1, 2]", "k: [500]")
+    result = run(project)
     assert result.returncode == 1 and result.stdout == ""
     assert "more than the 128 channels" in result.stderr and "the run stopped" in result.stderr
 
 
-def test_compares_networks(project: Path, tmp_path: Path) -> None:
-    finished = run_stages(project)
+def test_a_checkout_without_git_runs_without_dvc(reported: Path, tmp_path: Path) -> None:
+    """As a ZIP download is one."""
+    project = tmp_path / "project"
+    shutil.copytree(reported, project)
+    (project / ".dvc").mkdir()
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    assert not uses_dvc(project)
+    done = run(project)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stderr.splitlines()
+    assert first.endswith("no git repository: the stages run one after the other, without DVC")
+    assert others == [f"{stage.name}: fresh" for stage in STAGES]
+    assert "object IoU" in done.stdout
+    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    assert uses_dvc(project)
+    assert uses_dvc(ROOT) == (ROOT / ".git").exists()
+
+
+def test_compares_networks(finished: Path, tmp_path: Path) -> None:
+    to_evaluate = [stage.name for stage in STAGES[:6]]
     other = tmp_path / "other"
     shutil.copytree(finished, other)
     out = tmp_path / "out" / "figure4"
@@ -64,7 +74,7 @@ def test_compares_networks(project: Path, tmp_path: Path) -> None:
     assert not out.parent.exists()
 
     edit(other, "layers: [features.5]", "layers: [features.2]")
-    run_stages(other)
+    run_stages(other, *to_evaluate)
     result = run_dff("compare", str(finished), str(other), "--out", str(out))
     assert result.exit_code == 0
     table = pd.read_csv(out.with_suffix(".csv"))
@@ -79,7 +89,7 @@ def test_compares_networks(project: Path, tmp_path: Path) -> None:
 
     edit(other, "layers: [features.2]", "layers: [features.5]")
     edit(other, "  size: 64", "  size: [48, 64]")
-    run_stages(other)
+    run_stages(other, *to_evaluate)
     result = run_dff("compare", str(finished), str(other), "--out", str(out))
     assert result.exit_code == 0
     table = pd.read_csv(out.with_suffix(".csv"))

@@ -2,12 +2,15 @@
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from elsewhere import Elsewhere
+from pipeline.registry import BY_NAME
 from store import open_artifact
 from tools import ROOT, copy_of_project, draw, shell
 
@@ -60,7 +63,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extended(house: Path) -> Iterator[Elsewhere]:
+    """Its commands."""
+    with Elsewhere(house) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def project(extended: Elsewhere, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that uses them all, run."""
     folder = tmp_path_factory.mktemp("with extensions")
     names = [f"{of}/{i}.png" for of in ("discs", "more discs") for i in range(3)]
@@ -68,7 +78,7 @@ def project(house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw(folder / "photographs" / name, i)
     lines = [f"all {name}\n" for name in names]
     (folder / "photographs/images.txt").write_text("".join(lines), encoding="utf-8")
-    dff(house, folder, "init", "photographs", "--project", ".", "--backbone", "stripes")
+    dff(extended, folder, "init", "photographs", "--project", ".", "--backbone", "stripes")
     params = folder / "params.yaml"
     text = params.read_text(encoding="utf-8")
     for before, after in (
@@ -83,14 +93,15 @@ def project(house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text, count = re.subn(before, after, text)
         assert count == 1, before
     params.write_text(text, encoding="utf-8")
-    dff(house, folder, "run")
+    for stage in (*BY_NAME, "overlap"):
+        dff(extended, folder, stage)
     return folder
 
 
-def dff(house: Path, folder: Path, *arguments: str) -> str:
-    done = shell(folder, house, sys.executable, "-m", "pipeline", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def dff(extended: Elsewhere, folder: Path, *arguments: str) -> str:
+    code, output, errors = extended.dff(folder, *arguments)
+    assert code == 0, errors
+    return output
 
 
 def test_each_extension_is_one_module_and_one_registered_name() -> None:
@@ -117,29 +128,29 @@ def test_the_refiner_smooths(project: Path) -> None:
     assert refined.attrs["params"]["options"] == {"sigma": 1.0}
 
 
-def test_the_stage_runs_with_the_others(house: Path, project: Path) -> None:
+def test_the_stage_runs_with_the_others(house: Path, extended: Elsewhere, project: Path) -> None:
     table = pd.read_csv(project / "artifacts/overlap/overlap.csv")
     assert len(table) == 1 and (table["in_several"] <= table["in_any"]).all()
     assert table["in_any"].item() > 0
-    status = dff(house, project, "status")
-    assert re.search(r"overlap +fresh", status)
+    assert re.search(r"overlap +fresh", dff(extended, project, "status"))
+    code, _, said = extended.dff(project, "run")
+    assert code == 0 and "overlap: fresh" in said.splitlines(), said
     made = shell(project, house, sys.executable, "-m", "pipeline.dvc_yaml")
     assert made.returncode == 0, made.stderr
     assert "cmd: dff overlap" in (project / "dvc.yaml").read_text(encoding="utf-8")
 
 
-def test_the_exporter_writes_its_lines(house: Path, project: Path) -> None:
-    dff(house, project, "export", "--format", "lines", "--out", "lines")
+def test_the_exporter_writes_its_lines(extended: Elsewhere, project: Path) -> None:
+    dff(extended, project, "export", "--format", "lines", "--out", "lines")
     lines = (project / "lines/boxes.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) >= 6
     assert all(re.fullmatch(r"'.*' '.*' \d+ \d+ \d+ \d+", line) for line in lines)
 
 
-def test_what_is_added_is_found_by_the_commands(house: Path, project: Path) -> None:
-    assert "coarse" in dff(house, project, "show-model", "stripes")
+def test_what_is_added_is_found_by_the_commands(extended: Elsewhere, project: Path) -> None:
+    assert "coarse" in dff(extended, project, "show-model", "stripes")
     edited = (project / "params.yaml").read_text(encoding="utf-8").replace("sigma: 1.0", "sigma: 0")
     (project / "wrong").mkdir()
     (project / "wrong/params.yaml").write_text(edited, encoding="utf-8")
-    done = shell(project / "wrong", house, sys.executable, "-m", "pipeline", "status")
-    assert done.returncode == 1
-    assert "refine.smooth.sigma: 0.0 must be above 0" in done.stderr
+    code, _, errors = extended.dff(project / "wrong", "status")
+    assert code == 1 and "refine.smooth.sigma: 0.0 must be above 0" in errors

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dvc import uses_dvc
-from pipeline.registry import STAGES
 from store import staging
 from store.publication import fsync_path, only_one
-from tools import ROOT, edit, run_dff, shell
+from tools import ROOT, shell
 
 
 def command(*arguments: str) -> list[str]:
@@ -160,22 +158,3 @@ def test_a_file_system_without_locks_is_said_and_worked_on(
     )
     with pytest.raises(PermissionError), only_one(tmp_path / "lock", tmp_path / "out"):
         pass
-
-
-def test_a_checkout_without_git_runs_without_dvc(project: Path) -> None:
-    """As a ZIP download is one."""
-    (project / ".dvc").mkdir()
-    (project / "dvc.yaml").write_text("stages: {}\n")
-    assert not uses_dvc(project)
-    edit(project, "stability_runs: 5", "stability_runs: 0")
-    # all but the last, here: a process each takes seconds to load its libraries
-    for stage in STAGES[:-1]:
-        assert run_dff(stage.name, "--project", str(project)).exit_code == 0
-    done = subprocess.run(command("run"), cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "no git repository: the stages run one after the other, without DVC" in done.stderr
-    assert (done.stderr.count(": fresh"), "report: fresh" in done.stderr) == (6, False)
-    assert (project / "artifacts/report/index.html").exists()
-    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    assert uses_dvc(project)
-    assert uses_dvc(ROOT) == (ROOT / ".git").exists()

@@ -12,6 +12,8 @@ import pytest
 from pipeline.init import write_params
 from tools import ROOT, draw, edit, run_dff
 
+pytestmark = pytest.mark.xdist_group("examples")  # one worker makes its project
+
 MODULES = ("store.artifact", "store.location", "stages.algorithms.nmf.factorization")
 
 

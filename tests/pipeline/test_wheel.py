@@ -14,8 +14,18 @@ import pytest
 import pipeline
 from tools import ROOT, edit
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one worker builds it
+
 PACKAGES = ("pipeline", "stages", "store")
 CACHES = ("__pycache__", "*.nbc", "*.nbi")
+# All stages and an export by one process: one each would load the same libraries again and again,
+# and that `dff run` starts them is tried elsewhere (test_dvc_run.py, test_compare.py).
+EVERYTHING = """
+from pipeline.cli import app
+from pipeline.registry import BY_NAME
+for command in (*BY_NAME, "export --format csv"):
+    app(command.split(), standalone_mode=False)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +68,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(source: Path, wheel: Path) -
 
 
 def test_the_wheel_alone_does_everything(wheel: Path, tmp_path: Path) -> None:
-    """Environment, demo, export, then the same through DVC: each a process, so one test."""
+    """Environment, demo, export, then DVC: each takes seconds to start, so one test."""
     environment, home = tmp_path / "environment", tmp_path / "home"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
@@ -88,8 +98,8 @@ def test_the_wheel_alone_does_everything(wheel: Path, tmp_path: Path) -> None:
     edit(home, "sets: []", "sets: [car]")
     edit(home, "size: 224", "size: 64")
     edit(home, "k: [1, 2, 3, 4]", "k: [2]")
+    run("python", "-c", EVERYTHING)
     assert f"report: {home / 'artifacts/report/index.html'}" in run("dff", "run")
-    run("dff", "export", "--format", "csv")
     assert (home / "exports/csv").is_dir()
 
     (home / "params.yaml").rename(home / "chosen.yaml")

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, pixels, ready
+from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to
 from reported import PARAMS, run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
@@ -291,20 +291,17 @@ def test_a_point_tells_its_coefficients(browser: Browser, report: Path) -> None:
     np.testing.assert_allclose(said, 100 * grid[3, 2] / full, atol=3)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_every_view_without_scrolling_sideways(
-    browser: Browser, report: Path, scheme: str
+    browser: Browser, report: Path
 ) -> None:
     views = ["#/all", *(f"#/s{rank}{view}" for rank in (0, 1) for view in ("", "/c0", "/i0"))]
-    phone = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme}
+    phone = {"viewport": {"width": 390, "height": 844}}
     with at(browser, report, views[0], **phone) as page:
         for view in views:
-            page.goto("about:blank")
-            page.goto((report / "explore.html").as_uri() + view)
-            ready(page)
+            turn_to(page, view)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (sum(map(int, re.findall(r"\d+", paper))) < 300) == (scheme == "dark")
+        paper = papers(page)
+        assert paper["dark"] < 300 < paper["light"]
 
 
 def test_without_scripts_there_are_todays_pages(browser: Browser, report: Path) -> None:

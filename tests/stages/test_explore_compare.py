@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from browser import chromium, needs_browser, opened, pixels, ready, violations
+from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to, violations
 from pipeline.beside import beside
 from reported import PARAMS, run_stages
 from stages.artifacts.concept_maps import ConceptMaps
@@ -375,24 +375,18 @@ def test_names_are_text(browser: Browser, runs: tuple[Path, Path], both: Path) -
                 )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(
-    browser: Browser, runs: tuple[Path, Path], both: Path, scheme: str
-) -> None:
+def test_axe_finds_nothing(browser: Browser, runs: tuple[Path, Path], both: Path) -> None:
     rank = rank_of(runs[0])
-    with two_runs(browser, both, color_scheme=scheme) as page:
+    with two_runs(browser, both) as page:
         for view in ("#/all", f"#/s{rank}/vs", f"#/s{rank}/i2/vs?m=raw", f"#/s{rank}/i2/vs?as=two"):
-            page.goto("about:blank")
-            page.goto((both / "index.html").as_uri() + view)
-            ready(page)
+            turn_to(page, view)
             assert violations(page) == [], view
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_does_not_scroll_sideways(
-    browser: Browser, runs: tuple[Path, Path], both: Path, scheme: str
+    browser: Browser, runs: tuple[Path, Path], both: Path
 ) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme}
+    phone = {"viewport": {"width": 390, "height": 844}}
     discs, hostile = rank_of(runs[0]), rank_of(runs[0], HOSTILE)
     views = [f"#/s{discs}/vs", f"#/s{hostile}/vs", f"#/s{discs}/i2/vs?m=raw&m2=heat",
              f"#/s{hostile}/i1/vs?as=two", f"#/s{discs}/i2/vs?as=two&m=truth"]  # fmt: skip
@@ -402,15 +396,13 @@ def test_a_phone_does_not_scroll_sideways(
     ):
         with opened(browser, page_of, views[0], **phone) as page:
             for view in views + more:
-                page.goto("about:blank")
-                page.goto(page_of.as_uri() + view)
-                ready(page)
+                turn_to(page, view)
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
                 if "as=two" in view:
                     a, b = (one.bounding_box() for one in page.locator(".two figure").all())
                     assert b["y"] >= a["y"] + a["height"], "one below the other"
-            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert (sum(map(int, re.findall(r"\d+", paper))) < 300) == (scheme == "dark")
+            paper = papers(page)
+            assert paper["dark"] < 300 < paper["light"]
 
 
 def test_an_image_or_set_of_one_run_alone_is_said(

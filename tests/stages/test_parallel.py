@@ -19,6 +19,8 @@ from stages.frame.resources import Resources
 from stages.refine.params import RefineParams
 from tools import message
 
+pytestmark = pytest.mark.xdist_group("cluster")  # one worker starts it
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:

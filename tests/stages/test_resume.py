@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,7 @@ from killable import Killable
 from pipeline.registry import STAGES
 from tools import edit, run_dff
 
-
-@pytest.fixture(scope="module")
-def killable() -> Iterator[Killable]:
-    with Killable() as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("killable")  # one worker has the server
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -16,16 +16,12 @@ from pipeline.registry import BY_NAME
 from store import Layout, staging
 from tools import draw, edit, message
 
+pytestmark = pytest.mark.xdist_group("killable")  # one worker has the server
+
 Dff = Callable[..., Result]
 # `make soak` asks for 50
 PAUSE = 0.03
 KILLS = int(os.environ.get("DFF_KILLS", "6"))
-
-
-@pytest.fixture(scope="module")
-def killable() -> Iterator[Killable]:
-    with Killable() as server:
-        yield server
 
 
 def contents(folder: Path) -> dict[str, bytes] | None:

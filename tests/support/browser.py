@@ -1,10 +1,11 @@
 """A real browser on pages from disk, for tests: Debian's Chromium, driven by Playwright."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FOUND = next((path for path in map(shutil.which, NAMES) if path), None)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 needs_browser = pytest.mark.skipif(FOUND is None, reason=f"none of {', '.join(NAMES)} is installed")
 
 
@@ -57,14 +59,29 @@ def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Ite
         raise AssertionError("; ".join(wrong))
 
 
+DRAWN = """!Later.running && !Later.loading
+    && Number(document.getElementById("content").dataset.ready) === App.turn"""
+TURN = """where => new Promise(done => {
+    addEventListener("hashchange", () => done(null), {once: true});
+    location.hash = where;
+})"""
+
+
 def ready(page: Page) -> Page:
     """The page when its view is there and all that was begun is drawn."""
     page.wait_for_selector("main[data-ready]")
     for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
-        if page.evaluate("!Later.running && !Later.loading"):
+        if page.evaluate(DRAWN):
             return page
         page.wait_for_timeout(20)
     raise AssertionError("still drawing")
+
+
+def turn_to(page: Page, where: str) -> Page:
+    """Another view of the same page, as a link in it leads there: half the time of loading it."""
+    if not page.url.endswith(where):
+        page.evaluate(TURN, where)
+    return ready(page)
 
 
 PIXELS = """canvas => {
@@ -81,10 +98,32 @@ def pixels(page: Page, selector: str) -> np.ndarray:
     return flat.reshape(found["height"], found["width"], 4)
 
 
+def papers(page: Page) -> dict[str, int]:
+    """How bright a page's ground is in each scheme of colours: the sum of red, green and blue."""
+    found = {}
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        found[scheme] = sum(map(int, re.findall(r"\d+", colour)[:3]))
+    return found
+
+
+# colours go over into each other
+SETTLED = "Promise.all(document.getAnimations().map(one => one.finished)).then(() => null)"
+
+
 def violations(page: Page) -> list[str]:
-    """What axe-core finds, a line each."""
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    return [
-        f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
-        for one in found
-    ]
+    """What axe-core finds in each scheme of colours, a line each.
+
+    The page is the same in both: only its style sheet knows of them.
+    """
+    options = {"preload": False, "resultTypes": ["violations"]}  # what passed is thousands of nodes
+    lines = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate(SETTLED)
+        found = Axe().run(page, options=options).response["violations"]
+        for one in found:
+            nodes = [node["html"][:200] for node in one["nodes"][:3]]
+            lines.append(f"{scheme}: {one['id']}: {one['help']}: {nodes}")
+    return lines

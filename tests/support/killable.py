@@ -14,8 +14,19 @@ from pathlib import Path
 import pipeline.cli, stages.maps.write, stages.extract.stage, stages.extract.stream
 import stages.factorize.stage, store.writer
 # what stages import only when they run: seconds that a fork need not spend again
-import stages.algorithms.backbone, stages.algorithms.nmf
+import filelock, numba, pandas, psutil, pyarrow.dataset, pyarrow.parquet, pydantic, skimage.measure
+import scipy.stats, torchvision, zarr
+from numba.core.registry import cpu_target
+from PIL import Image
+import stages.algorithms.backbone, stages.algorithms.nmf, stages.algorithms.mask_passes
+import stages.algorithms.nmf.kernels.vector, stages.algorithms.interpolation_kernels
+import stages.algorithms.inference.loop, stages.algorithms.apart, stages.algorithms.mean_field
+import stages.algorithms.guided_filter, store.codec, store.smooth
 from store.layout import Layout
+
+Image.init()  # its plugins, and what Numba loads with the first function
+cpu_target.target_context.refresh()
+cpu_target.typing_context.refresh()
 
 staging = importlib.import_module("store.publication")
 # shards of a few rows, so that there are many checkpoints on small images

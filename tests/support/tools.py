@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from pipeline import cli
 from pipeline.init import write_params
 from pipeline.params import PARAMS
+from pipeline.registry import BY_NAME
 from stages.refine.refiners import REFINERS
 from store import Staging
 
@@ -136,6 +137,13 @@ def run_dff(*arguments: str) -> Result:
     if result.exception and not isinstance(result.exception, (SystemExit, *cli.USER_ERRORS)):
         raise result.exception
     return result
+
+
+def run_stages(project: Path, *names: str) -> None:
+    """Stages in this process, which has their libraries loaded; all of them, if none is named."""
+    for name in names or BY_NAME:
+        result = run_dff(name, "--project", str(project))
+        assert result.exit_code == 0, (name, result.output, result.exception)
 
 
 def message(result: Result) -> str:
