@@ -17,6 +17,8 @@ from stages.algorithms.nmf.checks import (
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.initial import (
+    clustered_factors,
+    drawn_rows,
     nndsvd_factors,
     pick,
     random_start,
@@ -24,7 +26,7 @@ from stages.algorithms.nmf.initial import (
     warm_factors,
 )
 from stages.algorithms.nmf.sample import Sample
-from stages.algorithms.nmf.solvers import SOLVERS
+from stages.algorithms.nmf.solvers import BOTH, make_solver
 from stages.algorithms.nmf.stack import (
     EXACT,
     DeviceEngine,
@@ -53,7 +55,8 @@ class Sweep:
 
     Parameters
     ----------
-    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels], non-negative
+    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels]
+        Non-negative unless only H is to be.
     ks, seeds : sequences of int
         Every pair is one factorization, in the order k outer, seed inner.
     solver : {"hals", "mu"}
@@ -62,6 +65,9 @@ class Sweep:
         Stop one factorization when an update lowers its loss by less than this share.
     max_passes : int
         At most so many updates.
+    nonneg : {"W and H", "H"}
+        What is >= 0. "H": semi-NMF (Ding, Li & Jordan 2010), for a matrix with values below zero,
+        by "hals" from "sample" or "random".
     device : str
         ``cpu``, or a CUDA device by its name in torch.
     threads : int, optional
@@ -99,6 +105,7 @@ class Sweep:
         init: str = "sample",
         tol: float = 1e-4,
         max_passes: int = 100,
+        nonneg: str = BOTH,
         device: str = "cpu",
         threads: int | None = None,
         stability_runs: int = 0,
@@ -107,11 +114,12 @@ class Sweep:
         resume: Mapping[str, Array] | None = None,
     ) -> None:
         self.rows: RowBlocks = as_row_blocks(A)
-        check_request(self.rows.shape, ks, seeds, solver, init, max_passes)
+        check_request(self.rows.shape, ks, seeds, solver, init, max_passes, nonneg)
         start = dict(start or {})
-        check_start(start, self.rows.shape[1], ks, seeds, solver)
+        check_start(start, self.rows.shape[1], ks, seeds, solver, nonneg)
         self.tol, self.max_passes = tol, max_passes
-        self.engine: Engine = make_engine(device, threads)
+        self.signed = make_solver(solver, nonneg).signed
+        self.engine: Engine = make_engine(device, threads, signed=self.signed)
         self.threads = threads or cores()
         self.dtype = float_type(self.rows.dtype)
         self.passes = 0
@@ -127,7 +135,7 @@ class Sweep:
                 W = np.zeros((k, self.rows.shape[1]))
                 if given is not None:
                     W[:] = given
-                problem = Problem(k, seed, SOLVERS[solver](), first, W, given is not None)
+                problem = Problem(k, seed, make_solver(solver, nonneg), first, W, given is not None)
                 problem.converged = problem.stopped = freeze and problem.started
                 self.problems.append(problem)
         if resume:
@@ -136,7 +144,7 @@ class Sweep:
             self._start(init)
             if stability_runs and len(ks) > 1 and self._sample is not None:
                 self.stability = sample_stability(
-                    self._sample, ks, stability_runs, self.engine, self.dtype
+                    self._sample, ks, stability_runs, self.engine, self.dtype, signed=self.signed
                 )
 
     # -- starting and resuming ---------------------------------------------------------------
@@ -149,7 +157,10 @@ class Sweep:
         if not fresh:
             found = []
         elif init == "sample":
-            found = warm_factors(sample, drawn, self.engine, self.dtype)
+            warm = clustered_factors if self.signed else warm_factors
+            found = warm(sample, drawn, self.engine, self.dtype)
+        elif self.signed:
+            found = [drawn_rows(sample, k, rng) for k, rng in drawn]
         elif init == "nndsvd":
             found = [nndsvd_factors(sample, k) for k, _ in drawn]
         else:
@@ -173,7 +184,7 @@ class Sweep:
         if found is None:
             parts, norm = [], 0.0
             for start, block in numbered_blocks(self.rows):
-                norm += sound_squares(self.engine, block, self.rows, start)
+                norm += sound_squares(self.engine, block, self.rows, start, signed=self.signed)
                 parts.append(pick(block, start, indices))
             found = norm, Sample.of(parts)
         self.norm, sample = found
