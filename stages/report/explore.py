@@ -42,15 +42,21 @@ from stages.report.explore_masks import (
 )
 from stages.report.needs import PART
 from stages.report.opened import Opened
-from stages.report.packed import base64_of, packed_grid, run_lengths, script, whole_shares
+from stages.report.packed import (
+    DATA,
+    FORMAT,
+    base64_of,
+    packed_grid,
+    run_lengths,
+    script,
+    whole_shares,
+)
 from stages.report.page import SetView, spread
 from stages.report.tables import TableFile
 from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
-DATA = "data"
-FORMAT = 1  # of the payloads: another one is not taken over
 # What of a set is the same as long as its factors and maps are: the names of factors are not in it.
 LASTING = ("part-*.js", "masks-*.js", "truth-*.js", "agreement.js")
 SHEET = 6  # images of a set on the overview

@@ -9,6 +9,7 @@ from stages.drawing.overlays import GAMMA, OPACITY
 from stages.report.concepts import Concepts
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
+from stages.report.packed import FORMAT
 from stages.report.page import FactorView, KView, LayerView, SetView
 from stages.report.scores import factor_scores
 from stages.report.tables import TableFile
@@ -24,6 +25,7 @@ def facts_of_run(
     """The payload ``index``: the run, its image sets with their scores, what was left out."""
     facts = opened.heatmaps[opened.layer].facts
     return {
+        "format": FORMAT,
         "facts": [list(fact) for fact in opened.facts()],
         "layers": list(opened.factors.layers),
         "ks": opened.ks,
@@ -33,7 +35,7 @@ def facts_of_run(
         "opacity": OPACITY,
         "method": str(opened.refined[opened.layer].facts["method"]),
         "large": photographs.large.long_side if photographs.large else None,
-        "sets": [_facts_of_set(one) for one in sets],
+        "sets": [_facts_of_set(opened, one) for one in sets],
         "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
             {
@@ -47,7 +49,7 @@ def facts_of_run(
     }
 
 
-def _facts_of_set(view: SetView) -> dict[str, Any]:
+def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
@@ -57,10 +59,25 @@ def _facts_of_set(view: SetView) -> dict[str, Any]:
         "k": suggested or layer.ks[-1].k,
         "suggested": suggested,
         "scores": [
-            {"k": row.k, "explained": number(row.explained), **_scores(row.scores)}
-            for row in layer.rows
+            {
+                "layer": at,
+                "k": row.k,
+                "explained": number(row.explained),
+                "stability": number(chosen.get(row.k, {}).get("stability")),
+                **_scores(row.scores),
+            }
+            for at, one in enumerate(view.layers)
+            for chosen in [_chosen(opened, view, one)]
+            for row in one.rows
         ],
     }
+
+
+def _chosen(opened: Opened, of_set: SetView, layer: LayerView) -> dict[int, dict[Hashable, Any]]:
+    """What helps to choose k, by k: rows of ``choice.parquet``."""
+    choice = opened.evaluation.choice
+    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
+    return {int(row["k"]): row for row in choice.to_dict("records")}
 
 
 def _scores(scores: Sequence[Any]) -> dict[str, Any]:
@@ -90,9 +107,7 @@ def facts_of_ks(
         ]
         for row in links.to_dict("records")
     }
-    choice = opened.evaluation.choice
-    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
-    chosen = {int(row["k"]): row for row in choice.to_dict("records")}
+    chosen = _chosen(opened, of_set, layer)
     scores = {row.k: _scores(row.scores) for row in layer.rows}
     losses = opened.evaluation.loss
     mine = (losses["layer"] == layer.name) & (losses["set"] == of_set.name)

@@ -14,10 +14,11 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
-from stages.report.explore import DATA, recipe, write_explore
+from stages.report.explore import recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
+from stages.report.packed import DATA
 from stages.report.page import SetView, collect_set, score_tables
 from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams

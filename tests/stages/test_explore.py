@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, ready
+from browser import chromium, needs_browser, opened, pixels, ready
 from reported import PARAMS, run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
@@ -84,20 +84,6 @@ def of_discs(report: Path, k: int) -> tuple[Factors, ConceptMaps, ConceptMaps, P
     )
     rank = list(factors.sets).index("discs")
     return factors, heatmaps, refined, palettes(factors, heatmaps, rank)[k], rank
-
-
-PIXELS = """canvas => {
-    const {width, height} = canvas;
-    const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
-    return {width, height, data: Array.from(data)};
-}"""
-
-
-def pixels(page: Page, selector: str) -> np.ndarray:
-    """What is on a canvas, uint8 ``[h, w, 4]``."""
-    found = page.locator(selector).evaluate(PIXELS)
-    flat = np.array(found["data"], np.uint8)
-    return flat.reshape(found["height"], found["width"], 4)
 
 
 def test_heat_on_the_canvas_is_what_the_coefficients_say(browser: Browser, report: Path) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, ready
+from browser import chromium, needs_browser, opened, ready, violations
 from reported import run_stages
 from stages.artifacts.concept_maps import SIDES, ConceptMaps
 from stages.artifacts.evaluation import Evaluation
@@ -300,15 +299,6 @@ def test_axe_finds_nothing(browser: Browser, report: Path, scheme: str, width: i
         page.locator(".scatter").focus()
     with opened(browser, report / "index.html", **context) as page:
         assert violations(page) == []
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds, a line each."""
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    return [
-        f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
-        for one in found
-    ]
 
 
 def test_no_picture_is_blown_up(browser: Browser, report: Path) -> None:

@@ -2,7 +2,7 @@
 // from disk may load neither modules nor data. See stages/report/explore.py.
 "use strict";
 
-const DFF = {};
+const DFF = { format: 1 }; // of the data: FORMAT in stages/report/explore_facts.py
 
 // What the scripts in data/ call. The payload is left at the script itself: two runs that are shown
 // side by side have payloads of the same names.
@@ -50,7 +50,12 @@ class Run {
 
   // Its facts and the names of its image sets.
   async open() {
-    return Object.assign(this, await this.load("index"));
+    const facts = await this.load("index");
+    if (facts.format !== DFF.format)
+      throw new Error(
+        `${this.base}data/ has format ${facts.format ?? "0"}, and this page reads ${DFF.format}: run \`dff report\` again`,
+      );
+    return Object.assign(this, facts);
   }
 
   set(rank) {
@@ -121,6 +126,10 @@ class ImageSet {
   }
   largeSrc(i) {
     return this.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
+  }
+  // Height and width of the largest photograph that is kept.
+  largest(i) {
+    return (this.large || this.sides).subarray(2 * i, 2 * i + 2);
   }
   height(i) {
     return this.sides[2 * i];

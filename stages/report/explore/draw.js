@@ -2,7 +2,7 @@
 // stages/drawing/overlays.py paints, from coefficients instead of maps.
 "use strict";
 
-const Draw = { fine: 4096 };
+const Draw = { fine: 4096, white: [255, 255, 255] };
 
 // Where points along an axis lie between cells: stages/algorithms/interpolation.py, `lines`.
 Draw.lines = (cells, points) => {
@@ -174,7 +174,17 @@ Draw.paint = async (canvas, of, i, factors, state, width, height) => {
     if (canvas.width !== width || canvas.height !== height)
       Object.assign(canvas, { width, height });
   };
-  if (state.mode === "photo" || !factors.length) {
+  if (state.mode === "truth") {
+    const truth = await of.set.truthOf(i);
+    if (truth)
+      return Draw.labels(
+        canvas,
+        Draw.runLabels(truth, [{ number: 0 }]),
+        [Draw.white],
+        state.opacity,
+      );
+  }
+  if (state.mode === "photo" || state.mode === "truth" || !factors.length) {
     Draw.clear(canvas);
     return null;
   }

@@ -203,6 +203,7 @@ Views.image = async (state) => {
         {},
         go(-1, "← previous"),
         go(1, "next →"),
+        Sides.link("versus"),
         h(
           "span.quiet",
           {},

@@ -7,8 +7,7 @@ class Picture {
   constructor(of, i, factors, { width, height, grow, coarse, large, named }) {
     Object.assign(this, { of, i, factors });
     const { set } = of,
-      [t, w] =
-        large && set.large ? set.large.subarray(2 * i, 2 * i + 2) : [set.height(i), set.width(i)];
+      [t, w] = large ? set.largest(i) : [set.height(i), set.width(i)];
     const scale = Math.min(width / w, height / t, grow ? Infinity : 1);
     this.wide = Math.max(1, Math.round(w * scale));
     this.tall = Math.max(1, Math.round(t * scale));
@@ -65,6 +64,7 @@ class Picture {
   }
 
   loaded(state) {
+    if (state.mode === "truth") return this.of.set.truth.has(this.i);
     return (state.mode === "refined" ? this.of.masks : this.of.coefficients).has(this.i);
   }
 }

@@ -263,6 +263,7 @@ Views.set = async (state) => {
       sorts,
       h("label", {}, h("span", {}, "name has "), search),
       set.count > 2 ? h("a", { href: App.link({ view: "map" }) }, "map of the images") : null,
+      Sides.link("pairs"),
     ),
     place,
     h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
