@@ -4,6 +4,7 @@ Data are classic scripts (`stages.report.packed.script`), each of which hands on
 page, under the path of its file below ``data/``, without the suffix:
 
 - ``index``: the run, the image sets and their scores;
+- ``set-000/names``: the factors' directions, which labels.yaml has beside their names;
 - ``set-000/set``: names and sizes of a set's images, and its factors at every layer and k;
 - ``set-000/l0-k4/stats``: strengths, areas and centres of that factorization on every image;
 - ``set-000/l0-k4/tops``, ``part-003``: coefficients of some images (`packed_grid`);
@@ -40,6 +41,7 @@ from stages.report.explore_masks import (
     masks_within,
     truth_payload,
 )
+from stages.report.explore_names import directions_of_set, facts_of_names
 from stages.report.needs import PART
 from stages.report.opened import Opened
 from stages.report.packed import (
@@ -57,6 +59,7 @@ from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
+VENDOR = "vendor"
 # What of a set is the same as long as its factors and maps are: the names of factors are not in it.
 LASTING = ("part-*.js", "masks-*.js", "truth-*.js", "agreement.js")
 SHEET = 6  # images of a set on the overview
@@ -65,11 +68,13 @@ ANNOTATED = ("object", "parts")
 
 def copy_page(folder: Path) -> None:
     """Put the page, its scripts and its style into the report's folder; there are no others."""
-    (folder / "explore").mkdir(exist_ok=True)
-    for path in sorted(PAGE.iterdir()):
-        if path.suffix in (".html", ".js", ".css"):
-            target = folder if path.suffix == ".html" else folder / "explore"
-            shutil.copyfile(path, target / path.name)
+    # scripts of others come with their licences
+    (folder / "explore" / VENDOR).mkdir(parents=True, exist_ok=True)
+    for path in sorted([*PAGE.iterdir(), *(PAGE / VENDOR).iterdir()]):
+        if path.suffix == ".html":
+            shutil.copyfile(path, folder / path.name)
+        elif path.suffix in (".js", ".css", ".LICENSE"):
+            shutil.copyfile(path, folder / "explore" / path.relative_to(PAGE))
 
 
 def write_explore(
@@ -88,7 +93,8 @@ def write_explore(
         for copies in photographs.all:
             copies.write(image_ids, work, workers, advance)
     (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
-    payload = script("index", facts_of_run(opened, sets, photographs, tables))
+    facts = facts_of_run(opened, sets, photographs, tables)
+    payload = script("index", {**facts, "naming": facts_of_names(opened)})
     (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(opened.factors.image_ids)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
@@ -174,6 +180,7 @@ class Explored:
             for layer in opened.factors.layers
         ]
         self.put("set", self.described(of_layer))
+        self.put("names", directions_of_set(opened, self.rank))
         firsts = [
             partial(self._first, number, one, k)
             for number, one in enumerate(of_layer)

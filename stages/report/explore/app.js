@@ -44,16 +44,17 @@ App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const state = { ...BEGIN, off: new Set() },
     asked = new URLSearchParams(query);
-  const found = /^s(\d+)(?:\/([ci])(\d+))?(?:\/(map|vs))?$/.exec(path);
+  const found = /^s(\d+)(?:\/([ci])(\d+))?(?:\/(map|vs|names))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
     state.view = { undefined: "set", c: "concept", i: "image" }[found[2]];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
     if (found[4] === "vs" || BASES) state.view = state.view === "image" ? "versus" : "pairs";
-    else if (found[4]) state.view = "map";
+    else if (found[4]) state.view = found[4];
   } else if (BASES) {
     state.view = "beside";
-  } else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
+  } else if (path === "names") state.view = "allNames";
+  else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
   for (const [name, short] of Object.entries(SHORT)) {
     const value = asked.get(short);
     if (value !== null) state[name] = typeof BEGIN[name] === "string" ? value : Number(value);
@@ -84,6 +85,8 @@ App.hash = (state) => {
   const path = {
     overview: "all",
     set: `s${state.set}`,
+    names: `s${state.set}/names`,
+    allNames: "names",
     concept: `s${state.set}/c${state.factor}`,
     image: `s${state.set}/i${state.image}`,
     map: `s${state.set}/map`,
@@ -110,7 +113,8 @@ App.hash = (state) => {
 App.changed = (change) => {
   const before = App.state,
     next = { ...before, off: new Set(before.off), ...change };
-  if (next.view === "overview" || next.set !== before.set || before.view === "overview") {
+  const whole = (one) => one.view === "overview" || one.view === "allNames"; // of no one set
+  if (whole(next) || whole(before) || next.set !== before.set) {
     Object.assign(next, { sort: "order", q: "", x: "", y: "", off: new Set(), ...change });
     if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
@@ -170,7 +174,7 @@ App.bar = (state) => {
     ),
   ];
   const whole = BASES ? "pairs" : "set";
-  if (!["overview", "beside"].includes(state.view))
+  if (!["overview", "allNames", "beside"].includes(state.view))
     crumbs.push(
       h(
         "a",
@@ -181,7 +185,12 @@ App.bar = (state) => {
   if (state.view === "map") crumbs.push(h("span", {}, "map"));
   if (["pairs", "versus"].includes(state.view) && !BASES)
     crumbs.push(h("a", { href: App.link({ view: "pairs" }) }, "A and B"));
-  if (state.view === "concept") crumbs.push(h("span", {}, `factor ${state.factor}`));
+  if (state.view === "concept") {
+    const { title } = run.here.get(state.set).factorization(state.layer, state.k).factors[
+      state.factor
+    ];
+    crumbs.push(h("span", {}, h("bdi", {}, title)));
+  }
   if (["image", "versus"].includes(state.view))
     crumbs.push(h("span", {}, `image ${state.image + 1}`));
   document
@@ -190,7 +199,10 @@ App.bar = (state) => {
       h("nav.crumbs", { "aria-label": "Where you are" }, crumbs),
       ...(BASES
         ? []
-        : [h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report")]),
+        : [
+            Names.link(state),
+            h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"),
+          ]),
     );
 };
 
@@ -240,4 +252,13 @@ document
   .getElementById("skip")
   .addEventListener("click", () => document.getElementById("content").focus());
 history.scrollRestoration = "manual";
-(BASES ? Sides.begin() : App.run.open()).then(() => App.show()).catch(App.failed);
+// Of two runs that are compared no names are given.
+App.begin = async () => {
+  if (BASES) return Sides.begin();
+  App.run.arrived = (set) => Names.dress(set);
+  await App.run.open();
+  return Names.open();
+};
+App.begin()
+  .then(() => App.show())
+  .catch(App.failed);

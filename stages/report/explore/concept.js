@@ -88,12 +88,17 @@ Views.concept = async (state) => {
       `${Format.percent(x / weight)} from the left, ${Format.percent(y / weight)} from the top, on average`,
     ]);
   draw();
+  const heading = h("bdi", {}, factor.title);
   return {
     title: `${factor.title}, ${set.name}`,
+    renamed: () => {
+      heading.textContent = factor.title;
+      App.bar(state);
+    },
     element: h(
       "div",
       {},
-      h("h1.with-swatch", {}, swatch(factor), factor.title),
+      h("h1.with-swatch", {}, swatch(factor), heading, Names.button(of, factor)),
       h(
         "p.quiet",
         {},

@@ -17,6 +17,11 @@ DFF.words = (text) => {
   return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
 };
 
+// What a factor is called wherever it is mentioned.
+DFF.entitle = (factor) => {
+  factor.title = factor.name ? `${factor.number} ${factor.name}` : `factor ${factor.number}`;
+};
+
 DFF.folder = (rank) => `set-${String(rank).padStart(3, "0")}`;
 DFF.pad = (part) => String(part).padStart(3, "0");
 
@@ -64,6 +69,7 @@ class Run {
       opening.catch(() => this.opened.delete(rank));
       const made = opening.then((payload) => {
         this.here.set(rank, new ImageSet(this, rank, payload));
+        if (this.arrived) this.arrived(this.here.get(rank));
         return this.here.get(rank);
       });
       this.opened.set(rank, made);
@@ -178,7 +184,7 @@ class Factorization {
     this.factors.forEach((factor, number) => {
       factor.number = number;
       factor.rgb = [1, 3, 5].map((at) => parseInt(factor.colour.slice(at, at + 2), 16));
-      factor.title = factor.name ? `${number} ${factor.name}` : `factor ${number}`;
+      DFF.entitle(factor);
     });
     this.coefficients = new Map(); // image -> { height, width, peaks, levels }
     this.masks = new Map();

@@ -41,7 +41,11 @@ const swatch = (factor) => {
   const ink = isLight(factor.rgb) ? "#000" : "#fff";
   return h(
     "span.swatch",
-    { "aria-hidden": "true", style: { "background-color": factor.colour, color: ink } },
+    {
+      "aria-hidden": "true",
+      title: factor.title,
+      style: { "background-color": factor.colour, color: ink },
+    },
     String(factor.number),
   );
 };

@@ -58,6 +58,7 @@ const conceptRow = (of, factor, state, changed) => {
       box,
       swatch(factor),
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
+      Names.button(of, factor),
     ),
     strip,
     h(
@@ -232,6 +233,7 @@ Views.set = async (state) => {
     under.replaceChildren(...overK(now, state));
     arrange();
     grid.place();
+    Names.link.refresh();
   };
   const another = async (k) => {
     try {
@@ -268,9 +270,21 @@ Views.set = async (state) => {
     place,
     h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
   );
+  // only what says a name is made anew: what one is about to click must stay
+  const renamed = (places) => {
+    for (const { number } of now.factors)
+      if (places.includes(Names.place(state.set, now.k, number)) && state.layer === Names.layer)
+        list.children[number].replaceWith(conceptRow(now, now.factors[number], state, changed));
+    const options = sortSelect(now, state, resorted).querySelectorAll("option");
+    sorts.querySelectorAll("option").forEach((option, n) => {
+      option.textContent = options[n].textContent;
+    });
+    under.replaceChildren(...overK(now, state));
+  };
   return {
     title: set.name,
     element,
+    renamed,
     now: () => now,
     close: () => grid && grid.close(),
     shown: async () => fill(),
