@@ -16,6 +16,7 @@ from stages.algorithms.nmf.checks import (
 )
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
+from stages.algorithms.nmf.held_out import held_out_errors
 from stages.algorithms.nmf.initial import (
     clustered_factors,
     drawn_rows,
@@ -74,7 +75,7 @@ class Sweep:
         Of the CPU; by default one per core. Results do not depend on it.
     stability_runs : int
         Runs on halves of the row sample that say how reproducible each k is, where there are
-        several; 0 for none.
+        several; 0 for none, and no held-out errors.
     start : mapping of (k, seed) to array [k, channels], optional
         Factors to go on from, with unit rows, of some or all factorizations; of "hals" only. They
         keep their order; and they stay what they are where the first update would be the last.
@@ -87,6 +88,8 @@ class Sweep:
     ----------
     stability : list of Stability
         One per k, where it was asked for.
+    held_out : list of float
+        See `held_out_errors`; with it.
 
     Raises
     ------
@@ -127,6 +130,7 @@ class Sweep:
         self.H: Array | None = None  # [rows, columns], only where the solver keeps it
         self._sample: Sample | None = None
         self.stability: list[Stability] = []
+        self.held_out: list[float] = []
         self.problems: list[Problem] = []
         for k in ks:
             for seed in seeds:
@@ -143,9 +147,10 @@ class Sweep:
         else:
             self._start(init)
             if stability_runs and len(ks) > 1 and self._sample is not None:
-                self.stability = sample_stability(
-                    self._sample, ks, stability_runs, self.engine, self.dtype, signed=self.signed
-                )
+                of = self._sample, ks
+                how = self.engine, self.dtype
+                self.stability = sample_stability(*of, stability_runs, *how, signed=self.signed)
+                self.held_out = held_out_errors(*of, *how, signed=self.signed)
 
     # -- starting and resuming ---------------------------------------------------------------
 
@@ -206,6 +211,7 @@ class Sweep:
             state["H"] = self.H
         if self.stability:
             state["stability"] = np.array([(one.cosine, one.silhouette) for one in self.stability])
+            state["held_out"] = np.array(self.held_out)
         for i, problem in enumerate(self.problems):
             state[f"{i}.W"] = problem.W.copy()
             state[f"{i}.loss"] = np.array(problem.loss, dtype=np.float64)
@@ -218,6 +224,7 @@ class Sweep:
         if "H" in state:
             self.H = state["H"] if state["H"].flags.writeable else state["H"].copy()
         self.stability = [Stability(float(a), float(b)) for a, b in state.get("stability", ())]
+        self.held_out = [float(error) for error in state.get("held_out", ())]
         for i, problem in enumerate(self.problems):
             problem.W = np.array(state[f"{i}.W"])
             problem.loss = [float(value) for value in state[f"{i}.loss"]]
