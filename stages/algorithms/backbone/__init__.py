@@ -18,7 +18,7 @@ from stages.algorithms.backbone.layers import (
     resolve_layer,
 )
 from stages.algorithms.backbone.memory import forward_bytes
-from stages.algorithms.backbone.network import Backbone, load_backbone
+from stages.algorithms.backbone.network import Backbone, load_backbone, relus_near
 
 __all__ = [
     "FAMILIES",
@@ -38,5 +38,6 @@ __all__ = [
     "grid_shape",
     "load_backbone",
     "next_side",
+    "relus_near",
     "resolve_layer",
 ]

@@ -7,25 +7,18 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.families.plain import first_line
 from stages.algorithms.backbone.family import BackboneError
-from stages.algorithms.backbone.graph import (
-    Traced,
-    build,
-    first_line,
-    prune,
-    run,
-    skeleton,
-    trace,
-)
+from stages.algorithms.backbone.graph import build, run
+from stages.algorithms.backbone.whole import Cut, Whole, look, seen, skeleton
 from stages.algorithms.names import suggestion
 
-# Every classification network takes this size, and some take no other.
-USUAL_SIDE = 224
-TALLER = 256
+TALLER = 256  # pixels; a multiple of every stride, and with patches of 14 of nearly all
+TRIAL = 96  # pixels of a side that is enough to see signs, where a network takes it
 LARGE = 8_000_000  # weights of one layer
 Shape = tuple[int, ...] | None
 
@@ -37,7 +30,7 @@ class LayerInfo:
     Attributes
     ----------
     node
-        torchvision's node name.
+        torchvision's node name, or the path of a module and a facet: ``blocks.11.attn:key``.
     alias
         The name the paper or torchvision uses for it (`conv5_4`, `fire9`, `layer4`), or None.
     channels
@@ -45,7 +38,9 @@ class LayerInfo:
     stride
         Pixels from one grid cell to the next; 0 when the grid does not depend on the image.
     non_negative
-        Whether the layer can be factorised, as far as a random trial can tell.
+        Whether no value is below zero, as far as a random trial can tell.
+    what
+        In words: `ReLU map`, `map`, `tokens`, `keys of attention`.
     """
 
     node: str
@@ -53,6 +48,7 @@ class LayerInfo:
     channels: int
     stride: int
     non_negative: bool
+    what: str = "map"
 
 
 @cache
@@ -71,11 +67,11 @@ def resolve_layer(backbone: str, layer: str) -> str:
         Unknown backbone or layer; the nearest names are suggested.
     """
     node = aliases(backbone).get(layer, layer)
-    traced = skeleton(backbone)
-    if layer and traced.find(node) is not None:
+    whole = skeleton(backbone)
+    if layer and whole.find(node) is not None:
         return node
-    names = dict.fromkeys([*aliases(backbone), *traced.nodes])
-    for name in traced.nodes:
+    names = dict.fromkeys([*aliases(backbone), *whole.layers()])
+    for name in whole.layers():
         parts = name.split(".")
         names.update(dict.fromkeys(".".join(parts[:depth]) for depth in range(1, len(parts))))
     listed = f"`dff show-model {backbone}` lists its layers"
@@ -93,8 +89,9 @@ def full_node(backbone: str, layer: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _shape_graph(backbone: str, nodes: tuple[str, ...]) -> fx.GraphModule:
-    return prune(skeleton(backbone), nodes)
+def shape_graph(backbone: str, nodes: tuple[str, ...]) -> Cut:
+    """The network on the meta device, down to some nodes."""
+    return skeleton(backbone).cut(nodes)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -103,26 +100,22 @@ def _shapes(backbone: str, nodes: tuple[str, ...], height: int, width: int) -> t
 
     None for a node whose output is no tensor or no grid.
     """
-    outputs = _outputs(backbone, nodes, height, width)
-    return tuple(_grid_of(backbone, outputs[node], height, width) for node in nodes)
-
-
-def _outputs(backbone: str, nodes: tuple[str, ...], height: int, width: int) -> dict[str, Any]:
     images = torch.empty(2, 3, height, width, device="meta")
-    return run(_shape_graph(backbone, nodes), images)
+    grids = look(backbone, shape_graph(backbone, nodes), images)
+    found = [grids[node] for node in nodes]
+    return tuple(None if one is None else tuple(one.shape) for one in found)
 
 
-def _grid_of(backbone: str, output: Any, height: int, width: int) -> Shape:
-    if not isinstance(output, torch.Tensor):
-        return None
-    grid = family_of(backbone).to_grid(backbone, output, height, width)
-    return None if grid is None else tuple(grid.shape)
+def _side(backbone: str) -> int:
+    """Pixels of the side that every network takes, and some take no other."""
+    return family_of(backbone).side(backbone)
 
 
 def _taller(backbone: str, nodes: tuple[str, ...]) -> tuple[Shape, ...] | None:
     """Shapes for an image `TALLER` pixels higher; None for a network of one size only."""
+    side = _side(backbone)
     try:
-        return _shapes(backbone, nodes, USUAL_SIDE + TALLER, USUAL_SIDE)
+        return _shapes(backbone, nodes, side + TALLER, side)
     except Exception:  # whatever its forward does with a size
         return None
 
@@ -145,11 +138,12 @@ def channels(backbone: str, layer: str) -> int:
         Unknown name, or a layer that does not give feature maps `[n, channels, h, w]`.
     """
     node = (full_node(backbone, layer),)
-    (usual,) = _shapes(backbone, node, USUAL_SIDE, USUAL_SIDE)
+    (usual,) = _shapes(backbone, node, _side(backbone), _side(backbone))
     (taller,) = _taller(backbone, node) or (None,)
     if _gives_maps(usual, taller):
         return usual[3]
-    output = _outputs(backbone, node, USUAL_SIDE, USUAL_SIDE)[node[0]]
+    images = torch.empty(2, 3, _side(backbone), _side(backbone), device="meta")
+    output = run(shape_graph(backbone, node), seen(backbone, images))[node[0]]
     is_tensor = isinstance(output, torch.Tensor)
     given = f"shape {list(output.shape)} for two images" if is_tensor else "no tensor"
     raise BackboneError(
@@ -196,7 +190,8 @@ def next_side(backbone: str, layer: str, side: int) -> int | None:
     The network itself says it, on the meta device, up to the usual size. That is the answer for a
     larger one, too, which only a network of fixed sizes refuses. None where it does not do, either.
     """
-    for pixels in range(min(side, USUAL_SIDE), USUAL_SIDE + 1):
+    usual = _side(backbone)
+    for pixels in range(min(side, usual), usual + 1):
         try:
             _grid(backbone, layer, pixels, pixels)
         except Exception:  # whatever its forward does with a size
@@ -218,21 +213,42 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
     BackboneError
         Unknown backbone, or one that cannot be traced.
     """
-    traced = skeleton(backbone)
-    nodes = tuple(traced.nodes)
-    usual = _shapes(backbone, nodes, USUAL_SIDE, USUAL_SIDE)
+    whole, side = skeleton(backbone), _side(backbone)
+    nodes = tuple(whole.layers())
+    usual = _shapes(backbone, nodes, side, side)
     taller = _taller(backbone, nodes) or (None,) * len(nodes)
     maps = {
-        node: (shape[3], _stride(shape, higher))
+        node: (shape[3], _stride(shape, higher, side))
         for node, shape, higher in zip(nodes, usual, taller, strict=True)
         if _gives_maps(shape, higher)
     }
-    names = {traced.find(node): alias for alias, node in aliases(backbone).items()}
-    lowest = _trial_minima(backbone, list(maps))
-    return [
-        LayerInfo(node, names.get(node), width, stride, non_negative=lowest[node] >= 0)
-        for node, (width, stride) in maps.items()
-    ]
+    names = {whole.find(node): alias for alias, node in reversed(list(aliases(backbone).items()))}
+    ends = _trial(backbone, list(maps))
+    found = []
+    for node, (width, stride) in maps.items():
+        lowest, highest, dimensions = ends[node]
+        # nothing but zeros: a norm that starts at zero, which says nothing of its sign
+        positive = lowest >= 0 and (highest > 0 or _is_relu(whole, node))
+        what = _what(whole, node, positive, dimensions)
+        found.append(LayerInfo(node, names.get(node), width, stride, positive, what))
+    return found
+
+
+FACETS_IN_WORDS = {
+    "query": "queries of attention",
+    "key": "keys of attention",
+    "value": "values of attention",
+}
+
+
+def _what(whole: Whole, node: str, non_negative: bool, dimensions: int) -> str:
+    """A layer in words."""
+    facet = node.partition(":")[2]
+    if facet:
+        return FACETS_IN_WORDS[facet]
+    if dimensions == 3:
+        return "tokens"
+    return "ReLU map" if non_negative and _is_relu(whole, node) else "map"
 
 
 def default_layer(backbone: str) -> str:
@@ -249,29 +265,37 @@ def default_layer(backbone: str) -> str:
     known = family_of(backbone).default_layer(backbone, skeleton(backbone).network)
     if known:
         return known
-    traced = skeleton(backbone)
-    for layer in reversed(describe_layers(backbone)):
-        kind = _kind(traced.network, traced.nodes[layer.node])
+    whole = skeleton(backbone)
+    layers = describe_layers(backbone)
+    for layer in reversed(layers):
+        kind = _kind(whole, layer.node)
         thins = "pool" in kind or "dropout" in kind
         if layer.non_negative and layer.stride and not thins:
             return layer.alias or layer.node
+    deepest = [layer.node for layer in layers if layer.stride]
+    if not whole.as_graph and deepest:
+        # its last features, as its library counts them, else the last of all with a grid
+        return aliases(backbone).get("-1") or deepest[-1]
     raise BackboneError(
         f"backbone {backbone!r} has no layer without negative values, which alone can be "
         "factorised: choose another"
     )
 
 
-def _kind(network: nn.Module, node: fx.Node) -> str:
+def _kind(whole: Whole, node: str) -> str:
     """What an operation does, in lower case: ``maxpool2d``, ``relu``, ``cat``."""
-    if node.op == "call_module":
-        return type(network.get_submodule(str(node.target))).__name__.lower()
-    return getattr(node.target, "__name__", str(node.target)).lower()
+    if not whole.as_graph:
+        return type(whole.network.get_submodule(node.partition(":")[0])).__name__.lower()
+    operation = whole.nodes[node]
+    if operation.op == "call_module":
+        return type(whole.network.get_submodule(str(operation.target))).__name__.lower()
+    return getattr(operation.target, "__name__", str(operation.target)).lower()
 
 
-def _stride(usual: Shape, taller: Shape) -> int:
+def _stride(usual: Shape, taller: Shape, side: int) -> int:
     assert usual is not None
     if taller is None:
-        return round(USUAL_SIDE / usual[1])
+        return round(side / usual[1])
     # TALLER is a multiple of the stride and so adds a whole number of cells, whatever the padding
     added = taller[1] - usual[1]
     return round(TALLER / added) if added > 0 else 0
@@ -308,38 +332,60 @@ class _Unfilled(TorchFunctionMode):
                 weights.data.normal_(0, scale, generator=generator)
 
 
-def _trial_minima(backbone: str, layers: list[str]) -> dict[str, float]:
-    """Smallest value of each layer in one random forward pass with random weights."""
+def _trial(backbone: str, layers: list[str]) -> dict[str, tuple[float, float, int]]:
+    """Smallest and largest value of each layer, and dimensions of its output, by a random trial.
+
+    One forward pass of random images with random weights.
+    """
     if not layers:
         return {}
-    family = family_of(backbone)
+    family, usual = family_of(backbone), _side(backbone)
     with _Unfilled() as unfilled:
         built = build(backbone, "cpu")
-    network = prune(trace(backbone, built), layers)
+    network = Whole(backbone, built, skeleton(backbone)).cut(layers)
     unfilled.fill(network)
-    for side in (96, USUAL_SIDE):
+    for side in sorted({min(TRIAL, usual), usual}):
         images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
-            outputs = run(network, images).items()
-            grids = {name: family.to_grid(backbone, one, side, side) for name, one in outputs}
-            return {name: grid.amin().item() for name, grid in grids.items() if grid is not None}
+            placed = seen(backbone, images)
+            outputs = run(network, placed).items()
+            grids = {
+                node: (family.to_grid(backbone, one, *placed.shape[2:]), one.ndim)
+                for node, one in outputs
+            }
+            return {
+                node: (grid.amin().item(), grid.amax().item(), dimensions)
+                for node, (grid, dimensions) in grids.items()
+                if grid is not None
+            }
         except Exception:  # whatever its forward does with a size
-            if side == USUAL_SIDE:
+            if side == usual:
                 raise
     raise AssertionError("unreachable")
 
 
-def nearby_relus(traced: Traced, node: str, count: int = 3) -> list[str]:
+def nearby_relus(backbone: str, node: str, count: int = 3) -> list[str]:
     """The ReLU nodes nearest to a node in the order of execution, nearest first."""
-    order = {name: place for place, name in enumerate(traced.nodes)}
-    relus = [name for name, found in traced.nodes.items() if _is_relu(traced.network, found)]
+    whole = skeleton(backbone)
+    order = {name: place for place, name in enumerate(whole.layers())}
+    relus = [name for name in order if _is_relu(whole, name)]
     # of two equally near, the one after: a convolution's own ReLU
     return sorted(relus, key=lambda name: (abs(order[name] - order[node]), -order[name]))[:count]
 
 
-def _is_relu(network: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        # a block that torchvision does not trace into (convolution, norm, ReLU) ends in its ReLU
-        last = list(network.get_submodule(str(node.target)).modules())[-1]
-        return isinstance(last, nn.ReLU | nn.ReLU6)
-    return getattr(node.target, "__name__", str(node.target)) in ("relu", "relu_", "relu6")
+def _is_relu(whole: Whole, node: str) -> bool:
+    if not whole.as_graph:
+        return ":" not in node and _ends_in_relu(whole.network.get_submodule(node))
+    operation = whole.nodes[node]
+    if operation.op == "call_module":
+        return _ends_in_relu(whole.network.get_submodule(str(operation.target)))
+    return getattr(operation.target, "__name__", str(operation.target)) in RELUS
+
+
+RELUS = ("relu", "relu_", "relu6")
+
+
+def _ends_in_relu(module: nn.Module) -> bool:
+    """Of a block that is not traced into (convolution, norm, ReLU): its last module is its ReLU."""
+    last = list(module.modules())[-1]
+    return isinstance(last, nn.ReLU | nn.ReLU6)
