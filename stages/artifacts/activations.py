@@ -29,9 +29,7 @@ class NetworkFacts(TypedDict):
     nodes: list[str]  # by layer, as the network names them
     weights: str
     weights_digest: str
-    weights_source: NotRequired[
-        dict[str, str]
-    ]  # tag, revision and licence, as their publisher says
+    weights_source: NotRequired[dict[str, str]]  # tag, revision, licence, as its publisher says
     resize: str
     size: int | list[int]  # one, or several in ascending order
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files

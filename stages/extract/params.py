@@ -12,7 +12,9 @@ from stages.images.resize import Resize
 class ExtractParams:
     """Which network looks at the images, and where it is tapped."""
 
-    backbone: str = param("demo", "demo, vgg19, or any torchvision classification model")
+    backbone: str = param(
+        "demo", "demo, vgg19, timm/NAME, module:FILE.py:FUNCTION; docs/networks.md"
+    )
     weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
