@@ -26,8 +26,8 @@ from stages.algorithms.backbone import (
     relus_near,
     resolve_layer,
 )
+from stages.algorithms.backbone import describe as describing
 from stages.algorithms.backbone import graph as graphs
-from stages.algorithms.backbone import layers as layers_of
 from stages.algorithms.backbone import precision as precisions
 from stages.algorithms.backbone import weights as weights_files
 from stages.algorithms.backbone import whole as wholes
@@ -837,7 +837,7 @@ def test_relus_looked_for_by_several_threads_at_once() -> None:
 
 
 def test_large_weights_get_a_start_only_where_a_trial_needs_them() -> None:
-    with layers_of._Unfilled() as unfilled:
+    with describing._Unfilled() as unfilled:
         network = torch.nn.Sequential(torch.nn.Linear(3000, 3000), torch.nn.Linear(8, 8))
     large, small = (one.weight for one in network)
     assert unfilled.large == {id(large)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stages.algorithms.backbone.describe import nearby_relus
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.families.plain import first_line
 from stages.algorithms.backbone.family import BackboneError, Channels
@@ -17,7 +18,6 @@ from stages.algorithms.backbone.layers import (
     channels,
     full_node,
     grid_shape,
-    nearby_relus,
 )
 from stages.algorithms.backbone.precision import PRECISIONS, convolutions
 from stages.algorithms.backbone.weights import (

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 # Pixels of one token where nobody says: as vision transformers have them, and multiples.
-PATCHES = (4, 7, 8, 14, 16, 32)
+PATCHES = (4, 7, 8, 14, 16, 32, 64)
 ROUNDING = 1.5  # cells by which padding and rounding change a side of a grid
 
 

@@ -147,7 +147,7 @@ class TimmFamily(Family):
         named = {}
         for at, module in enumerate(listed):
             if module in modules:
-                named[str(at - len(listed))] = named[f"features:{at}"] = module
+                named[f"features:{at}"] = named[str(at - len(listed))] = module
         return named
 
     def default_layer(self, name: str, network: nn.Module) -> str | None:
@@ -229,7 +229,7 @@ def _shape(name: str) -> _Shape:
     if ratio is not None:  # of what a convolutional network in front has made of the image, too
         patch = _pair(ratio())
     # it would refuse others, unless it pads them itself
-    strict = getattr(embed, "dynamic_img_pad", None) is False and hasattr(network, "blocks")
+    strict = getattr(embed, "dynamic_img_pad", None) is False
     return _Shape(
         patch,
         patch if strict else None,
