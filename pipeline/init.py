@@ -191,6 +191,7 @@ def write_params(
         extract["backbone"] = backbone
         if not (weights and layers):
             weights, layers = _usual(backbone, weights, layers)
+        extract.setdefault("size", _side(backbone))
     if weights:
         extract["weights"] = weights
     if layers:
@@ -225,6 +226,13 @@ def _usual(backbone: str, weights: str, layers: Sequence[str]) -> tuple[str, Seq
         return weights or family_of(backbone).usual_weights, layers
     except BackboneError as error:
         raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
+
+
+def _side(backbone: str) -> int:
+    """Pixels of the side that a network was trained at; some take no other."""
+    from stages.algorithms.backbone import family_of
+
+    return family_of(backbone).side(backbone)
 
 
 def _check_network(extract: dict[str, Any]) -> None:

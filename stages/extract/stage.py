@@ -29,7 +29,7 @@ from stages.extract.grids import entry_grids, grids_of, note_single_cells
 from stages.extract.needs import channels_of, footprint, foretell, in_large_batches, libraries_of
 from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
-from stages.extract.params import ExtractParams
+from stages.extract.params import ExtractParams, OwnPreprocessing
 from stages.extract.plan import Order, disk_order, plan_jobs, shard_bytes
 from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of
 from stages.extract.stream import Stream
@@ -57,6 +57,8 @@ from store.writer import Background
 
 if TYPE_CHECKING:
     import zarr
+
+    from stages.algorithms.backbone import Preprocessing
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 3
@@ -101,7 +103,12 @@ def _extract(
     weights = _weights(params.weights, inputs.project)
     device = resources.torch_device()
     backbone = load_backbone(
-        params.backbone, params.layers, weights, device, precision=params.precision
+        params.backbone,
+        params.layers,
+        weights,
+        device,
+        precision=params.precision,
+        preprocessing=_preprocessing(params),
     )
     if backbone.told:
         note(f"extract: weights {params.weights}: {backbone.told}")
@@ -273,6 +280,17 @@ def _weights(weights: str, project: Path) -> str:
     path = user_path(weights, project)
     is_file = weights.endswith((".pth", ".pt", ".safetensors")) or (weights and path.is_file())
     return str(path) if is_file else weights
+
+
+def _preprocessing(params: ExtractParams) -> Preprocessing | None:
+    """What params say of images; None for what the weights' own description says."""
+    from stages.algorithms.backbone import Preprocessing
+
+    if params.preprocessing != "own":
+        return None
+    of: OwnPreprocessing = params.options
+    mean, std = (tuple(one / of.white for one in values) for values in (of.mean, of.std))
+    return Preprocessing(mean, std, bgr=of.channels == "bgr")  # type: ignore[arg-type]
 
 
 def _located(params: ExtractParams, project: Path) -> ExtractParams:

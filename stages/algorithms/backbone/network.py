@@ -10,7 +10,7 @@ import torch
 from stages.algorithms.backbone.describe import nearby_relus
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.families.plain import first_line
-from stages.algorithms.backbone.family import BackboneError, Channels
+from stages.algorithms.backbone.family import BackboneError, Channels, Preprocessing
 from stages.algorithms.backbone.graph import build
 from stages.algorithms.backbone.hooks import Tapped
 from stages.algorithms.backbone.layers import (
@@ -25,6 +25,7 @@ from stages.algorithms.backbone.weights import (
     digest,
     install,
     parse_weights,
+    prepared,
     read,
     used_tensors,
     without_prefix,
@@ -201,6 +202,7 @@ def load_backbone(
     weights: str,
     device: str = "cpu",
     precision: str = "float32",
+    preprocessing: Preprocessing | None = None,
 ) -> Backbone:
     """Load a network, pruned to the layers asked for.
 
@@ -223,6 +225,8 @@ def load_backbone(
         - `tf32`: on CUDA 10 bits of mantissa; 0.1 %, deep networks of random weights 1 %.
         - `float16`: 10 bits at half the bytes, beyond 65504 an error; 0.15 %, and 1.6 %.
         - `bfloat16`: 7 bits, values as large as in float32; 1 to 2 %, and 10 %.
+    preprocessing
+        What images are to be normalised with, instead of what the weights' description says.
 
     Returns
     -------
@@ -239,6 +243,8 @@ def load_backbone(
     dtype = PRECISIONS[precision]
     nodes = _nodes(backbone, layers)
     source = parse_weights(backbone, weights)
+    if preprocessing is not None:
+        source = prepared(source, preprocessing)
     whole, told, revision = _whole(backbone, source), "", ""
     network = whole.cut(nodes.values())
     if source.seed is None:

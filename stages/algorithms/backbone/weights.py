@@ -64,13 +64,13 @@ def parse_weights(backbone: str, weights: str) -> Source:
         url, file = (one.place, None) if isinstance(one.place, str) else (None, one.place)
         seed = 0 if one.place is None else None
         source = Source(url, file, seed, tag=one.tag, licence=one.licence)
-        return _prepared(source, one.preprocessing)
+        return prepared(source, one.preprocessing)
     if random := re.fullmatch(r"random:(\d{1,18})", weights):
-        return _prepared(Source(seed=int(random[1])), usual)
+        return prepared(Source(seed=int(random[1])), usual)
     path = Path(weights).expanduser()
     if path.suffix in SUFFIXES or (weights and path.is_file()):
         names = {Path(one.place).name: one.preprocessing for one in published.values() if one.place}
-        return _prepared(Source(path=path), names.get(path.name, usual))
+        return prepared(Source(path=path), names.get(path.name, usual))
     hint = suggestion(weights, published, most=3, otherwise="")
     raise BackboneError(
         f"weights {weights!r} of backbone {backbone!r} are none of {', '.join(published)}, the "
@@ -79,7 +79,8 @@ def parse_weights(backbone: str, weights: str) -> Source:
     )
 
 
-def _prepared(source: Source, preprocessing: Preprocessing) -> Source:
+def prepared(source: Source, preprocessing: Preprocessing) -> Source:
+    """The source of weights with another preprocessing."""
     of = preprocessing
     return replace(source, mean=of.mean, std=of.std, bgr=of.bgr)
 
