@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.shipped import located, network_files
+from stages.algorithms.shipped import MODULE, located, network_files
 from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
@@ -94,6 +94,8 @@ def _extract(
     from stages.algorithms.backbone import load_backbone
 
     named, params = params.backbone, _located(params, inputs.project)
+    if named.startswith(MODULE):
+        note(f"extract: {named}: running your own code")
     index = ImageIndex.open(inputs["index"], inputs.project)
     order = disk_order(index, params.resize, *params.sizes)
     names = [index.names[i] for i in order.image_ids]
@@ -157,17 +159,17 @@ def _extract(
             # that was begun as float16 may get the large value, and its rows are rounded already.
             half = False
     finish_artifact(group)
-    _note_signed(params.backbone, writers)
+    _note_signed(params.backbone, named, writers)
 
 
-def _note_signed(backbone: str, writers: Mapping[str, RaggedWriter]) -> None:
+def _note_signed(backbone: str, named: str, writers: Mapping[str, RaggedWriter]) -> None:
     """Say which layers have values below zero, and what there is without."""
     from stages.algorithms.backbone import relus_near
 
     for layer, writer in writers.items():
         if writer.signed:
             note(
-                f"extract: {layer} of {backbone} has values below zero, which are kept as they "
+                f"extract: {layer} of {named} has values below zero, which are kept as they "
                 f"are; a non-negative factorization needs others ({relus_near(backbone, layer)})"
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from stages.algorithms.backbone.families.plain import first_line
+from stages.algorithms.backbone.families.plain import first_line, quiet_hub
 from stages.algorithms.backbone.family import HUB, BackboneError, hub_parts
 from stages.algorithms.shipped import SHARDS, shards_of
 
@@ -147,7 +147,7 @@ def _from_hub(url: str) -> Path:
     problem: Exception | None = None
     for name in [file] if file else IN_REPOSITORY:
         try:
-            with _stalling_is_an_error():
+            with _stalling_is_an_error(), quiet_hub():
                 found = huggingface_hub.hf_hub_download(repository, name, revision=revision or None)
             return Path(found)
         except EntryNotFoundError as error:

@@ -23,6 +23,7 @@ from stages.algorithms.backbone.precision import PRECISIONS, convolutions
 from stages.algorithms.backbone.weights import (
     Source,
     digest,
+    in_order,
     install,
     parse_weights,
     prepared,
@@ -306,15 +307,17 @@ def _whole(backbone: str, source: Source) -> Whole:
 def _install(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str, str]:
     """Read weights and give them to a network: what is to be said of that, and their revision."""
     found, model, family = read(source), skeleton(backbone).network, family_of(backbone)
-    tensors, prefix = found.tensors, ""
+    tensors, prefix, ordered = found.tensors, "", None
     if family.modules_first:  # its whole names are known, and may have to be those of others
-        prefix, tensors = without_prefix(tensors, model, origin)
+        ordered = in_order(tensors, model)
+        prefix, tensors = ("", ordered) if ordered else without_prefix(tensors, model, origin)
         tensors = family.convert(backbone, model, tensors)
     prefix += install(network, tensors, backbone, origin)
     if source.url is not None:
         return "", found.revision
     in_use = used_tensors(network)
-    return told_of(found, prefix, in_use, model, _bare(tensors, prefix)), found.revision
+    bare = _bare(tensors, prefix)
+    return told_of(found, prefix, in_use, model, bare, ordered is not None), found.revision
 
 
 def _bare(tensors: Mapping[str, torch.Tensor], prefix: str) -> Mapping[str, torch.Tensor]:

@@ -195,12 +195,31 @@ def without_prefix(
     return prefix, {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
 
 
+def in_order(
+    tensors: Mapping[str, torch.Tensor], network: nn.Module
+) -> Mapping[str, torch.Tensor] | None:
+    """A file's tensors by a network's names where only the names differ; else None.
+
+    They must be as many, in the same order, each with the same shape and last part of its name
+    (``weight``, ``running_mean``): so it is for the same architecture written by others.
+    """
+    state = network.state_dict()
+
+    def kinds(of: Mapping[str, torch.Tensor]) -> list[object]:
+        return [(name.rpartition(".")[2], tuple(tensor.shape)) for name, tensor in of.items()]
+
+    if state.keys() & tensors.keys() or kinds(state) != kinds(tensors):
+        return None
+    return dict(zip(state, tensors.values(), strict=True))
+
+
 def told(
     read_: Read,
     prefix: str,
     installed: Collection[str],
     network: nn.Module,
     tensors: Mapping[str, torch.Tensor],
+    renamed: bool,
 ) -> str:
     """What was made of a file, in one line: what was unwrapped and stripped, what is left over.
 
@@ -214,6 +233,8 @@ def told(
         Whole, with all its names.
     tensors
         Of the file, without the prefix and by the network's names.
+    renamed
+        Whether they were taken `in_order`.
     """
     state = network.state_dict()
     foreign = [name for name in tensors if name not in state]
@@ -221,6 +242,7 @@ def told(
     parts = [
         f"taken from {' > '.join(map(repr, read_.wrapped))}" if read_.wrapped else "",
         f"names without {prefix!r}" if prefix else "",
+        "whose names are others', in their order" if renamed else "",
         f"{len(installed)} of its {len(read_.tensors)} tensors are in use",
         f"not of this network: {_few(foreign)}" if foreign else "",
         f"of another shape, and not needed: {_few(reshaped)}" if reshaped else "",

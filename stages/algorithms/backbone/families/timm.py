@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.algorithms.backbone.families.plain import first_line, maps_either_way, tokens_to_grid
+from stages.algorithms.backbone.families.plain import (
+    first_line,
+    maps_either_way,
+    quiet_hub,
+    tokens_to_grid,
+)
 from stages.algorithms.backbone.family import (
     HUB,
     BackboneError,
@@ -296,7 +301,8 @@ def _elsewhere(name: str, cfg: Mapping[str, Any]) -> Path | str:
 def _explained(name: str) -> Iterator[None]:
     """Errors of a description that is not there as one line."""
     try:
-        yield
+        with quiet_hub():
+            yield
     except TypeError:  # of an option that a network does not have
         raise
     except Exception as error:
