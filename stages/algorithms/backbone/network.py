@@ -256,13 +256,7 @@ def load_backbone(
     }
     if isinstance(network, Tapped):
         network.drop_unused()
-    try:
-        place = torch.device(device)
-        network.to(place, dtype).to(memory_format=torch.channels_last)
-        scale = torch.tensor(1 / (255 * np.asarray(source.std)), dtype=torch.float32, device=place)
-        shift = torch.tensor(np.divide(source.mean, source.std), dtype=torch.float32, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"device {device!r} cannot be used: {first_line(error)}") from error
+    place, scale, shift = _placed(network, source, device, dtype)
     return Backbone(
         name=backbone,
         layers=tuple(layers),
@@ -281,6 +275,20 @@ def load_backbone(
         _scale=scale,
         _shift=shift,
     )
+
+
+def _placed(
+    network: Cut, source: Source, device: str, dtype: torch.dtype
+) -> tuple[torch.device, torch.Tensor, torch.Tensor]:
+    """Move a network to a device; return that, and by what pixels are scaled and shifted there."""
+    try:
+        place = torch.device(device)
+        network.to(place, dtype).to(memory_format=torch.channels_last)
+        scale = torch.tensor(1 / (255 * np.asarray(source.std)), dtype=torch.float32, device=place)
+        shift = torch.tensor(np.divide(source.mean, source.std), dtype=torch.float32, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(f"device {device!r} cannot be used: {first_line(error)}") from error
+    return place, scale, shift
 
 
 def _nodes(backbone: str, layers: Sequence[str]) -> dict[str, str]:
