@@ -17,6 +17,7 @@ from typer.testing import Result
 from pipeline.init import write_params
 from pipeline.params import read_params
 from stages.algorithms.backbone import load_backbone
+from stages.algorithms.backbone.graph import build
 from stages.artifacts.activations import Activations
 from stages.images.resize import normalise, resize_rgb
 from tools import edit, message, run_dff
@@ -59,6 +60,55 @@ def test_values_below_zero_are_stored_as_they_are_and_refused_by_factorize(
     line = message(dff("factorize"))
     assert "extract.layers: blocks.1, blocks.1.attn:key of timm/vit_tiny" in line
     assert "dff show-model timm/vit_tiny_patch16_224" in line
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extract as on a GPU, in batches of four images."""
+    for module in ("needs", "stage"):
+        monkeypatch.setattr(f"stages.extract.{module}.in_large_batches", lambda device: True)
+    monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
+
+
+def values(project: Path) -> dict[str, np.ndarray]:
+    """All that is stored, by layer."""
+    activations = Activations.open(project / "artifacts/activations.zarr")
+    return {
+        layer: activations.at(layer).rows(0, int(activations.at(layer).offsets[-1]))
+        for layer in activations.layers
+    }
+
+
+def test_large_batches_store_the_same_tokens(
+    project: Path, dff: Dff, request: pytest.FixtureRequest
+) -> None:
+    use(project, VIT, "[blocks.1, 'blocks.1.attn:key']")
+    for stage in ("index", "extract"):
+        assert dff(stage).exit_code == 0
+    expected = values(project)
+    request.getfixturevalue("as_on_gpu")
+    result = dff("extract", "--no-reuse")
+    assert result.exit_code == 0, result.output
+    for layer, rows in values(project).items():
+        assert rows.min() < 0
+        np.testing.assert_allclose(rows, expected[layer], rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("lane", ["cpu", "gpu"])
+def test_values_far_below_zero_are_kept_where_float16_ends(
+    project: Path, dff: Dff, request: pytest.FixtureRequest, lane: str
+) -> None:
+    state = build("squeezenet1_1", "cpu").state_dict()
+    state["features.0.weight"].zero_()
+    state["features.0.bias"].fill_(-1e6)
+    torch.save(state, project / "low.pth")
+    use(project, "squeezenet1_1", "[features.0]", "low.pth")
+    if lane == "gpu":
+        request.getfixturevalue("as_on_gpu")
+    for stage in ("index", "extract"):
+        result = dff(stage)
+        assert result.exit_code == 0, result.output
+    assert np.unique(values(project)["features.0"]).tolist() == [-1e6]
 
 
 # ---- a network that was trained, without a download
