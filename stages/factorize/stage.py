@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.activations import Activations
+from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
@@ -162,7 +162,7 @@ def _factorize_layer(
 def refuse_signed(activations: Activations) -> None:
     """Raise a StageError for layers with values below zero, which NMF cannot factorize."""
     if signed := activations.signed:
-        backbone = activations.network["backbone"]
+        backbone = activations.network.get("backbone", OWN)
         raise StageError(
             f"extract.layers: {', '.join(signed)} of {backbone}: has values below zero, which a "
             f"non-negative factorization cannot have: tap a layer that `dff show-model {backbone}` "

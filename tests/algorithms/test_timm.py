@@ -4,6 +4,7 @@ The table has a network of every kind, each with random weights. A plain hook on
 builds is what ours is compared with.
 """
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +25,7 @@ from stages.algorithms.backbone import (
     load_backbone,
     resolve_layer,
 )
+from tools import ROOT, shell
 
 # name: (layer, height and width of an image, grid by hand, what timm is built with)
 # Strides round up in networks that pad; 14, 16 and 32 pixels to a token.
@@ -131,6 +133,7 @@ def test_a_layer_is_what_timm_gives(name: str) -> None:
         ("facebook/dinov2-small", "'hf-hub:facebook/dinov2-small'"),
         ("torchvision/resnet_50", "'resnet50'"),
         ("timm/", "timm/resnet50.a1_in1k"),
+        ("transformers/facebook/dinov2-small", "take module:FILE.py:FUNCTION"),
     ],
 )
 def test_an_unknown_name_gets_the_string_to_write(wrong: str, hint: str) -> None:
@@ -139,6 +142,19 @@ def test_an_unknown_name_gets_the_string_to_write(wrong: str, hint: str) -> None
     message = str(caught.value)
     assert message.startswith(f"unknown backbone {wrong!r}, ") and hint in message
     assert "\n" not in message
+
+
+def test_timm_is_loaded_for_its_own_networks_alone() -> None:
+    code = (
+        "import sys\n"
+        "from stages.algorithms.backbone import grid_shape, load_backbone\n"
+        "for name, layer in (('demo', 'conv4_2'), ('vgg11', 'conv5_2'), ('resnet18', 'layer4')):\n"
+        "    grid_shape(name, layer, 64, 64)\n"
+        "    load_backbone(name, [layer], 'random:0')\n"
+        "print('timm' in sys.modules)\n"
+        "print(grid_shape('timm/resnet18', 'layer4', 64, 64), 'timm' in sys.modules)\n"
+    )
+    assert shell(ROOT, ROOT, sys.executable, "-c", code).stdout == "False\n(2, 2) True\n"
 
 
 def test_torchvisions_names_may_say_so() -> None:

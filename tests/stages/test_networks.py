@@ -239,13 +239,13 @@ def test_a_folder_with_a_description_and_weights(project: Path, dff: Dff) -> Non
     save_file(state, folder / "m.safetensors")
     about = {"architecture": "resnet10t", "pretrained_cfg": {"tag": "mine", "license": "mit"}}
     (folder / "config.json").write_text(json.dumps(about))
-    use(project, "local-dir:net", "[layer4]", "DEFAULT")
+    use(project, "local-dir:net", "[-1]", "DEFAULT")
     for stage in ("index", "extract", "factorize"):
         result = dff(stage)
         assert result.exit_code == 0, result.output
     facts = Activations.open(project / "artifacts/activations.zarr").network
     assert facts["weights_source"] == {"tag": "mine", "revision": "", "licence": "mit"}
-    assert facts["backbone"] == "local-dir:net"
+    assert (facts["backbone"], facts["nodes"]) == ("local-dir:net", ["layer4"])
 
 
 def test_init_writes_the_size_that_a_network_was_trained_at(

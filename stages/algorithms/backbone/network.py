@@ -247,7 +247,7 @@ def load_backbone(
     if preprocessing is not None:
         source = prepared(source, preprocessing)
     whole, told, revision = _whole(backbone, source), "", ""
-    network = whole.cut(nodes.values())
+    network = whole.cut(nodes.values(), to_load=True)
     if source.seed is None:
         told, revision = _install(network, backbone, source, weights)
     weights_digest = digest(network)
@@ -317,9 +317,9 @@ def _install(network: Cut, backbone: str, source: Source, origin: str) -> tuple[
     found, model, family = read(source), skeleton(backbone).network, family_of(backbone)
     tensors, prefix, ordered = found.tensors, "", None
     if family.modules_first:  # its whole names are known, and may have to be those of others
+        prefix, tensors = without_prefix(tensors, model, origin)
         ordered = in_order(tensors, model)
-        prefix, tensors = ("", ordered) if ordered else without_prefix(tensors, model, origin)
-        tensors = family.convert(backbone, model, tensors)
+        tensors = family.convert(backbone, model, ordered or tensors)
     prefix += install(network, tensors, backbone, origin)
     if source.url is not None:
         return "", found.revision

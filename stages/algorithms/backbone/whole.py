@@ -137,12 +137,18 @@ class Whole:
     def _not_in_graph(self, nodes: Iterable[str]) -> list[str]:
         return [node for node in nodes if self._model.graph.find(node) is None]
 
-    def cut(self, nodes: Iterable[str]) -> Cut:
-        """The network down to some nodes (full names): images to a dict of outputs by node."""
+    def cut(self, nodes: Iterable[str], *, to_load: bool = False) -> Cut:
+        """The network down to some nodes (full names): images to a dict of outputs by node.
+
+        Parameters
+        ----------
+        to_load
+            It gets weights, and so must know which of its tensors it computes with.
+        """
         nodes = tuple(dict.fromkeys(nodes))
         if self.way(nodes) == "graph":
             return prune(self.graph, nodes)
-        used = None if self._model is self else _used(self.backbone, nodes)
+        used = _used(self.backbone, nodes) if to_load else None
         return Tapped(self.network, nodes, self.calls, used)
 
     def used(self, node: str) -> frozenset[str]:

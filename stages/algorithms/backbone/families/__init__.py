@@ -56,7 +56,9 @@ def _hint(backbone: str) -> str:
     exact = [name for name in near if name == bare.lower()]
     if near:
         return f"did you mean {' or '.join(repr(known[name]) for name in exact or near)}?"
-    if "/" in backbone and not whose:
+    if backbone.startswith("transformers/"):
+        return "take module:FILE.py:FUNCTION, with a function that returns it (docs/networks.md)"
+    if backbone.count("/") == 1 and not whose:
         hub, folder = f"{HUB}{backbone}", f"{LOCAL}{backbone}"
         return f"did you mean {hub!r} (of timm's on the Hugging Face Hub), or {folder!r}?"
     choices = " or ".join(family.summary for family in whose or FAMILIES.values())
