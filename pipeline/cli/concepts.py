@@ -10,6 +10,7 @@ from pipeline.params import read_params
 from pipeline.resources import make_resources
 from stages.export.formats import EXPORTERS
 from stages.export.names import file_name
+from stages.frame.errors import StageError
 from stages.frame.progress import note
 
 FORMATS = "; ".join(f"{name}: {one.summary}" for name, one in EXPORTERS.items()) + "."
@@ -75,6 +76,10 @@ def label(
         bool, typer.Option("--auto", help="Name them by coverage on a few annotated images.")
     ] = False,
     images: Annotated[int, typer.Option(min=1, help="For --auto: images looked at, per set.")] = 5,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take the names of a file, such as the page to explore saves."),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace names that are there.")] = False,
     workers: Workers = 0,
     memory: Memory = "auto",
@@ -84,14 +89,20 @@ def label(
     Alone it writes a place for every factor of the first layer and seed, to be filled in by hand
     while looking at the report; names that are there are carried over to the factors that there are
     now. With --auto the names come from coverage (eq. 7) on the raw masks of a few images of each
-    set; evaluate then runs on all the others, and prints its scores.
+    set; evaluate then runs on all the others, and prints its scores. With --from the names of a
+    file are checked and merged into those that are there: what has no name in it keeps its own.
     """
     # imported here: the other commands need no tables
-    from pipeline.label import label_factors
+    from pipeline.label import bring_names, label_factors
 
+    if source is not None and auto:
+        raise StageError("dff label: --from and --auto each say the names; give one of them")
     resources = make_resources("cpu", workers, memory, "")
     with interruptible():
         params = read_params(project)["evaluate"]
+        if source is not None:
+            bring_names(project, params, source, force=force)
+            return
         label_factors(project, params, images, resources, auto=auto, force=force)
 
 

@@ -119,6 +119,32 @@ def compare_projects(
     print(compare(projects, out))
 
 
+@app.command("beside", rich_help_panel="Pipeline")
+def show_beside(
+    a: Annotated[str, typer.Argument(help="A project, a report's folder, or a revision.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("beside"),
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="What they are called; by default as their folders and revisions."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier comparison.")] = False,
+    project: Project = Path(),
+) -> None:
+    """Compare two runs in the browser: what differs, and every image with a swipe between them.
+
+    Writes a folder with both reports and a page, OUT/index.html, that opens from disk; it may be
+    zipped and sent. What is no folder is a revision or an experiment of the project (`dvc exp show`
+    lists them), whose report is taken from DVC's cache. Image sets and images are the same when
+    their names are.
+    """
+    # imported here: the other commands need no reports
+    from pipeline.beside import beside
+
+    with interruptible():
+        print(beside((a, b), project, out, names or (), force=force))
+
+
 def _print_summary(project: Path) -> None:
     # imported here: the other commands need no tables
     from pipeline.summary import print_summary

@@ -13,6 +13,9 @@
     directions:                 # rows of W, by which other factors are recognised
       horse:
         3: eJy...
+    before:                     # what the names were that a page's were typed over (`merge`)
+      horse:
+        3: [null, torso, leg]
 
 An entry is a name in any words, a list of names (their union, eq. 8), or null for a factor nobody
 could name. A name is what is written, whatever YAML would take it for (``no``, ``7``, ``1e3``);
@@ -42,7 +45,7 @@ Names = tuple[str, ...]  # of one factor; empty when nobody named it
 Matrix = NDArray[np.float32]
 BySet = Mapping[str, Mapping[int, Sequence[Names]]]  # image set -> k -> names of each factor
 Directions = Mapping[str, Mapping[int, Matrix]]  # image set -> k -> W, [k, channels]
-KEYS = ("layer", "seed", "factors", "seen", "sets", "directions")
+KEYS = ("layer", "seed", "factors", "seen", "sets", "directions", "before")
 STEPS = 255  # values of a row of W that are told apart: cosines change by less than 1e-3
 
 HEADING = """\
@@ -82,6 +85,9 @@ class Labels:
     sets : dict of image set to {k: names of each factor}
     directions : dict of image set to {k: float32 [k, channels]}
         Unit rows of W of the factors that were named.
+    before : dict of image set to {k: names of each factor}
+        Of those factorizations of which a page to explore has changed names: what they were in it
+        at first. Nothing but `stages.naming.merge` asks for them.
     """
 
     path: Path
@@ -91,6 +97,7 @@ class Labels:
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
     sets: BySet = field(default_factory=dict)
     directions: Directions = field(default_factory=dict)
+    before: BySet = field(default_factory=dict)
 
     @property
     def silent(self) -> bool:
@@ -139,7 +146,7 @@ def read_labels(path: Path) -> Labels:
         if key not in KEYS:
             none.refuse(f"{key}: unknown key, {suggestion(str(key), KEYS)}")
     layer, seed, factors = (content.get(key) for key in KEYS[:3])
-    seen, sets, directions = (_mapping(none, key, content.get(key)) for key in KEYS[3:])
+    seen, sets, directions, before = (_mapping(none, key, content.get(key)) for key in KEYS[3:])
     if not sets:
         return none
     return Labels(
@@ -148,8 +155,9 @@ def read_labels(path: Path) -> Labels:
         None if seed is None else _whole(none, "seed", seed),
         None if factors is None else str(factors),
         {str(name): _seen(none, name, images) for name, images in seen.items()},
-        {str(name): _by_k(none, name, by_k) for name, by_k in sets.items()},
+        {str(name): _by_k(none, "sets", name, by_k) for name, by_k in sets.items()},
         {str(name): _directions(none, name, by_k) for name, by_k in directions.items()},
+        {str(name): _by_k(none, "before", name, by_k) for name, by_k in before.items()},
     )
 
 
@@ -172,12 +180,12 @@ def _seen(labels: Labels, name: Any, images: Any) -> frozenset[str]:
     return frozenset(str(image) for image in images)
 
 
-def _by_k(labels: Labels, name: Any, by_k: Any) -> dict[int, tuple[Names, ...]]:
+def _by_k(labels: Labels, key: str, name: Any, by_k: Any) -> dict[int, tuple[Names, ...]]:
     if not isinstance(by_k, dict):
-        labels.refuse(f"sets.{name}: must have a list of names for each k")
+        labels.refuse(f"{key}.{name}: must have a list of names for each k")
     found = {}
     for written, factors in by_k.items():
-        where = f"sets.{name}.{written}"
+        where = f"{key}.{name}.{written}"
         k = _whole(labels, where, written)
         if k in found:
             labels.refuse(f"{where}: {k} stands there twice")

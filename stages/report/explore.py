@@ -4,17 +4,20 @@ Data are classic scripts (`stages.report.packed.script`), each of which hands on
 page, under the path of its file below ``data/``, without the suffix:
 
 - ``index``: the run, the image sets and their scores;
+- ``set-000/names``: the factors' directions, which labels.yaml has beside their names;
 - ``set-000/set``: names and sizes of a set's images, and its factors at every layer and k;
 - ``set-000/l0-k4/stats``: strengths, areas and centres of that factorization on every image;
 - ``set-000/l0-k4/tops``, ``part-003``: coefficients of some images (`packed_grid`);
-- ``set-000/l0-k4/masks-003``: refined masks of as many images (`run_lengths`);
-- ``set-000/truth-003``: annotated objects, where there are some.
+- ``set-000/l0-k4/masks-003``: refined masks of as many images (`run_lengths`), and the box around
+  the largest component of each;
+- ``set-000/truth-003``: annotated objects, where there are some;
+- ``set-000/l0-k4/agreement``: IoU of every refined mask with these.
 
 A part holds `PART` images of a set in order. Nothing but numbers is in the name of a file.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,58 +25,92 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from stages.algorithms.masks import resize_masks, unpack_masks
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import LayerFactors
-from stages.datasets import DatasetError
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.explore_facts import facts_of_ks, facts_of_run
+from stages.report.explore_masks import (
+    Mask,
+    agreement,
+    annotated_object,
+    largest_boxes,
+    masks_payload,
+    masks_within,
+    truth_payload,
+)
+from stages.report.explore_names import directions_of_set, facts_of_names
 from stages.report.needs import PART
 from stages.report.opened import Opened
-from stages.report.packed import base64_of, packed_grid, run_lengths, script, whole_shares
+from stages.report.packed import (
+    DATA,
+    FORMAT,
+    base64_of,
+    packed_grid,
+    run_lengths,
+    script,
+    whole_shares,
+)
 from stages.report.page import SetView, spread
-from stages.report.thumbnails import Thumbnails
+from stages.report.tables import TableFile
+from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging
 
 PAGE = Path(__file__).parent / "explore"
-DATA = "data"
+VENDOR = "vendor"
+# What of a set is the same as long as its factors and maps are: the names of factors are not in it.
+LASTING = ("part-*.js", "masks-*.js", "truth-*.js", "agreement.js")
 SHEET = 6  # images of a set on the overview
 ANNOTATED = ("object", "parts")
 
 
 def copy_page(folder: Path) -> None:
     """Put the page, its scripts and its style into the report's folder; there are no others."""
-    (folder / "explore").mkdir(exist_ok=True)
-    for path in sorted(PAGE.iterdir()):
-        if path.suffix in (".html", ".js", ".css"):
-            target = folder if path.suffix == ".html" else folder / "explore"
-            shutil.copyfile(path, target / path.name)
+    # scripts of others come with their licences
+    (folder / "explore" / VENDOR).mkdir(parents=True, exist_ok=True)
+    for path in sorted([*PAGE.iterdir(), *(PAGE / VENDOR).iterdir()]):
+        if path.suffix == ".html":
+            shutil.copyfile(path, folder / path.name)
+        elif path.suffix in (".js", ".css", ".LICENSE"):
+            shutil.copyfile(path, folder / "explore" / path.relative_to(PAGE))
 
 
 def write_explore(
     opened: Opened,
     sets: Sequence[SetView],
     top: int,
-    thumbnails: Thumbnails,
+    photographs: Photographs,
+    tables: Sequence[TableFile],
     work: Staging,
     workers: int,
 ) -> None:
     """Put the page to explore into the report: itself, its data, and all images as thumbnails."""
     copy_page(work.path)
     image_ids = sorted({int(i) for i in opened.factors.image_ids})
-    with track("report", len(image_ids), "thumbnails") as advance:
-        thumbnails.write(image_ids, work, workers, advance)
-    (work.path / DATA).mkdir()
-    payload = script("index", facts_of_run(opened, sets))
+    with track("report", len(photographs.all) * len(image_ids), "thumbnails") as advance:
+        for copies in photographs.all:
+            copies.write(image_ids, work, workers, advance)
+    (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
+    facts = facts_of_run(opened, sets, photographs, tables)
+    payload = script("index", {**facts, "naming": facts_of_names(opened)})
     (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(opened.factors.image_ids)
+    boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
+    earlier = earlier_report(work, DATA, recipe(opened, photographs))
     with track("report", count, "maps") as advance:
         for rank, view in enumerate(sets):
-            Explored(opened, thumbnails, rank, view, work.path, top).write(workers, advance)
+            one = Explored(opened, photographs, boxes, earlier, rank, view, work.path, top)
+            one.write(workers, advance)
+
+
+def recipe(opened: Opened, photographs: Photographs) -> str:
+    """What decides the payloads that are `LASTING`: by the same recipe they are the same."""
+    layer = opened.layer
+    made_from = (opened.factors, opened.heatmaps[layer], opened.refined[layer])
+    prints = [one.artifact.fingerprint for one in made_from]
+    return " ".join([str(FORMAT), str(photographs.small.long_side), *prints])
 
 
 def parts_of(count: int) -> list[range]:
@@ -87,6 +124,10 @@ class Explored:
 
     Parameters
     ----------
+    earlier : Path or None
+        A report whose `LASTING` payloads are the same.
+    boxes : dict of layer to uint16 [entries, columns, 4]
+        See `largest_boxes`.
     view : SetView
         Of the set, as the other pages show it.
     top : int
@@ -94,7 +135,9 @@ class Explored:
     """
 
     opened: Opened
-    thumbnails: Thumbnails
+    photographs: Photographs
+    boxes: Mapping[str, NDArray[np.uint16]]
+    earlier: Path | None
     rank: int
     view: SetView
     folder: Path
@@ -113,7 +156,15 @@ class Explored:
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of the set's thumbnails."""
-        return [self.thumbnails.size(image_id) for image_id in self.image_ids]
+        return [self.photographs.small.size(image_id) for image_id in self.image_ids]
+
+    @property
+    def large_sizes(self) -> str | None:
+        """The same of its larger photographs, as base64."""
+        large = self.photographs.large
+        if large is None:
+            return None
+        return base64_of(np.array([large.size(i) for i in self.image_ids], np.uint16))
 
     @cached_property
     def annotated(self) -> bool:
@@ -129,18 +180,46 @@ class Explored:
             for layer in opened.factors.layers
         ]
         self.put("set", self.described(of_layer))
-        work: list[Callable[[], int]] = []
-        for number, one in enumerate(of_layer):
-            work += [partial(self._first, number, one, k) for k in one.concepts]
-            work += [partial(self._part, number, one, i) for i in range(len(parts_of(count)))]
+        self.put("names", directions_of_set(opened, self.rank))
+        firsts = [
+            partial(self._first, number, one, k)
+            for number, one in enumerate(of_layer)
+            for k in one.concepts
+        ]
+        for _ in ordered_map(_called, firsts, workers=workers):
+            pass
+        if self.earlier and self._take_over(self.earlier / DATA / self.name):
+            advance(count * len(of_layer))
+            return
+        parts = parts_of(count)
+        found: dict[tuple[int, int], list[NDArray[np.uint16]]] = {}
+        done = ordered_map(partial(self._part, of_layer), range(len(parts)), workers=workers)
+        for at, by_k in zip(parts, done, strict=True):
+            for key, iou in by_k.items():
+                found.setdefault(key, []).append(iou)
+            advance(len(at) * len(of_layer))
         if self.annotated:
-            work += [partial(self._truth, i) for i in range(len(parts_of(count)))]
-        for images in ordered_map(_called, work, workers=workers):
-            advance(images)
+            for (number, k), ious in found.items():
+                iou = np.concatenate(ious)
+                self.put(f"l{number}-k{k}/agreement", {"iou": base64_of(iou)})
+
+    def _take_over(self, earlier: Path) -> bool:
+        """Copy what lasts; False where there is nothing."""
+        files = [path for pattern in LASTING for path in sorted(earlier.rglob(pattern))]
+        for path in files:
+            target = self.folder / DATA / self.name / path.relative_to(earlier)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        return bool(files)
+
+    @property
+    def name(self) -> str:
+        """Of the set's folder."""
+        return f"set-{self.rank:03d}"
 
     def put(self, name: str, payload: object) -> None:
         """Write one payload."""
-        key = f"set-{self.rank:03d}/{name}"
+        key = f"{self.name}/{name}"
         path = self.folder / DATA / f"{key}.js"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(script(key, payload))
@@ -151,8 +230,9 @@ class Explored:
         return {
             "name": self.view.name,
             "images": [names[image_id] for image_id in self.image_ids],
-            "thumbs": [self.thumbnails.name(image_id) for image_id in self.image_ids],
+            "thumbs": [self.photographs.small.name(image_id) for image_id in self.image_ids],
             "sizes": base64_of(np.array(self.sizes, np.uint16)),
+            "largeSizes": self.large_sizes,
             "annotated": self.annotated,
             "part": PART,
             "layers": [
@@ -161,7 +241,7 @@ class Explored:
             ],
         }
 
-    def _first(self, number: int, layer: "_OfLayer", k: int) -> int:
+    def _first(self, number: int, layer: "_OfLayer", k: int) -> None:
         """The payloads ``stats`` and ``tops`` of one factorization."""
         concepts, count = layer.concepts[k], len(self.entries)
         columns = list(concepts.columns)
@@ -185,25 +265,50 @@ class Explored:
         shown = sorted({*spread(count, SHEET), *(i for some in tops for i in some)})
         grids = layer.grids([int(self.entries[i]) for i in shown])
         self.put(f"l{number}-k{k}/tops", self._coefficients(shown, grids, concepts))
-        return 0
 
-    def _part(self, number: int, layer: "_OfLayer", part: int) -> int:
-        """Coefficients and refined masks of some images, of every k."""
+    def _part(
+        self, of_layer: Sequence["_OfLayer"], part: int
+    ) -> dict[tuple[int, int], NDArray[np.uint16]]:
+        """Coefficients, masks and annotations of some images; how well masks and these agree."""
         at = parts_of(len(self.entries))[part]
+        truths: list[Mask | None] = [None] * len(at)
+        if self.annotated:
+            index, name = self.opened.index, self.view.name
+            truths = [annotated_object(index, self.image_ids[i], name, self.sizes[i]) for i in at]
+            self.put(f"truth-{part:03d}", truth_payload(at, truths))
+        found = {}
+        for number, layer in enumerate(of_layer):
+            for k, agreements in self._part_of(number, layer, part, at, truths).items():
+                found[number, k] = agreements
+        return found
+
+    def _part_of(
+        self,
+        number: int,
+        layer: "_OfLayer",
+        part: int,
+        at: Sequence[int],
+        truths: Sequence[Mask | None],
+    ) -> dict[int, NDArray[np.uint16]]:
+        """Those of one layer, by k."""
         entries = [int(self.entries[i]) for i in at]
         grids = layer.grids(entries)
-        masks: dict[int, list[list[bytes]]] = {k: [] for k in layer.concepts}
-        sizes = []
-        for i, entry in zip(at, entries, strict=True):
-            bits, size = _masks_within(layer.refined, entry, self.sizes[i])
+        runs: dict[int, list[list[bytes]]] = {k: [] for k in layer.concepts}
+        sizes, agreements = [], []
+        for i, entry, truth in zip(at, entries, truths, strict=True):
+            masks, size = masks_within(layer.refined, entry, self.sizes[i])
             sizes.append(size)
+            agreements.append(agreement(masks, truth))
             for k, concepts in layer.concepts.items():
-                masks[k].append([run_lengths(bits[:, :, c]) for c in concepts.columns])
+                runs[k].append([run_lengths(masks[:, :, c]) for c in concepts.columns])
         for k, concepts in layer.concepts.items():
             where = f"l{number}-k{k}"
             self.put(f"{where}/part-{part:03d}", self._coefficients(at, grids, concepts))
-            self.put(f"{where}/masks-{part:03d}", _masks_payload(list(at), sizes, masks[k]))
-        return len(at)
+            boxes = base64_of(self.boxes[layer.layer][entries][:, list(concepts.columns)])
+            masks_of_k = {**masks_payload(at, sizes, runs[k]), "boxes": boxes}
+            self.put(f"{where}/masks-{part:03d}", masks_of_k)
+        every = np.stack(agreements)
+        return {k: every[:, list(concepts.columns)] for k, concepts in layer.concepts.items()}
 
     def _coefficients(
         self, at: Sequence[int], grids: Sequence[NDArray[np.float32]], concepts: Concepts
@@ -218,36 +323,6 @@ class Explored:
             "peaks": base64_of(np.array([peaks for peaks, _ in packed])),
             "levels": base64_of(np.concatenate([levels.ravel() for _, levels in packed])),
         }
-
-    def _truth(self, part: int) -> int:
-        """Annotated objects of some images; several parts are one object here."""
-        at, sizes, found = [], [], []
-        for i in parts_of(len(self.image_ids))[part]:
-            mask = self._annotated_object(self.image_ids[i], self.sizes[i])
-            if mask is not None:
-                at.append(i)
-                sizes.append(mask.shape)
-                found.append([run_lengths(mask)])
-        self.put(f"truth-{part:03d}", _masks_payload(at, sizes, found))
-        return 0
-
-    def _annotated_object(self, image_id: int, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        index = self.opened.index
-        if not str(index.images["annotation_sha256"].iloc[image_id]):
-            return None
-        try:
-            truth = index.dataset.ground_truth(index.names[image_id], self.view.name)
-        except DatasetError:
-            return None  # the page lists it among what could not be read
-        whole = truth.whole
-        if whole is None:
-            if not truth.parts:
-                return None
-            whole = np.logical_or.reduce(list(truth.parts.values()))
-        small = Image.fromarray(whole.astype(np.uint8) * 255).resize(
-            (size[1], size[0]), Image.Resampling.BOX
-        )
-        return np.asarray(small) >= 128
 
 
 @dataclass(frozen=True)
@@ -278,28 +353,5 @@ class _OfLayer:
         return found
 
 
-def _called(function: Callable[[], int]) -> int:
-    return function()
-
-
-def _masks_within(
-    maps: ConceptMaps, entry: int, most: tuple[int, int]
-) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """An entry's masks ``[h, w, columns]`` and their size: their own, or a smaller thumbnail's."""
-    bits = maps.bits.map(entry)
-    if max(bits.shape[:2]) > max(most):
-        bits = resize_masks(bits, most)
-    return unpack_masks(bits, len(maps.columns)), (bits.shape[0], bits.shape[1])
-
-
-def _masks_payload(
-    at: Sequence[int], sizes: Sequence[tuple[int, ...]], masks: Sequence[Sequence[bytes]]
-) -> dict[str, Any]:
-    """Masks of some images, `run_lengths` of each one after the other."""
-    joined = b"".join(one for of_image in masks for one in of_image)
-    return {
-        "at": list(at),
-        "sizes": [list(size) for size in sizes],
-        "lengths": [[len(one) for one in of_image] for of_image in masks],
-        "runs": base64_of(np.frombuffer(joined, np.uint8)),
-    }
+def _called(function: Callable[[], None]) -> None:
+    function()

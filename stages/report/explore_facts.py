@@ -1,20 +1,31 @@
 """What the page to explore says of a run, its image sets and their factors: plain values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.evaluation import OBJECT, REFINED
 from stages.drawing.overlays import GAMMA, OPACITY
 from stages.report.concepts import Concepts
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
+from stages.report.packed import FORMAT
 from stages.report.page import FactorView, KView, LayerView, SetView
+from stages.report.scores import factor_scores
+from stages.report.tables import TableFile
+from stages.report.thumbnails import Photographs
 
 
-def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
+def facts_of_run(
+    opened: Opened,
+    sets: Sequence[SetView],
+    photographs: Photographs,
+    tables: Sequence[TableFile],
+) -> dict[str, Any]:
     """The payload ``index``: the run, its image sets with their scores, what was left out."""
     facts = opened.heatmaps[opened.layer].facts
     return {
+        "format": FORMAT,
         "facts": [list(fact) for fact in opened.facts()],
         "layers": list(opened.factors.layers),
         "ks": opened.ks,
@@ -23,7 +34,9 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
         "gamma": GAMMA,
         "opacity": OPACITY,
         "method": str(opened.refined[opened.layer].facts["method"]),
-        "sets": [_facts_of_set(one) for one in sets],
+        "large": photographs.large.long_side if photographs.large else None,
+        "sets": [_facts_of_set(opened, one) for one in sets],
+        "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
             {
                 "title": some.title,
@@ -36,7 +49,7 @@ def facts_of_run(opened: Opened, sets: Sequence[SetView]) -> dict[str, Any]:
     }
 
 
-def _facts_of_set(view: SetView) -> dict[str, Any]:
+def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
@@ -46,10 +59,25 @@ def _facts_of_set(view: SetView) -> dict[str, Any]:
         "k": suggested or layer.ks[-1].k,
         "suggested": suggested,
         "scores": [
-            {"k": row.k, "explained": number(row.explained), **_scores(row.scores)}
-            for row in layer.rows
+            {
+                "layer": at,
+                "k": row.k,
+                "explained": number(row.explained),
+                "stability": number(chosen.get(row.k, {}).get("stability")),
+                **_scores(row.scores),
+            }
+            for at, one in enumerate(view.layers)
+            for chosen in [_chosen(opened, view, one)]
+            for row in one.rows
         ],
     }
+
+
+def _chosen(opened: Opened, of_set: SetView, layer: LayerView) -> dict[int, dict[Hashable, Any]]:
+    """What helps to choose k, by k: rows of ``choice.parquet``."""
+    choice = opened.evaluation.choice
+    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
+    return {int(row["k"]): row for row in choice.to_dict("records")}
 
 
 def _scores(scores: Sequence[Any]) -> dict[str, Any]:
@@ -79,10 +107,12 @@ def facts_of_ks(
         ]
         for row in links.to_dict("records")
     }
-    choice = opened.evaluation.choice
-    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
-    chosen = {int(row["k"]): row for row in choice.to_dict("records")}
+    chosen = _chosen(opened, of_set, layer)
     scores = {row.k: _scores(row.scores) for row in layer.rows}
+    losses = opened.evaluation.loss
+    mine = (losses["layer"] == layer.name) & (losses["set"] == of_set.name)
+    losses = losses[mine & (losses["seed"] == opened.seed)]
+    by_factor = {one.k: factor_scores(opened, layer.name, of_set.name, one.k) for one in layer.ks}
     return [
         {
             "k": one.k,
@@ -91,8 +121,13 @@ def facts_of_ks(
             "suggested": bool(chosen.get(one.k, {}).get("suggested", False)),
             "reason": str(chosen.get(one.k, {}).get("reason", "")),
             **scores[one.k],
+            "loss": [number(loss) for loss in losses["relative_error"][losses["k"] == one.k]],
             "factors": [
-                {**_facts_of_factor(one, concepts[one.k], j), "parent": parents.get((one.k, j))}
+                {
+                    **_facts_of_factor(one, concepts[one.k], j),
+                    **_fit_of_factor(by_factor[one.k].get((j, REFINED))),
+                    "parent": parents.get((one.k, j)),
+                }
                 for j in range(one.k)
             ],
         }
@@ -102,7 +137,6 @@ def facts_of_ks(
 
 def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
     factor: FactorView = view.factors[j]
-    best = factor.refined
     return {
         "name": factor.name,
         "colour": factor.colour,
@@ -110,9 +144,17 @@ def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
         "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
         "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
         "tops": concepts.top_images(j, len(factor.top)),
-        "part": str(best["best_part"]) if best else "",
-        "iou": number(best["best_part_iou"]) if best else None,
     }
+
+
+def _fit_of_factor(row: Mapping[Hashable, Any] | None) -> dict[str, Any]:
+    """The annotated part that a factor fits best, or the object where no parts are annotated."""
+    if row is None:
+        return {"part": "", "iou": None}
+    if row["best_part"]:
+        return {"part": str(row["best_part"]), "iou": number(row["best_part_iou"])}
+    iou = number(row["object_iou"])
+    return {"part": "" if iou is None else OBJECT, "iou": iou}
 
 
 def number(value: Any) -> float | None:

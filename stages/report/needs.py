@@ -21,7 +21,11 @@ def report_needs(
     """What writing the report takes; pixels as `picture_needs` has them, cells of a grid."""
     needs = picture_needs(photograph, maps, params.long_side**2, columns)
     part = PART * cells * columns * PACKED_BYTES
-    each = {**needs.each, "coefficients that the page to explore loads together": part}
+    each = {
+        **needs.each,
+        "coefficients that the page to explore loads together": part,
+        "larger photographs": 2 * 3 * params.large_side**2,
+    }
     return replace(needs, each=each)
 
 

@@ -2,10 +2,16 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+DATA = "data"  # the folder of all payloads
+# What the payloads of a report are like; another number says that a page of another version, such
+# as one that compares reports, must not read them. DFF.format in data.js.
+FORMAT = 1
 
 
 def script(key: str, payload: object) -> bytes:
@@ -23,6 +29,21 @@ def script(key: str, payload: object) -> bytes:
     line = f"DFF.put({json.dumps(key)},{text});\n"
     # a string may hold <, numbers and punctuation do not
     return line.replace("<", "\\u003c").encode("ascii")
+
+
+def read_script(path: Path, key: str) -> Any:
+    """The payload that `script` wrote into a file.
+
+    Raises
+    ------
+    ValueError
+        When it is of another key, or nothing that `script` writes.
+    """
+    text = path.read_text(encoding="ascii")
+    start, end = f"DFF.put({json.dumps(key)},", ");\n"
+    if not (text.startswith(start) and text.endswith(end)):
+        raise ValueError("not of a report")
+    return json.loads(text[len(start) : -len(end)])
 
 
 def base64_of(values: NDArray[Any]) -> str:

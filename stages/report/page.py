@@ -106,7 +106,7 @@ class LayerView:
     rows: list[ScoreRow]
     loss: Markup
     quality: Markup | None
-    quality_of: str  # part_iou or object_iou: what the plot shows
+    quality_of: str  # part_iou, figure_iou or object_iou: what the plot shows
     choice: ChoiceView | None
 
     @property
@@ -179,7 +179,9 @@ def _layer(
                 updates=int(updates.get(k, 0)),
             )
         )
-    column = "part_iou" if has_parts else "object_iou"
+    # the object's: of the figure's factors together where it is known of every k which they are
+    of_object = "figure_iou" if quality["figure_iou"].notna().all() else "object_iou"
+    column = "part_iou" if has_parts else of_object
     curves = {str(kind): curve for kind, curve in quality.groupby("maps")}
     salt = f"{number}-{list(opened.factors.sets).index(name)}"
     return LayerView(

@@ -336,10 +336,3 @@ MAKERS: dict[str, tuple[Maker, ...]] = {
     "table3": (table3,),
     "table4": (table4,),
 }
-
-
-def write_tables(folder: Path, tables: Sequence[Comparison]) -> None:
-    """Each as ``<name>.csv`` in a folder made for them."""
-    for table in tables:
-        folder.mkdir(exist_ok=True)
-        table.frame().to_csv(folder / f"{table.name}.csv", index=False)

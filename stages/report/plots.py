@@ -59,7 +59,7 @@ def quality_plot(curves: Mapping[str, pd.DataFrame], column: str, salt: str) -> 
     curves : mapping of kind of maps to DataFrame
         Rows of quality.csv, one per k.
     column : str
-        ``part_iou`` or ``object_iou``.
+        ``part_iou``, ``figure_iou`` or ``object_iou``.
     """
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": salt}):
         figure, axes = _axes("k", "IoU, per cent")

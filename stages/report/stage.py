@@ -23,7 +23,7 @@ def run(params: ReportParams, inputs: Inputs, work: Staging, resources: Resource
 
 REPORT: Stage[ReportParams] = Stage(
     name="report",
-    version=4,
+    version=5,
     params=ReportParams,
     reads={
         "index": Path("artifacts/index"),

@@ -1,4 +1,4 @@
-"""Small photographs for the page to explore, each once however many sets it is in."""
+"""Photographs for the page to explore, small and large, each once however many sets it is in."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from PIL import Image, features
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.parallel import ordered_map
 from stages.images.resize import target_shape
+from stages.report.params import ReportParams
 from store import Staging
 from store.artifact import read_attrs
 
-FOLDER = "thumbs"
+SMALL, LARGE = FOLDERS = "thumbs", "large"
 # WebP of method 2 takes a third of JPEG's bytes less at the same look, and half of method 4's time.
 QUALITY, METHOD = 72, 2
 DIGITS = 16  # of the image file's SHA-256
@@ -21,15 +22,18 @@ DIGITS = 16  # of the image file's SHA-256
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Thumbnails of all images, in files named by their images' contents.
+    """Smaller copies of all images, in files named by their images' contents.
 
     Parameters
     ----------
+    folder : str
+        One of `FOLDERS`, below the report's.
     long_side : int
         Pixels; smaller photographs keep their size.
     """
 
     index: ImageIndex
+    folder: str
     long_side: int
 
     @cached_property
@@ -53,24 +57,19 @@ class Thumbnails:
     def write(
         self, image_ids: Sequence[int], work: Staging, workers: int, advance: Callable[[int], None]
     ) -> None:
-        """Write those of some images; what the published report has already is copied.
+        """Write those of some images; what the report of before has already is copied.
 
         Raises
         ------
         StageError
             See `ImageIndex.read`.
         """
-        folder = work.path / FOLDER
+        folder = work.path / self.folder
         folder.mkdir(exist_ok=True)
-        one = partial(self._write_one, folder, self._earlier(work))
+        earlier = earlier_report(work, self.folder, self.recipe)
+        one = partial(self._write_one, folder, earlier and earlier / self.folder)
         for _ in ordered_map(one, image_ids, workers=workers):
             advance(1)
-
-    def _earlier(self, work: Staging) -> Path | None:
-        for path, progress in work.earlier():
-            if progress is None and (read_attrs(path) or {}).get("thumbnails") == self.recipe:
-                return path / FOLDER
-        return None
 
     def _write_one(self, folder: Path, earlier: Path | None, image_id: int) -> None:
         target = folder / self.name(image_id)
@@ -90,3 +89,36 @@ class Thumbnails:
             kind = "webp" if self._suffix == ".webp" else "jpeg"
             Image.fromarray(rgb).save(file, kind, quality=QUALITY, method=METHOD)
         temporary.replace(target)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What the page to explore has of the photographs: all of them small, and large if wanted."""
+
+    small: Thumbnails
+    large: Thumbnails | None
+
+    @classmethod
+    def wanted(cls, index: ImageIndex, params: ReportParams) -> "Photographs":
+        """As the params say, for a collection of that size."""
+        few = len(index.images) <= params.large_most
+        large = Thumbnails(index, LARGE, params.large_side) if params.large_side and few else None
+        return cls(Thumbnails(index, SMALL, params.long_side), large)
+
+    @property
+    def all(self) -> list[Thumbnails]:
+        """Each size that there is."""
+        return [self.small, self.large] if self.large else [self.small]
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """What the report's record says, by folder."""
+        return {one.folder: one.recipe for one in self.all}
+
+
+def earlier_report(work: Staging, part: str, recipe: str) -> Path | None:
+    """A complete report of which a part was made by the same recipe, as its record says."""
+    for path, progress in work.earlier():
+        if progress is None and (read_attrs(path) or {}).get(part) == recipe:
+            return path
+    return None

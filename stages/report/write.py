@@ -14,17 +14,20 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
-from stages.report.explore import write_explore
+from stages.report.explore import recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
+from stages.report.packed import DATA
 from stages.report.page import SetView, collect_set, score_tables
-from stages.report.paper import Comparison, comparisons, write_tables
+from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
 from stages.report.pictures import PictureBook
 from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
-from stages.report.thumbnails import Thumbnails
+from stages.report.tables import FOLDER as TABLES
+from stages.report.tables import TableFile, write_tables
+from stages.report.thumbnails import Photographs
 from store import Staging, write_atomically
 from store.artifact import write_record
 
@@ -51,22 +54,27 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     with track("report", len(book.wanted), "images") as advance:
         book.paint(work.path, workers, advance)
     beside = comparisons(opened, params.paper)
-    write_tables(work.path / "tables", beside)
-    _write_pages(opened, sets, beside, work.path)
-    thumbnails = Thumbnails(opened.index, params.long_side)
-    write_explore(opened, sets, params.top, thumbnails, work, workers)
+    tables = write_tables(work.path / TABLES, opened, beside)
+    _write_pages(opened, sets, beside, tables, work.path)
+    photographs = Photographs.wanted(opened.index, params)
+    write_explore(opened, sets, params.top, photographs, tables, work, workers)
     write_record(
         work.path,
         stage="report",
         fingerprint=work.fingerprint,
         sets=names,
         images=len(opened.index.images),
-        thumbnails=thumbnails.recipe,
+        **photographs.recipes,
+        **{DATA: recipe(opened, photographs)},
     )
 
 
 def _write_pages(
-    opened: Opened, sets: list[SetView], beside: list[Comparison], folder: Path
+    opened: Opened,
+    sets: list[SetView],
+    beside: list[Comparison],
+    files: list[TableFile],
+    folder: Path,
 ) -> None:
     environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
@@ -109,6 +117,7 @@ def _write_pages(
         names=opened.names,
         labels=opened.evaluation.names["file"],
         comparisons=beside,
+        files=files,
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened
+from browser import chromium, needs_browser, opened, pixels, ready
 from reported import PARAMS, run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
@@ -70,16 +70,6 @@ def at(browser: Browser, report: Path, where: str, **context: Any) -> Any:
     return opened(browser, report / "explore.html", where, **context)
 
 
-def ready(page: Page) -> Page:
-    """The page when its view is there and all that was begun is drawn."""
-    page.wait_for_selector("main[data-ready]")
-    for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
-        if page.evaluate("!Later.running && !Later.loading"):
-            return page
-        page.wait_for_timeout(20)
-    raise AssertionError("still drawing")
-
-
 def number(report: Path, name: str) -> int:
     return list(Factors.open(report.parent / "factors.zarr").sets).index(name)
 
@@ -94,20 +84,6 @@ def of_discs(report: Path, k: int) -> tuple[Factors, ConceptMaps, ConceptMaps, P
     )
     rank = list(factors.sets).index("discs")
     return factors, heatmaps, refined, palettes(factors, heatmaps, rank)[k], rank
-
-
-PIXELS = """canvas => {
-    const {width, height} = canvas;
-    const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
-    return {width, height, data: Array.from(data)};
-}"""
-
-
-def pixels(page: Page, selector: str) -> np.ndarray:
-    """What is on a canvas, uint8 ``[h, w, 4]``."""
-    found = page.locator(selector).evaluate(PIXELS)
-    flat = np.array(found["data"], np.uint8)
-    return flat.reshape(found["height"], found["width"], 4)
 
 
 def test_heat_on_the_canvas_is_what_the_coefficients_say(browser: Browser, report: Path) -> None:
@@ -363,11 +339,12 @@ def make_large(folder: Path, count: int) -> None:
     factor = {"name": "", "colour": "#3366ff", "energy": 100.0, "full": 1.0, "start": 0.5,
               "tops": [], "part": "", "iou": None, "parent": None}  # fmt: skip
     one = {"k": 1, "explained": 50.0, "stability": None, "suggested": True, "reason": "",
-           "object": None, "part": None, "factors": [factor]}  # fmt: skip
+           "object": None, "part": None, "loss": [0.5, 0.4], "factors": [factor]}  # fmt: skip
     put("set-000/set", {
         "name": "many", "images": [f"{i:05d}.png" for i in range(count)],
         "thumbs": [thumbs[i % len(thumbs)] for i in range(count)],
-        "sizes": base64_of(np.full((count, 2), 64, np.uint16)), "annotated": False, "part": 64,
+        "sizes": base64_of(np.full((count, 2), 64, np.uint16)), "largeSizes": None,
+        "annotated": False, "part": 64,
         "layers": [{"name": "drawn", "ks": [one]}],
     })  # fmt: skip
     values = rng.integers(0, 65536, (5, count)).astype(np.uint16)
@@ -398,11 +375,19 @@ def test_of_five_thousand_images_few_are_there_at_once(
     with at(browser, copy, "#/s0") as page:
         ready(page)
         most = 0
-        for _ in range(20):
-            page.mouse.wheel(0, 4000)
+        for _ in range(70):
+            page.evaluate("scrollBy(0, 3000)")
             page.wait_for_timeout(25)
             most = max(most, page.locator(".cell").count())
         assert 10 < most < 150
+        ready(page)
+        assert page.evaluate("scrollY + innerHeight > document.body.scrollHeight - 3000")
+        inside = page.context.new_cdp_session(page)
+        inside.send("HeapProfiler.collectGarbage")
+        inside.send("Performance.enable")
+        metrics = inside.send("Performance.getMetrics")["metrics"]
+        held = {one["name"]: one["value"] for one in metrics}["JSHeapUsedSize"]
+        assert 1e6 < held < 60e6, "after everything was in sight"
         page.locator(".cell[tabindex='0'], .cell").first.focus()
         page.keyboard.press("End")
         ready(page)

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -53,3 +55,36 @@ def opened(browser: Browser, path: Path, where: str = "", **context: Any) -> Ite
         inside.close()
     if wrong:
         raise AssertionError("; ".join(wrong))
+
+
+def ready(page: Page) -> Page:
+    """The page when its view is there and all that was begun is drawn."""
+    page.wait_for_selector("main[data-ready]")
+    for _ in range(1000):  # Playwright's own way to wait evaluates text, which the page forbids
+        if page.evaluate("!Later.running && !Later.loading"):
+            return page
+        page.wait_for_timeout(20)
+    raise AssertionError("still drawing")
+
+
+PIXELS = """canvas => {
+    const {width, height} = canvas;
+    const {data} = canvas.getContext("2d").getImageData(0, 0, width, height);
+    return {width, height, data: Array.from(data)};
+}"""
+
+
+def pixels(page: Page, selector: str) -> np.ndarray:
+    """What is on a canvas, uint8 ``[h, w, 4]``."""
+    found = page.locator(selector).evaluate(PIXELS)
+    flat = np.array(found["data"], np.uint8)
+    return flat.reshape(found["height"], found["width"], 4)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds, a line each."""
+    found = Axe().run(page, options={"preload": False}).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+        for one in found
+    ]

@@ -1,7 +1,14 @@
 // Where one is, as the page's address says, and what is shown there.
 "use strict";
 
-const App = { run: new Run(), shown: null, state: null };
+// One run, or two that are compared: `dff beside` says so in the page.
+const BASES = document.documentElement.dataset.runs;
+const App = {
+  runs: (BASES || "").split(" ").map((base) => new Run(base)),
+  shown: null,
+  state: null,
+};
+[App.run] = App.runs;
 
 const BEGIN = {
   view: "overview",
@@ -16,26 +23,46 @@ const BEGIN = {
   off: new Set(),
   sort: "order",
   q: "",
+  x: "",
+  y: "",
 };
-const SHORT = { layer: "l", k: "k", mode: "m", opacity: "o", t: "t", sort: "sort", q: "q" };
+const SHORT = {
+  layer: "l",
+  k: "k",
+  mode: "m",
+  opacity: "o",
+  t: "t",
+  sort: "sort",
+  q: "q",
+  x: "x",
+  y: "y",
+  sides: null, // of a comparison: see sides.js
+};
 
 // #/s0/i12?k=4&m=raw: a view that can be sent as a link.
 App.parse = (hash) => {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const state = { ...BEGIN, off: new Set() },
     asked = new URLSearchParams(query);
-  const found = /^s(\d+)(?:\/([ci])(\d+))?$/.exec(path);
+  const found = /^s(\d+)(?:\/([ci])(\d+))?(?:\/(map|vs|names))?$/.exec(path);
   if (found) {
     state.set = Number(found[1]);
     state.view = { undefined: "set", c: "concept", i: "image" }[found[2]];
     if (found[2]) state[state.view === "concept" ? "factor" : "image"] = Number(found[3]);
-  } else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
+    if (found[4] === "vs" || BASES) state.view = state.view === "image" ? "versus" : "pairs";
+    else if (found[4]) state.view = found[4];
+  } else if (BASES) {
+    state.view = "beside";
+  } else if (path === "names") state.view = "allNames";
+  else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
   for (const [name, short] of Object.entries(SHORT)) {
     const value = asked.get(short);
     if (value !== null) state[name] = typeof BEGIN[name] === "string" ? value : Number(value);
   }
   for (const one of (asked.get("off") || "").split(".")) if (one !== "") state.off.add(Number(one));
-  return App.checked(state);
+  App.checked(state);
+  if (["pairs", "versus"].includes(state.view)) Sides.parse(state, asked);
+  return state;
 };
 
 // The state with everything within what there is.
@@ -58,17 +85,25 @@ App.hash = (state) => {
   const path = {
     overview: "all",
     set: `s${state.set}`,
+    names: `s${state.set}/names`,
+    allNames: "names",
     concept: `s${state.set}/c${state.factor}`,
     image: `s${state.set}/i${state.image}`,
+    map: `s${state.set}/map`,
+    beside: "all",
+    pairs: `s${state.set}/vs`,
+    versus: `s${state.set}/i${state.image}/vs`,
   }[state.view];
   const asked = new URLSearchParams();
+  const compared = ["pairs", "versus"].includes(state.view),
+    few = compared || ["overview", "beside"].includes(state.view);
   for (const [name, short] of Object.entries(SHORT)) {
     const usual = name === "k" ? App.run.sets[state.set].k : BEGIN[name];
-    if (state[name] !== usual && !(state.view === "overview" && !["sort", "q"].includes(name)))
+    if (state[name] !== usual && !(few && !["sort", "q"].includes(name)))
       asked.set(short, state[name]);
   }
-  if (state.off.size && state.view !== "overview")
-    asked.set("off", [...state.off].sort((a, b) => a - b).join("."));
+  if (compared) Sides.write(state, asked);
+  if (state.off.size && !few) asked.set("off", [...state.off].sort((a, b) => a - b).join("."));
   const query = asked.toString();
   return `#/${path}${query ? `?${query}` : ""}`;
 };
@@ -78,8 +113,9 @@ App.hash = (state) => {
 App.changed = (change) => {
   const before = App.state,
     next = { ...before, off: new Set(before.off), ...change };
-  if (next.view === "overview" || next.set !== before.set || before.view === "overview") {
-    Object.assign(next, { sort: "order", q: "", off: new Set(), ...change });
+  const whole = (one) => one.view === "overview" || one.view === "allNames"; // of no one set
+  if (whole(next) || whole(before) || next.set !== before.set) {
+    Object.assign(next, { sort: "order", q: "", x: "", y: "", off: new Set(), ...change });
     if (!("k" in change)) next.k = App.run.sets[next.set].k;
   } else if (next.k !== before.k || next.layer !== before.layer) {
     const set = App.run.here.get(before.set);
@@ -92,13 +128,15 @@ App.changed = (change) => {
             .map((factor) => factor.number)
         : [],
     );
-    if (/^[fmr]\d+$/.test(next.sort)) {
+    if (/^[fmrg]\d+$/.test(next.sort)) {
       const followed = factors(before)[Number(next.sort.slice(1))]?.colour,
         now = factors(next).find((factor) => factor.colour === followed);
       next.sort = now ? next.sort[0] + now.number : "order";
     }
   }
-  return App.checked(next);
+  App.checked(next);
+  if (["pairs", "versus"].includes(next.view)) Sides.changed(before, next, change);
+  return next;
 };
 
 App.link = (change) => App.hash(App.changed(change));
@@ -128,25 +166,43 @@ App.bar = (state) => {
   const crumbs = [
     h(
       "a",
-      { href: "#/all", "aria-current": state.view === "overview" ? "page" : null },
-      run.sets.length === 1 ? "This run" : "All sets",
+      {
+        href: "#/all",
+        "aria-current": ["overview", "beside"].includes(state.view) ? "page" : null,
+      },
+      BASES ? "Two runs" : run.sets.length === 1 ? "This run" : "All sets",
     ),
   ];
-  if (state.view !== "overview")
+  const whole = BASES ? "pairs" : "set";
+  if (!["overview", "allNames", "beside"].includes(state.view))
     crumbs.push(
       h(
         "a",
-        { href: App.link({ view: "set" }), "aria-current": state.view === "set" ? "page" : null },
+        { href: App.link({ view: whole }), "aria-current": state.view === whole ? "page" : null },
         set.name,
       ),
     );
-  if (state.view === "concept") crumbs.push(h("span", {}, `factor ${state.factor}`));
-  if (state.view === "image") crumbs.push(h("span", {}, `image ${state.image + 1}`));
+  if (state.view === "map") crumbs.push(h("span", {}, "map"));
+  if (["pairs", "versus"].includes(state.view) && !BASES)
+    crumbs.push(h("a", { href: App.link({ view: "pairs" }) }, "A and B"));
+  if (state.view === "concept") {
+    const { title } = run.here.get(state.set).factorization(state.layer, state.k).factors[
+      state.factor
+    ];
+    crumbs.push(h("span", {}, h("bdi", {}, title)));
+  }
+  if (["image", "versus"].includes(state.view))
+    crumbs.push(h("span", {}, `image ${state.image + 1}`));
   document
     .getElementById("bar")
     .replaceChildren(
       h("nav.crumbs", { "aria-label": "Where you are" }, crumbs),
-      h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"),
+      ...(BASES
+        ? []
+        : [
+            Names.link(state),
+            h("a.report", { href: state.view === "overview" ? "index.html" : set.href }, "report"),
+          ]),
     );
 };
 
@@ -196,7 +252,13 @@ document
   .getElementById("skip")
   .addEventListener("click", () => document.getElementById("content").focus());
 history.scrollRestoration = "manual";
-App.run
-  .open()
+// Of two runs that are compared no names are given.
+App.begin = async () => {
+  if (BASES) return Sides.begin();
+  App.run.arrived = (set) => Names.dress(set);
+  await App.run.open();
+  return Names.open();
+};
+App.begin()
   .then(() => App.show())
   .catch(App.failed);

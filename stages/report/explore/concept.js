@@ -30,12 +30,19 @@ Views.concept = async (state) => {
     strength = (i) => Format.percent(of.stat("means", i, j));
   const rows = h("div", {});
   const draw = () => {
+    const strongest = order.slice(0, many);
     const part = (title, images) => [
       h("h2", {}, title),
       row(of, images, [factor], painted(state), href, strength),
     ];
     rows.replaceChildren(
-      ...part("Strongest", order.slice(0, many)),
+      ...part("Strongest", strongest),
+      h("h2", {}, "Cut out around its boxes"),
+      h(
+        "div.crops.loose",
+        {},
+        strongest.map((i) => cutout(of, i, factor, 104, href(i))),
+      ),
       ...(set.count > many ? part("In the middle", order.slice(middle, middle + many)) : []),
       ...(set.count > many ? part("Weakest", order.slice(-many).reverse()) : []),
     );
@@ -81,12 +88,17 @@ Views.concept = async (state) => {
       `${Format.percent(x / weight)} from the left, ${Format.percent(y / weight)} from the top, on average`,
     ]);
   draw();
+  const heading = h("bdi", {}, factor.title);
   return {
     title: `${factor.title}, ${set.name}`,
+    renamed: () => {
+      heading.textContent = factor.title;
+      App.bar(state);
+    },
     element: h(
       "div",
       {},
-      h("h1.with-swatch", {}, swatch(factor), factor.title),
+      h("h1.with-swatch", {}, swatch(factor), heading, Names.button(of, factor)),
       h(
         "p.quiet",
         {},

@@ -36,25 +36,8 @@ const range = (label, properties, text, input) => {
   return h("label.range", {}, h("span", {}, label), slider, output);
 };
 
-// `another` is told of another k while its slider is drawn; without it the view is made anew when the
-// slider is let go.
-const controls = (of, state, changed, more = [], another = null) => {
-  const { set } = of,
-    { ks } = set.layers[state.layer];
-  const suggested = ks.find((one) => one.suggested);
-  const k =
-    ks.length > 1
-      ? range(
-          "k",
-          { min: 0, max: ks.length - 1, step: 1, value: ks.indexOf(of) },
-          (n) => String(ks[n].k),
-          (n) => another && another(ks[n].k),
-        )
-      : null;
-  if (k && !another)
-    k.children[1].addEventListener("change", (event) =>
-      App.go({ k: ks[event.target.value].k }, { keepFocus: "k" }),
-    );
+// Where raw masks begin: a slider, and a button for where the pipeline has them begin.
+const thresholdOf = (of, state, changed) => {
   const own = of.factors.filter((factor) => factor.start > 0).map((factor) => factor.start);
   const middle = own.length ? own.reduce((a, b) => a + b) / own.length : 0.5;
   const threshold = range(
@@ -87,6 +70,12 @@ const controls = (of, state, changed, more = [], another = null) => {
     },
     "reset",
   );
+  return [threshold, reset];
+};
+
+// How what is painted is painted: modes, opacity, threshold, each shown where it says something.
+const paintControls = (of, state, changed, modes = MODES, name = "mode") => {
+  const [threshold, reset] = thresholdOf(of, state, changed);
   const opacity = range(
     "opacity",
     { min: 10, max: 100, step: 5, value: state.opacity },
@@ -101,17 +90,17 @@ const controls = (of, state, changed, more = [], another = null) => {
     reset.hidden = state.mode !== "raw" || state.t === null;
     opacity.hidden = state.mode === "photo";
   };
-  const modes = h(
+  const choice = h(
     "fieldset.modes",
     {},
     h("legend.visually-hidden", {}, "What is painted"),
-    MODES.map(([mode, title]) =>
+    modes.map(([mode, title]) =>
       h(
         "label",
         {},
         h("input", {
           type: "radio",
-          name: "mode",
+          name,
           value: mode,
           checked: state.mode === mode,
           on: {
@@ -126,6 +115,29 @@ const controls = (of, state, changed, more = [], another = null) => {
       ),
     ),
   );
+  fits();
+  return [choice, opacity, threshold, reset];
+};
+
+// `another` is told of another k while its slider is drawn; without it the view is made anew when the
+// slider is let go.
+const controls = (of, state, changed, more = [], another = null) => {
+  const { set } = of,
+    { ks } = set.layers[state.layer];
+  const suggested = ks.find((one) => one.suggested);
+  const k =
+    ks.length > 1
+      ? range(
+          "k",
+          { min: 0, max: ks.length - 1, step: 1, value: ks.indexOf(of) },
+          (n) => String(ks[n].k),
+          (n) => another && another(ks[n].k),
+        )
+      : null;
+  if (k && !another)
+    k.children[1].addEventListener("change", (event) =>
+      App.go({ k: ks[event.target.value].k }, { keepFocus: "k" }),
+    );
   const layers =
     set.layers.length > 1
       ? h(
@@ -141,7 +153,6 @@ const controls = (of, state, changed, more = [], another = null) => {
           ),
         )
       : null;
-  fits();
   const jump = suggested
     ? h(
         "button.small",
@@ -159,10 +170,7 @@ const controls = (of, state, changed, more = [], another = null) => {
     layers,
     k,
     jump,
-    modes,
-    opacity,
-    threshold,
-    reset,
+    paintControls(of, state, changed),
     more,
   );
   made.jump = jump || {};

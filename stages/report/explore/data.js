@@ -2,7 +2,7 @@
 // from disk may load neither modules nor data. See stages/report/explore.py.
 "use strict";
 
-const DFF = {};
+const DFF = { format: 1 }; // of the data: FORMAT in stages/report/explore_facts.py
 
 // What the scripts in data/ call. The payload is left at the script itself: two runs that are shown
 // side by side have payloads of the same names.
@@ -15,6 +15,11 @@ DFF.words = (text) => {
   const bytes = DFF.bytes(text),
     view = new DataView(bytes.buffer);
   return Uint16Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
+};
+
+// What a factor is called wherever it is mentioned.
+DFF.entitle = (factor) => {
+  factor.title = factor.name ? `${factor.number} ${factor.name}` : `factor ${factor.number}`;
 };
 
 DFF.folder = (rank) => `set-${String(rank).padStart(3, "0")}`;
@@ -50,7 +55,12 @@ class Run {
 
   // Its facts and the names of its image sets.
   async open() {
-    return Object.assign(this, await this.load("index"));
+    const facts = await this.load("index");
+    if (facts.format !== DFF.format)
+      throw new Error(
+        `${this.base}data/ has format ${facts.format ?? "0"}, and this page reads ${DFF.format}: run \`dff report\` again`,
+      );
+    return Object.assign(this, facts);
   }
 
   set(rank) {
@@ -59,6 +69,7 @@ class Run {
       opening.catch(() => this.opened.delete(rank));
       const made = opening.then((payload) => {
         this.here.set(rank, new ImageSet(this, rank, payload));
+        if (this.arrived) this.arrived(this.here.get(rank));
         return this.here.get(rank);
       });
       this.opened.set(rank, made);
@@ -103,6 +114,7 @@ class ImageSet {
     this.thumbs = payload.thumbs;
     this.annotated = payload.annotated;
     this.sides = DFF.words(payload.sizes); // height, width of each thumbnail
+    this.large = payload.largeSizes ? DFF.words(payload.largeSizes) : null; // the same, if kept
     this.layers = payload.layers.map((layer, number) => ({
       name: layer.name,
       ks: layer.ks.map((facts) => new Factorization(this, number, facts)),
@@ -117,6 +129,13 @@ class ImageSet {
   }
   src(i) {
     return `${this.run.base}thumbs/${this.thumbs[i]}`;
+  }
+  largeSrc(i) {
+    return this.large ? `${this.run.base}large/${this.thumbs[i]}` : this.src(i);
+  }
+  // Height and width of the largest photograph that is kept.
+  largest(i) {
+    return (this.large || this.sides).subarray(2 * i, 2 * i + 2);
   }
   height(i) {
     return this.sides[2 * i];
@@ -146,12 +165,14 @@ class ImageSet {
 }
 
 DFF.unpackMasks = (payload, into) => {
-  const bytes = DFF.bytes(payload.runs);
+  const bytes = DFF.bytes(payload.runs),
+    boxes = DFF.words(payload.boxes || "");
   let at = 0;
   payload.at.forEach((i, n) => {
     const [height, width] = payload.sizes[n];
     const runs = payload.lengths[n].map((length) => bytes.subarray(at, (at += length)));
-    into.set(i, { height, width, runs });
+    const box = boxes.subarray(n * 4 * runs.length, (n + 1) * 4 * runs.length);
+    into.set(i, { height, width, runs, box });
   });
 };
 
@@ -163,7 +184,7 @@ class Factorization {
     this.factors.forEach((factor, number) => {
       factor.number = number;
       factor.rgb = [1, 3, 5].map((at) => parseInt(factor.colour.slice(at, at + 2), 16));
-      factor.title = factor.name ? `${number} ${factor.name}` : `factor ${number}`;
+      DFF.entitle(factor);
     });
     this.coefficients = new Map(); // image -> { height, width, peaks, levels }
     this.masks = new Map();
@@ -177,6 +198,27 @@ class Factorization {
       Object.entries(payload).map(([name, text]) => [name, DFF.words(text)]),
     );
     return this;
+  }
+
+  // How well refined masks agree with what is annotated; see agreed().
+  async openAgreement() {
+    if (!this.agreement && this.set.annotated) {
+      const payload = await this.set.run.load(`${this.folder}/agreement`);
+      this.agreement = DFF.words(payload.iou);
+    }
+    return this;
+  }
+
+  // IoU of an image's refined mask with what is annotated on it; null where nothing is.
+  agreed(i, j) {
+    const value = this.agreement ? this.agreement[i * this.k + j] : 65535;
+    return value === 65535 ? null : value / 65534;
+  }
+
+  // Around the largest component of a refined mask that has arrived: shares of the image's sides.
+  box(i, j) {
+    const [top, left, bottom, right] = this.masks.get(i).box.subarray(4 * j, 4 * j + 4);
+    return bottom > top ? [top, left, bottom, right].map((side) => side / 65535) : null;
   }
 
   // A number of an image and a factor, in [0, 1]: means (1: full colour), raw and refined areas, x, y.

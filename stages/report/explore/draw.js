@@ -2,7 +2,7 @@
 // stages/drawing/overlays.py paints, from coefficients instead of maps.
 "use strict";
 
-const Draw = { fine: 4096 };
+const Draw = { fine: 4096, white: [255, 255, 255] };
 
 // Where points along an axis lie between cells: stages/algorithms/interpolation.py, `lines`.
 Draw.lines = (cells, points) => {
@@ -174,7 +174,17 @@ Draw.paint = async (canvas, of, i, factors, state, width, height) => {
     if (canvas.width !== width || canvas.height !== height)
       Object.assign(canvas, { width, height });
   };
-  if (state.mode === "photo" || !factors.length) {
+  if (state.mode === "truth") {
+    const truth = await of.set.truthOf(i);
+    if (truth)
+      return Draw.labels(
+        canvas,
+        Draw.runLabels(truth, [{ number: 0 }]),
+        [Draw.white],
+        state.opacity,
+      );
+  }
+  if (state.mode === "photo" || state.mode === "truth" || !factors.length) {
     Draw.clear(canvas);
     return null;
   }
@@ -200,6 +210,42 @@ Draw.paint = async (canvas, of, i, factors, state, width, height) => {
     factors.map((factor) => factor.rgb),
     state.opacity,
   );
+};
+
+// More factors than colours are told apart in one picture: each on a photograph of its own, with its
+// number. Gives null: their masks together are nobody's.
+Draw.most = 8;
+Draw.multiples = async (canvas, photo, of, i, factors, state, width, height) => {
+  const { naturalWidth: w } = await photo.decode().then(() => photo);
+  const columns = Math.ceil(Math.sqrt(factors.length)),
+    gap = 2;
+  const wide = Math.max(1, Math.floor(width / columns) - gap),
+    tall = Math.max(1, Math.floor(height / columns) - gap);
+  const tiles = [];
+  for (const factor of factors) {
+    const tile = Object.assign(document.createElement("canvas"), { width: wide, height: tall });
+    await Draw.paint(tile, of, i, [factor], state, wide, tall);
+    tiles.push(tile);
+  }
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const size = Math.max(9, Math.min(15, Math.round(tall / 4)));
+  Object.assign(context, { font: `600 ${size}px sans-serif`, textBaseline: "top" });
+  tiles.forEach((tile, n) => {
+    const factor = factors[n],
+      x = (n % columns) * (wide + gap),
+      y = Math.floor(n / columns) * (tall + gap);
+    context.filter = state.mode === "heat" ? "grayscale(0.75) brightness(0.84)" : "none";
+    if (w) context.drawImage(photo, x, y, wide, tall);
+    context.filter = "none";
+    context.drawImage(tile, x, y, wide, tall);
+    const text = String(factor.number);
+    context.fillStyle = factor.colour;
+    context.fillRect(x, y, context.measureText(text).width + 6, size + 3);
+    context.fillStyle = isLight(factor.rgb) ? "#000" : "#fff";
+    context.fillText(text, x + 3, y + 2);
+  });
+  return null;
 };
 
 // Bars of one factor's strength over the images of a set, in order: the strongest of each stretch.

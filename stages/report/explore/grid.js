@@ -26,6 +26,17 @@ class Grid {
     addEventListener("resize", this.onResize);
   }
 
+  // How wide cells are about, how many stand side by side at least, and their pictures' shape.
+  shape(wide) {
+    return { target: this.small ? 120 : wide < 600 ? 150 : 196, least: 2, ratio: 0.78 };
+  }
+
+  // What a cell shows.
+  picture(i) {
+    const box = { width: this.wide, height: this.boxTall, coarse: true, named: true };
+    return new Picture(this.of, i, this.factors, box);
+  }
+
   close() {
     removeEventListener("scroll", this.onScroll);
     removeEventListener("resize", this.onResize);
@@ -36,10 +47,10 @@ class Grid {
     const wide = this.element.clientWidth,
       gap = 12;
     if (!wide) return;
-    const target = this.small ? 120 : wide < 600 ? 150 : 196;
-    this.columns = Math.max(2, Math.floor((wide + gap) / (target + gap)));
+    const { target, least, ratio } = this.shape(wide);
+    this.columns = Math.max(least, Math.floor((wide + gap) / (target + gap)));
     this.wide = Math.floor((wide - gap * (this.columns - 1)) / this.columns);
-    this.boxTall = Math.round(this.wide * 0.78);
+    this.boxTall = Math.round(this.wide * ratio);
     this.tall = this.boxTall + 44;
     this.step = [this.wide + gap, this.tall + gap];
     this.element.style.height = `${Math.max(0, Math.ceil(this.order.length / this.columns) * this.step[1] - gap)}px`;
@@ -76,11 +87,7 @@ class Grid {
   add(at) {
     const i = this.order[at],
       { set } = this.of;
-    const picture = new Picture(this.of, i, this.factors, {
-      width: this.wide,
-      height: this.boxTall,
-      coarse: true,
-    });
+    const picture = this.picture(i);
     const value = h("span.value");
     const link = h(
       "a.cell",

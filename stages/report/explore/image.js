@@ -12,7 +12,8 @@ const truthPanel = async (set, i, box) => {
 
 Views.image = async (state) => {
   const set = await App.run.set(state.set),
-    of = await set.factorization(state.layer, state.k).open();
+    of = set.factorization(state.layer, state.k);
+  await Promise.all([sortable(of, state), of.openAgreement()]);
   const i = state.image,
     order = ordered(of, state),
     at = order.indexOf(i);
@@ -62,8 +63,17 @@ Views.image = async (state) => {
     picture.box.append(dot);
     picture.box.addEventListener("pointermove", point);
     picture.box.addEventListener("pointerdown", point);
-    const value = h("span.value", {});
-    return { value, figure: h("figure", {}, picture.box, h("figcaption", {}, title, " ", value)) };
+    const value = h("span.value", {}),
+      shown = () => ({ ...painted(state), mode: picture.mode });
+    const large = () => Large.open(of, i, picture.factors, shown());
+    // a finger reads values where it touches; what it opens is the button
+    if (picture.mode)
+      picture.box.addEventListener("click", (event) => event.pointerType === "mouse" && large());
+    const button = picture.mode ? enlarge(`${title} of ${set.nameless[i]}`, large) : null;
+    return {
+      value,
+      figure: h("figure", {}, picture.box, h("figcaption", {}, title, " ", value, button)),
+    };
   };
   const line = (title, factors, kinds) =>
     h(
@@ -74,8 +84,9 @@ Views.image = async (state) => {
         "div.panels",
         {},
         kinds.map(([mode, name]) => {
-          const picture = new Picture(of, i, factors || [], factors ? thirds : box),
-            { figure, value } = framed(picture, name);
+          const picture = new Picture(of, i, factors || [], factors ? thirds : box);
+          picture.mode = mode;
+          const { figure, value } = framed(picture, name);
           panels.push({ picture, mode, value, all: factors === null });
           return figure;
         }),
@@ -102,7 +113,10 @@ Views.image = async (state) => {
               h(
                 "span.quiet",
                 {},
-                ` ${Format.percent(of.stat("means", i, factor.number))} strong on average`,
+                ` ${Format.percent(of.stat("means", i, factor.number))} strong on average` +
+                  (of.agreed(i, factor.number) === null
+                    ? ""
+                    : `, IoU ${Format.percent(of.agreed(i, factor.number))} with the annotation`),
               ),
             ),
             [factor],
@@ -189,6 +203,7 @@ Views.image = async (state) => {
         {},
         go(-1, "← previous"),
         go(1, "next →"),
+        Sides.link("versus"),
         h(
           "span.quiet",
           {},

@@ -139,6 +139,27 @@ Views.overview = async (state) => {
   };
 };
 
+const tables = (run) => [
+  h("h2", {}, "Tables"),
+  h(
+    "dl.files",
+    {},
+    run.tables.map(([href, label, meaning, rows]) =>
+      h(
+        "div",
+        {},
+        h(
+          "dt",
+          {},
+          h("a", { href }, label),
+          rows === null ? "" : ` ${rows.toLocaleString("en")} rows`,
+        ),
+        h("dd", {}, meaning),
+      ),
+    ),
+  ),
+];
+
 Views.about = (run) =>
   h(
     "section.about",
@@ -162,4 +183,5 @@ Views.about = (run) =>
         ),
       ),
     ),
+    tables(run),
   );

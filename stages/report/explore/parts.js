@@ -33,15 +33,18 @@ const say = (text) => {
   document.getElementById("said").textContent = text;
 };
 
+// Whether black is read on a colour better than white.
+const isLight = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b > 140;
+
 // A factor's colour with its number in it: colour alone says nothing to some.
 const swatch = (factor) => {
-  const [r, g, b] = factor.rgb;
-  const light = 0.299 * r + 0.587 * g + 0.114 * b > 140;
+  const ink = isLight(factor.rgb) ? "#000" : "#fff";
   return h(
     "span.swatch",
     {
       "aria-hidden": "true",
-      style: { "background-color": factor.colour, color: light ? "#000" : "#fff" },
+      title: factor.title,
+      style: { "background-color": factor.colour, color: ink },
     },
     String(factor.number),
   );

@@ -3,11 +3,11 @@
 
 // A photograph under its concepts, within a box of CSS pixels, never larger than the picture is.
 class Picture {
-  constructor(of, i, factors, { width, height, grow = false, coarse = false }) {
+  // `named`: whether the image's name stands beside it, so that it need not be said twice.
+  constructor(of, i, factors, { width, height, grow, coarse, large, named }) {
     Object.assign(this, { of, i, factors });
     const { set } = of,
-      w = set.width(i),
-      t = set.height(i);
+      [t, w] = large ? set.largest(i) : [set.height(i), set.width(i)];
     const scale = Math.min(width / w, height / t, grow ? Infinity : 1);
     this.wide = Math.max(1, Math.round(w * scale));
     this.tall = Math.max(1, Math.round(t * scale));
@@ -16,8 +16,8 @@ class Picture {
     // heat is smooth, so in a grid half the pixels do
     this.coarse = coarse ? this.pixels.map((side) => Math.ceil(side / 2)) : this.pixels;
     this.photo = h("img", {
-      src: set.src(i),
-      alt: set.nameless[i],
+      src: large ? set.largeSrc(i) : set.src(i),
+      alt: named ? "" : set.nameless[i],
       width: this.wide,
       height: this.tall,
       decoding: "async",
@@ -35,17 +35,22 @@ class Picture {
   // Draw what the state says; `done` gets the share of the image that is in masks, or null.
   draw(state, done) {
     const turn = (this.turn = (this.turn || 0) + 1);
-    this.box.classList.toggle("faded", state.mode === "heat" && this.factors.length > 0);
+    const apart = this.factors.length > Draw.most && state.mode !== "photo";
+    this.box.classList.toggle("faded", !apart && state.mode === "heat" && this.factors.length > 0);
+    this.box.classList.toggle("apart", apart);
     Later.add(async () => {
       if (turn !== this.turn || !this.box.isConnected) return;
-      const painting = Draw.paint(
-        this.canvas,
-        this.of,
-        this.i,
-        this.factors,
-        state,
-        ...(state.mode === "heat" ? this.coarse : this.pixels),
-      );
+      const { canvas, of, i, factors } = this;
+      const painting = apart
+        ? Draw.multiples(canvas, this.photo, of, i, factors, state, ...this.pixels)
+        : Draw.paint(
+            canvas,
+            of,
+            i,
+            factors,
+            state,
+            ...(state.mode === "heat" ? this.coarse : this.pixels),
+          );
       // what has to be loaded first holds nothing up
       const finished = painting.then((share) => {
         if (turn === this.turn && done) done(share);
@@ -59,9 +64,47 @@ class Picture {
   }
 
   loaded(state) {
+    if (state.mode === "truth") return this.of.set.truth.has(this.i);
     return (state.mode === "refined" ? this.of.masks : this.of.coefficients).has(this.i);
   }
 }
+
+// A square cut out around the box of a factor's refined mask on an image; nothing without a mask.
+const cutout = (of, i, factor, side, href) => {
+  const { set } = of,
+    [w, t] = [set.width(i), set.height(i)];
+  const link = h("a.crop", {
+    href,
+    hidden: true,
+    "aria-label": `${set.nameless[i]}, around ${factor.title}`,
+    title: set.images[i],
+    style: { width: `${side}px`, height: `${side}px` },
+  });
+  Later.loading++;
+  of.needMask(i)
+    .then(() => {
+      const box = of.box(i, factor.number);
+      if (!box) return;
+      const [top, left, bottom, right] = box;
+      const half = Math.max(0.55 * Math.max((right - left) * w, (bottom - top) * t), side / 6),
+        scale = side / (2 * half);
+      const picture = new Picture(of, i, [factor], {
+        width: w * scale,
+        height: t * scale,
+        grow: true,
+      });
+      picture.box.style.left = `${side / 2 - ((left + right) / 2) * w * scale}px`;
+      picture.box.style.top = `${side / 2 - ((top + bottom) / 2) * t * scale}px`;
+      link.append(picture.box);
+      link.hidden = false;
+      picture.draw({ mode: "refined", opacity: 0.6, begins: null });
+    })
+    .catch(App.failed)
+    .finally(() => {
+      Later.loading--;
+    });
+  return link;
+};
 
 // A square cut out where a factor is strongest on an image.
 const crop = (of, i, factor, side, href) => {
@@ -105,7 +148,7 @@ const row = (of, images, factors, state, href, caption, side = 132) =>
     "div.row",
     { role: "list" },
     images.map((i) => {
-      const picture = new Picture(of, i, factors, { width: side, height: side });
+      const picture = new Picture(of, i, factors, { width: side, height: side, named: true });
       const value = h("span.value", {}, caption ? caption(i) : "");
       picture.draw(state);
       return h(

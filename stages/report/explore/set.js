@@ -58,6 +58,7 @@ const conceptRow = (of, factor, state, changed) => {
       box,
       swatch(factor),
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
+      Names.button(of, factor),
     ),
     strip,
     h(
@@ -85,10 +86,15 @@ const ordered = (of, state) => {
   const images = [];
   for (let i = 0; i < set.count; i++)
     if (!words || set.images[i].toLowerCase().includes(words)) images.push(i);
-  const match = /^(f|m|r)(\d+)$/.exec(state.sort);
+  const match = /^([fmrg])(\d+)$/.exec(state.sort);
   if (state.sort === "name")
     images.sort((a, b) => set.images[a].localeCompare(set.images[b], undefined, { numeric: true }));
-  else if (match && Number(match[2]) < of.k) {
+  else if (match && match[1] === "g" && Number(match[2]) < of.k) {
+    // those without annotation last
+    const j = Number(match[2]),
+      agreed = (i) => of.agreed(i, j) ?? 2;
+    images.sort((a, b) => agreed(a) - agreed(b) || a - b);
+  } else if (match && Number(match[2]) < of.k) {
     const name = { f: "means", m: "refined", r: "raw" }[match[1]],
       j = Number(match[2]);
     images.sort((a, b) => of.stat(name, b, j) - of.stat(name, a, j) || a - b);
@@ -134,34 +140,54 @@ const sortSelect = (of, state, changed) => {
     group("f", "strongest", "strength of"),
     group("m", "largest refined mask", "mask of"),
     group("r", "largest raw mask", "raw mask of"),
+    of.set.annotated ? group("g", "least agreement with the annotation", "disagreement of") : null,
     h("option", { value: "d", selected: state.sort === "d" }, "change by refinement"),
   );
   return h("label", {}, h("span", {}, "sort by "), select);
 };
 
+// What the order of the images takes.
+const sortable = (of, state) =>
+  Promise.all([of.open(), /^g/.test(state.sort) && of.openAgreement()]);
+
 // What a set begins with: numbers of every image, coefficients of the strongest ones.
-const begun = async (of) => {
-  await Promise.all([of.open(), of.tops()]);
+const begun = async (of, state) => {
+  await Promise.all([sortable(of, state), of.tops()]);
   return of;
+};
+
+// Curves that help to choose k, what splits into what, the losses.
+const overK = (of, state) => {
+  const tree = familyTree(of, state);
+  return [
+    tree ? h("h3", {}, "Which concept goes on from which") : null,
+    tree,
+    h("h3", {}, tree ? "Which k, and how the factorization went" : "How the factorization went"),
+    h("div.curves", {}, curvesOverK(of, state), lossCurve(of)),
+  ].filter((one) => one !== null);
 };
 
 Views.set = async (state) => {
   const set = await App.run.set(state.set),
-    of = await begun(set.factorization(state.layer, state.k));
+    of = await begun(set.factorization(state.layer, state.k), state);
   const found = h("span.quiet", {}),
     said = h("p.quiet", {}),
     title = h("h2", {}),
     list = h("ul.concepts", {}),
     place = h("div", {}),
+    under = h("div", {}),
+    more = h("details.more", {}, h("summary", {}, "Concepts over k, and curves"), under),
     sorts = h("span", {});
   let grid = null,
     now = of;
   const caption = (i, share) => {
-    if (share !== null) return `${Format.percent(share)} masked`;
-    const match = /^f(\d+)$/.exec(state.sort);
-    return match && Number(match[1]) < now.k
-      ? Format.percent(now.stat("means", i, Number(match[1])))
-      : "";
+    const match = /^([fg])(\d+)$/.exec(state.sort);
+    if (!match || Number(match[2]) >= now.k)
+      return share === null ? "" : `${Format.percent(share)} masked`;
+    const j = Number(match[2]);
+    return match[1] === "g"
+      ? `IoU ${Format.percent(now.agreed(i, j))}`
+      : Format.percent(now.stat("means", i, j));
   };
   const arrange = () => {
     found.textContent =
@@ -172,8 +198,9 @@ Views.set = async (state) => {
     App.keep();
     grid.redraw(shownFactors(now, state));
   };
-  const resorted = () => {
+  const resorted = async () => {
     App.keep();
+    await sortable(now, state);
     grid.reorder(ordered(now, state));
     arrange();
     say(found.textContent);
@@ -203,12 +230,14 @@ Views.set = async (state) => {
     list.replaceChildren(...now.factors.map((factor) => conceptRow(now, factor, state, changed)));
     sorts.replaceChildren(sortSelect(now, state, resorted));
     place.replaceChildren(grid.element);
+    under.replaceChildren(...overK(now, state));
     arrange();
     grid.place();
+    Names.link.refresh();
   };
   const another = async (k) => {
     try {
-      const next = await begun(set.factorization(state.layer, k));
+      const next = await begun(set.factorization(state.layer, k), state);
       if (App.state !== state) return;
       Object.assign(state, App.changed({ k }));
       App.keep();
@@ -228,15 +257,36 @@ Views.set = async (state) => {
     said,
     title,
     list,
+    more,
     h("h2", {}, "Images ", found),
     h(
       "section.controls.loose",
       { "aria-label": "Which images, in which order" },
       sorts,
       h("label", {}, h("span", {}, "name has "), search),
+      set.count > 2 ? h("a", { href: App.link({ view: "map" }) }, "map of the images") : null,
+      Sides.link("pairs"),
     ),
     place,
     h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
   );
-  return { title: set.name, element, close: () => grid && grid.close(), shown: async () => fill() };
+  // only what says a name is made anew: what one is about to click must stay
+  const renamed = (places) => {
+    for (const { number } of now.factors)
+      if (places.includes(Names.place(state.set, now.k, number)) && state.layer === Names.layer)
+        list.children[number].replaceWith(conceptRow(now, now.factors[number], state, changed));
+    const options = sortSelect(now, state, resorted).querySelectorAll("option");
+    sorts.querySelectorAll("option").forEach((option, n) => {
+      option.textContent = options[n].textContent;
+    });
+    under.replaceChildren(...overK(now, state));
+  };
+  return {
+    title: set.name,
+    element,
+    renamed,
+    now: () => now,
+    close: () => grid && grid.close(),
+    shown: async () => fill(),
+  };
 };
