@@ -247,3 +247,7 @@ def test_preprocessing_of_params_comes_before_that_of_the_weights(state: Tensors
     bgr = load_backbone(NAME, [LAYER], "random:0", preprocessing=Preprocessing(bgr=True))
     batch = images(2, 3, 32, 48)
     torch.testing.assert_close(bgr(batch)[LAYER], rgb(batch.flip(1))[LAYER])
+
+
+def test_shipped_weights_need_no_word() -> None:
+    assert load_backbone("demo", ["conv4_2"], "bundled").told == ""

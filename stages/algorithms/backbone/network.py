@@ -246,7 +246,7 @@ def load_backbone(
     source = parse_weights(backbone, weights)
     if preprocessing is not None:
         source = prepared(source, preprocessing)
-    whole, told, revision = _whole(backbone, source), "", ""
+    whole, told, revision = _whole(backbone, source, nodes.values()), "", ""
     network = whole.cut(nodes.values(), to_load=True)
     if source.seed is None:
         told, revision = _install(network, backbone, source, weights)
@@ -302,13 +302,13 @@ def _nodes(backbone: str, layers: Sequence[str]) -> dict[str, str]:
     return nodes
 
 
-def _whole(backbone: str, source: Source) -> Whole:
+def _whole(backbone: str, source: Source, nodes: Collection[str]) -> Whole:
     """The network before it has its weights, unless it starts at random."""
     model = skeleton(backbone)
     if source.seed is not None:
         return Whole(backbone, build(backbone, "cpu", source.seed), model)
     # what tracing freezes (MaxViT) or a module computes when it is made is in no weights file
-    values = model.has_unsaved or (model.as_graph and model.graph.has_constants)
+    values = model.has_unsaved or (model.way(nodes) == "graph" and model.graph.has_constants)
     return Whole(backbone, build(backbone, "cpu" if values else "meta"), model)
 
 
@@ -321,7 +321,7 @@ def _install(network: Cut, backbone: str, source: Source, origin: str) -> tuple[
         ordered = in_order(tensors, model)
         tensors = family.convert(backbone, model, ordered or tensors)
     prefix += install(network, tensors, backbone, origin)
-    if source.url is not None:
+    if origin in family.weights(backbone):  # nobody wonders what is in them
         return "", found.revision
     in_use = used_tensors(network)
     bare = _bare(tensors, prefix)
