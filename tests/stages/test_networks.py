@@ -276,3 +276,20 @@ def test_show_model_gives_the_digest_of_weights() -> None:
     assert f"SHA-256 {digest} down to that layer; whose names are others', in" in result.output
     assert "bn2 1280 32 yes ReLU map" in [" ".join(x.split()) for x in result.output.splitlines()]
     assert "no such.pth" in message(run_dff("show-model", "demo", "--weights", "no such.pth"))
+
+
+def test_init_names_a_network_of_ones_own_as_the_project_sees_it(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/parts.py").write_text("width = 5\n")
+    (tmp_path / "nets/mine.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    backbone, project = "module:nets/mine.py:build", Path("deep/project")
+    write_params(project, str(photographs), None, backbone=backbone)
+    extract = read_params(project)["extract"]
+    assert extract.backbone == "module:../../nets/mine.py:build"
+    assert (extract.layers, extract.weights, extract.size) == (("second",), "DEFAULT", 224)
+    for stage in ("index", "extract"):
+        result = run_dff(stage, "--project", str(project))
+        assert result.exit_code == 0, result.output
