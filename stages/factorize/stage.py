@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.activations import Activations
+from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
     activations = Activations.open(inputs["extract"])
+    refuse_signed(activations)
     sets = activations.sets
     positions, entries = _members(sets)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
@@ -160,6 +161,17 @@ def _factorize_layer(
         )
         LayerFactors.largest.write(group, largest)
         LayerFactors.top.write(group, top)
+
+
+def refuse_signed(activations: Activations) -> None:
+    """Raise a StageError for layers with values below zero, which NMF cannot factorize."""
+    if signed := activations.signed:
+        backbone = activations.network.get("backbone", OWN)
+        raise StageError(
+            f"extract.layers: {', '.join(signed)} of {backbone}: has values below zero, which a "
+            f"non-negative factorization cannot have: tap a layer that `dff show-model {backbone}` "
+            "lists as >= 0"
+        )
 
 
 def _writer(
