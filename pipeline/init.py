@@ -207,6 +207,8 @@ def write_params(
         extract["weights"] = weights
     if layers:
         extract["layers"] = tuple(layers)
+    if backbone and _signed(backbone, layers):
+        sections.setdefault("factorize", {}).setdefault("nonneg", "H")
     text = render(sections, f"Written by `dff init {what}`.")
     if not force and _is_someones(path):
         if path.read_text(encoding="utf-8") == text:
@@ -236,6 +238,16 @@ def _usual(backbone: str, weights: str, layers: Sequence[str]) -> tuple[str, Seq
     try:
         layers = layers or [default_layer(backbone)]
         return weights or family_of(backbone).usual_weights, layers
+    except BackboneError as error:
+        raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
+
+
+def _signed(backbone: str, layers: Sequence[str]) -> list[str]:
+    """Which of the layers have values below zero, so that W must be allowed to have some."""
+    from stages.algorithms.backbone import BackboneError, signed_layers
+
+    try:
+        return signed_layers(backbone, layers)
     except BackboneError as error:
         raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
     activations = Activations.open(inputs["extract"])
-    refuse_signed(activations)
+    if params.nonneg != "H":
+        refuse_signed(activations)
     sets = activations.sets
     positions, entries = _members(sets)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
@@ -52,7 +53,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         activations,
         positions,
         params.factorizations,
-        params.solver,
+        params.method,
         pinned.percentile if pinned else None,
     )
     total = len(activations.layers) * len(sets)
@@ -169,8 +170,8 @@ def refuse_signed(activations: Activations) -> None:
         backbone = activations.network.get("backbone", OWN)
         raise StageError(
             f"extract.layers: {', '.join(signed)} of {backbone}: has values below zero, which a "
-            f"non-negative factorization cannot have: tap a layer that `dff show-model {backbone}` "
-            "lists as >= 0"
+            "factorization with W >= 0 cannot have: set factorize.nonneg: H (semi-NMF), or tap a "
+            f"layer that `dff show-model {backbone}` lists as >= 0"
         )
 
 
@@ -236,6 +237,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             params.k,
             params.seeds,
             solver=params.solver,
+            nonneg=params.nonneg,
             init=params.init,
             tol=params.tol,
             max_passes=params.max_passes,

@@ -5,7 +5,12 @@ with the project, and whoever follows `family.Family`) is traced into a graph an
 deepest layer asked for. Layers go by torchvision's node names or by the paper's aliases.
 """
 
-from stages.algorithms.backbone.describe import LayerInfo, default_layer, describe_layers
+from stages.algorithms.backbone.describe import (
+    LayerInfo,
+    default_layer,
+    describe_layers,
+    signed_layers,
+)
 from stages.algorithms.backbone.families import FAMILIES, backbone_names, family_of
 from stages.algorithms.backbone.family import BackboneError, Family, Preprocessing, Published
 from stages.algorithms.backbone.layers import (
@@ -38,4 +43,5 @@ __all__ = [
     "next_side",
     "relus_near",
     "resolve_layer",
+    "signed_layers",
 ]

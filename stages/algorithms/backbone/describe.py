@@ -1,5 +1,6 @@
 """Which layers a backbone has and what they are: what `dff show-model` lists."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.family import BackboneError
 from stages.algorithms.backbone.graph import build, run
-from stages.algorithms.backbone.layers import aliases, maps_of, side_of
+from stages.algorithms.backbone.layers import aliases, full_node, maps_of, side_of
 from stages.algorithms.backbone.whole import Whole, seen, skeleton
 
 TRIAL = 96  # pixels of a side that is enough to see signs, where a network takes it
@@ -70,6 +71,12 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
         alias = names.get(node)
         found.append(LayerInfo(node, alias, one.channels, one.stride, positive, what))
     return found
+
+
+def signed_layers(backbone: str, layers: Sequence[str]) -> list[str]:
+    """Those of some layers that have values below zero, as `describe_layers` tries it."""
+    signs = {one.node: one.non_negative for one in describe_layers(backbone)}
+    return [layer for layer in layers if not signs.get(full_node(backbone, layer), True)]
 
 
 FACETS_IN_WORDS = {
