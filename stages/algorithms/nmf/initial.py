@@ -88,8 +88,8 @@ def clustered_factors(
     """The warm start of semi-NMF: cluster means of the row sample (as Ding, Li & Jordan have it),
     and some updates on the sample.
 
-    The best of many random starts has a loss some tenths of a per cent lower, but the factors are
-    others in every run: the cone of H W can open beyond the rows at hardly any cost.
+    The best of many random starts explains no more, and its factors are others in every run: the
+    cone of H W can open beyond the rows at hardly any cost (`benchmarks/semi_nmf.py`).
 
     Returns
     -------
