@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.params import PARAMS, ParamsError, build, render
 from pipeline.registry import STAGES
+from stages.algorithms.shipped import LOCAL, MODULE, module_file
 from stages.frame.params import user_path
 from store import write_atomically
 
@@ -111,6 +112,16 @@ def _seen_from(project: Path, path: str) -> str:
     return os.path.relpath(given.resolve(), project.resolve())
 
 
+def _backbone_seen_from(project: Path, backbone: str) -> str:
+    """As `_seen_from` for a network that is a folder or a file; other names as they are."""
+    if backbone.startswith(LOCAL):
+        return LOCAL + _seen_from(project, backbone.removeprefix(LOCAL))
+    if path := module_file(backbone):
+        function = backbone.rpartition(":")[2]
+        return f"{MODULE}{_seen_from(project, str(path))}:{function}"
+    return backbone
+
+
 def _weights_seen_from(project: Path, weights: str) -> str:
     """As `_seen_from`; other names of weights (``DEFAULT``, ``random:0``) as they are."""
     if user_path(weights, Path()).is_file():
@@ -188,13 +199,16 @@ def write_params(
     if weights:
         weights = _weights_seen_from(project, weights)
     if backbone:
-        extract["backbone"] = backbone
+        extract["backbone"] = _backbone_seen_from(project, backbone)
         if not (weights and layers):
             weights, layers = _usual(backbone, weights, layers)
+        extract.setdefault("size", _side(backbone))
     if weights:
         extract["weights"] = weights
     if layers:
         extract["layers"] = tuple(layers)
+    if backbone and _signed(backbone, layers):
+        sections.setdefault("factorize", {}).setdefault("nonneg", "H")
     text = render(sections, f"Written by `dff init {what}`.")
     if not force and _is_someones(path):
         if path.read_text(encoding="utf-8") == text:
@@ -207,7 +221,8 @@ def write_params(
     for stage in STAGES:  # what is written must be what `dff run` accepts
         build(stage, content[stage.name])
     if backbone or layers:
-        _check_network(content["extract"])
+        # as it is named here: the project's folder may not be there yet
+        _check_network(backbone or content["extract"]["backbone"], content["extract"]["layers"])
     try:
         project.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
@@ -227,11 +242,28 @@ def _usual(backbone: str, weights: str, layers: Sequence[str]) -> tuple[str, Seq
         raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
 
 
-def _check_network(extract: dict[str, Any]) -> None:
+def _signed(backbone: str, layers: Sequence[str]) -> list[str]:
+    """Which of the layers have values below zero, so that W must be allowed to have some."""
+    from stages.algorithms.backbone import BackboneError, signed_layers
+
+    try:
+        return signed_layers(backbone, layers)
+    except BackboneError as error:
+        raise ParamsError(f"{error} (`dff show-model`, --layer)") from error
+
+
+def _side(backbone: str) -> int:
+    """Pixels of the side that a network was trained at; some take no other."""
+    from stages.algorithms.backbone import family_of
+
+    return family_of(backbone).side(backbone)
+
+
+def _check_network(backbone: str, layers: Sequence[str]) -> None:
     from stages.algorithms.backbone import BackboneError, resolve_layer
 
     try:
-        for layer in extract["layers"]:
-            resolve_layer(extract["backbone"], layer)
+        for layer in layers:
+            resolve_layer(backbone, layer)
     except BackboneError as error:
         raise ParamsError(f"{error} (`dff show-model`, --layer)") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.params import PARAMS, read_params
 from pipeline.registry import BY_NAME
+from stages.algorithms.shipped import located
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import RAW, REFINED, Evaluation
@@ -207,4 +208,5 @@ def _extract_params(project: Path, params: Any, layer: str) -> Any:
     weights = params.weights
     if (path := user_path(weights, project)).is_file():
         weights = str(path.resolve())
-    return dataclasses.replace(params, layers=(layer,), weights=weights)
+    backbone = located(params.backbone, project.resolve())
+    return dataclasses.replace(params, layers=(layer,), weights=weights, backbone=backbone)

@@ -111,6 +111,11 @@ class Ragged:
         return counted / max(1, self.values.size)
 
     @property
+    def signed(self) -> bool:
+        """Whether some values are below zero, as seen when they were written."""
+        return bool(self.values.attrs.get("signed", False))
+
+    @property
     def stored_dtypes(self) -> dict[str, int]:
         """How many chunks hold their values as which type, such as ``{"float16": 812}``."""
         return dict(cast(dict[str, int], self.values.attrs.get("stored_dtypes", {})))

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Flushed = Mapping[str, Any]
 T = TypeVar("T")
-# Of an encoded chunk: its bytes with their checksum, its non-zeros, its values' type.
-Encoded = tuple[bytes, int, str]
+# Of an encoded chunk: its bytes with their checksum, its non-zeros, its values' type, whether some
+# are below zero.
+Encoded = tuple[bytes, int, str, bool]
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class RaggedWriter:
         if not (on_boundary and 0 <= self.flushed <= self.total_rows):
             raise ValueError(f"row {self.flushed} is not on a shard boundary of {self.layout}")
         self._nonzeros = int(resume.get("nonzeros", 0))
+        self._signed = bool(resume.get("signed", False))
         self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
         self._position = self._resumed = self.flushed
         self._chunk: Array = np.zeros((self.layout.chunk_rows, channels), self.dtype)
@@ -154,6 +156,11 @@ class RaggedWriter:
             fill_value=np.nan if self.dtype.kind == "f" else 0,
             dimension_names=["row", "channel"],
         )
+
+    @property
+    def signed(self) -> bool:
+        """Whether a value that is stored is below zero."""
+        return self._signed
 
     @property
     def channels(self) -> int:
@@ -254,9 +261,10 @@ class RaggedWriter:
     def _store(self, encoded: Sequence[Future[Encoded]], position: int) -> None:
         """Write the shard that ends before row `position`."""
         contents = []
-        for content, nonzeros, dtype in (future.result() for future in encoded):
+        for content, nonzeros, dtype, signed in (future.result() for future in encoded):
             contents.append(content)
             self._nonzeros += nonzeros
+            self._signed |= signed
             self._dtypes[dtype] += 1
         chunks = self.layout.shard_rows // self.layout.chunk_rows
         index = index_of([len(content) for content in contents], chunks)
@@ -267,7 +275,11 @@ class RaggedWriter:
             self._on_flush({"rows": self.flushed, **self._counted()})
 
     def _counted(self) -> dict[str, Any]:
-        return {"nonzeros": self._nonzeros, "stored_dtypes": dict(sorted(self._dtypes.items()))}
+        return {
+            "nonzeros": self._nonzeros,
+            "stored_dtypes": dict(sorted(self._dtypes.items())),
+            "signed": self._signed,
+        }
 
 
 def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces: Pieces) -> Encoded:
@@ -282,7 +294,16 @@ def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces:
         rows = np.concatenate(parts, dtype=None if half else dtype)
     content = encode(rows, narrow=narrow, pieces=pieces)
     chunk = Chunk.parse(content, rows.shape[1])
-    return with_checksum(content), chunk.nonzeros, chunk.dtype.name
+    return with_checksum(content), chunk.nonzeros, chunk.dtype.name, _has_negative(rows)
+
+
+def _has_negative(rows: Array) -> bool:
+    """Whether a value is below zero, -0.0 not counting."""
+    if rows.dtype.kind != "f":
+        return rows.dtype.kind == "i" and bool((rows < 0).any())
+    # bits of negative numbers are above those of -0.0; comparing them is fast for float16, too
+    bits = np.ascontiguousarray(rows).view(f"u{rows.dtype.itemsize}")
+    return bool(bits.max(initial=0) > 1 << (8 * rows.dtype.itemsize - 1))
 
 
 def _begun(executor: Executor | None, work: Callable[..., T], *arguments: Any) -> Future[T]:

@@ -1,13 +1,10 @@
 """Commands for setting up a project."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.cli.app import Project, app
 from pipeline.init import PRESETS, write_params
@@ -17,27 +14,30 @@ from pipeline.params import ParamsError, read_params
 @app.command("show-model", rich_help_panel="Setting up")
 def show_model(
     name: Annotated[
-        str, typer.Argument(help="demo, vgg19, or a torchvision classification model.")
+        str,
+        typer.Argument(
+            help="demo, vgg19 or another of torchvision, timm/NAME, hf-hub:ORG/NAME, "
+            "local-dir:FOLDER, module:FILE.py:FUNCTION."
+        ),
     ],
+    weights: Annotated[
+        str, typer.Option(help="Weights to read and to give the digest of: a name, or a file.")
+    ] = "",
 ) -> None:
-    """List the layers of a network that can be tapped.
+    """List the layers of a network that can be tapped, and say whose weights it has.
 
-    Name one in `extract.layers`, by alias or node name. Factorization needs values >= 0: choose
-    layers marked yes.
+    Name one in `extract.layers`, by alias or node name. A non-negative factorization needs values
+    >= 0: choose layers marked yes. Stride is in pixels, of a patch where layers are tokens; 0 for
+    what has one value for a whole image.
     """
     # imported here: torch takes seconds, which no other command of this module needs
-    from stages.algorithms.backbone import BackboneError, describe_layers
+    from pipeline.models import print_model
+    from stages.algorithms.backbone import BackboneError
 
     try:
-        layers = describe_layers(name)
+        print_model(name, weights)
     except BackboneError as error:
         raise ParamsError(str(error)) from error
-    table = Table("alias", "node", "channels", "stride", ">= 0", box=None, pad_edge=False)
-    for layer in layers:
-        sign = "yes" if layer.non_negative else "no"
-        stride = f"{layer.stride:g}"
-        table.add_row(layer.alias or "", layer.node, str(layer.channels), stride, sign)
-    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
 @app.command(rich_help_panel="Setting up")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class NetworkFacts(TypedDict):
     nodes: list[str]  # by layer, as the network names them
     weights: str
     weights_digest: str
+    weights_source: NotRequired[dict[str, str]]  # tag, revision, licence, as its publisher says
     resize: str
     size: int | list[int]  # one, or several in ascending order
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files
@@ -81,6 +82,11 @@ class Activations(Layered):
     def at(self, layer: str) -> Ragged:
         """The activations of one layer."""
         return self.artifact.ragged(layer)
+
+    @property
+    def signed(self) -> list[str]:
+        """Layers with values below zero."""
+        return [layer for layer in self.layers if self.at(layer).signed]
 
     @property
     def several(self) -> list[int]:

@@ -112,7 +112,9 @@ class Evaluation:
     choice = Table(
         "choice.csv",
         layer="text", set="text", k="whole", relative_error="number", stability="number",
-        silhouette="number", seed_cosine="number", suggested="flag", reason="text",
+        silhouette="number", seed_cosine="number", held_out="number", explained="number",
+        nonzero="number", hoyer="number", dead="number", duplicates="number", coherence="number",
+        suggested="flag", reason="text",
     )  # fmt: skip
     links = Table(
         "links.csv",

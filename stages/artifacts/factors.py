@@ -51,7 +51,10 @@ class LayerFactors:
     - ``energy``: ``||H_j||^2`` of each;
     - ``loss``: after each update, padded with NaN; ``norm``: ``||A||_F^2``;
     - ``stability``: cosine and silhouette of each of `Factorizations.ks` (see
-      `stages.algorithms.nmf.choice`), NaN where it was not asked for;
+      `stages.algorithms.nmf.choice`), NaN where it was not asked for; ``held_out``: the relative
+      squared error of entries that are foretold from others (`stages.algorithms.nmf.held_out`);
+    - ``nonzero`` and ``hoyer``: how sparse each factor's coefficients are
+      (`stages.algorithms.nmf.usage`);
     - of sets that went on from pinned factors (`stages.artifacts.pinned`), NaN and 0 for others:
       ``held_scale`` and the other fields of `Heat`: what their heat maps go on to be measured
       by (see `stages.artifacts.concept_maps`); ``explained``: the share of ``||A||_F^2`` that each
@@ -74,6 +77,9 @@ class LayerFactors:
     converged = LayerArray(np.int64, "sets", "problems")
     reseeded = LayerArray(np.int64, "sets", "problems")
     stability = LayerArray(np.float64, "sets", "ks", "measures")
+    held_out = LayerArray(np.float64, "sets", "ks")
+    nonzero = LayerArray(np.float64, "sets", "columns")
+    hoyer = LayerArray(np.float64, "sets", "columns")
     held_scale = LayerArray(np.float64, "sets", "columns")
     held_full = LayerArray(np.float64, "sets", "columns")
     held_thresholds = LayerArray(np.float64, "sets", "columns")
@@ -85,6 +91,10 @@ class LayerFactors:
     top = LayerArray(np.float64, "sets", "columns")
     parent = LayerArray(np.int64, "sets", "columns")
     parent_cosine = LayerArray(np.float64, "sets", "columns")
+
+    def tells(self, name: str) -> bool:
+        """Whether there is such an array: artifacts of earlier versions have fewer."""
+        return f"{layer_key(self.layer)}/{name}" in self.artifact.group
 
     def held(self, rank: int) -> Heat:
         """What the heat maps of a set go on to be measured by, ``[columns]`` each."""

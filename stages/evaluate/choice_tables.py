@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.factors import Factors
@@ -23,18 +24,23 @@ def choice_table(factors: Factors, losses: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ``relative_error`` is the mean over the seeds; ``stability`` and ``silhouette`` compare
         runs on halves of a row sample (NaN where none were asked for), ``seed_cosine`` the seeds'
-        own factors (NaN for one seed); ``suggested`` marks one k, with the ``reason``;
-        where none is suggested, all have the reason.
+        own factors (NaN for one seed); ``held_out`` is the error of entries that are foretold from
+        others, ``explained`` the share of the energy ``||A||^2``; ``nonzero`` and ``hoyer`` say how
+        sparse coefficients are, ``dead``, ``duplicates`` and ``coherence`` how far factors are
+        apart (`stages.algorithms.nmf.usage`): means over the seeds. ``suggested`` marks one k, with
+        the ``reason``; where none is suggested, all have the reason.
     """
     # imported here: `dff --help` and the other stages need no compiled passes
     from stages.algorithms.nmf.choice import mean_cosine, suggest_k
+    from stages.algorithms.nmf.usage import Apart, apart
 
     final = losses.groupby(["layer", "set", "k", "seed"], as_index=False).last()
     errors = final.groupby(["layer", "set", "k"])["relative_error"].mean()
     of = factors.factorizations
     rows: list[dict[str, Any]] = []
     for layer in factors.layers:
-        measured, W = factors.at(layer).stability, factors.at(layer).W
+        at = factors.at(layer)
+        measured, W = at.stability, at.W
         for rank, name in enumerate(factors.sets):
             stable = measured[rank, :, 0]
             known = np.isfinite(stable).all()
@@ -42,20 +48,33 @@ def choice_table(factors: Factors, losses: pd.DataFrame) -> pd.DataFrame:
             chosen, reason = suggest_k(of.ks, stable.tolist(), images) if known else (None, "")
             for i, k in enumerate(of.ks):
                 runs = [W[rank, of.columns_of(k, seed)] for seed in of.seeds]
+                every = [c for seed in of.seeds for c in of.columns_of(k, seed)]
+                between = np.mean([apart(run) for run in runs], axis=0)
+                error = errors[layer, name, k]
                 rows.append(
                     {
                         "layer": layer,
                         "set": name,
                         "k": k,
-                        "relative_error": errors[layer, name, k],
+                        "relative_error": error,
                         "stability": stable[i],
                         "silhouette": measured[rank, i, 1],
                         "seed_cosine": mean_cosine(runs) if len(runs) > 1 else np.nan,
+                        "held_out": at.held_out[rank, i],
+                        "explained": 1 - error**2,
+                        "nonzero": at.nonzero[rank, every].mean(),
+                        "hoyer": _known_mean(at.hoyer[rank, every]),
+                        **dict(zip(Apart._fields, between.tolist(), strict=True)),
                         "suggested": k == chosen,
                         "reason": reason if chosen in (k, None) else "",
                     }
                 )
     return Evaluation.choice.frame(rows)
+
+
+def _known_mean(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def link_table(factors: Factors) -> pd.DataFrame:

@@ -150,8 +150,9 @@ def metrics_of(
         node[f"k{k}"] = {"explained": round(float(explained), 2)}
     for row in choice.to_dict("records"):
         node = metrics[row["layer"]][row["set"]]
-        if not np.isnan(row["stability"]):
-            node[f"k{row['k']}"]["stability"] = round(float(row["stability"]), 3)
+        for name in ("stability", "held_out", "nonzero", "hoyer", "coherence"):
+            if not np.isnan(row[name]):
+                node[f"k{row['k']}"][name] = round(float(row[name]), 3)
         if row["suggested"]:
             node["suggested_k"] = int(row["k"])
     names = ["object_iou", "part_iou", "corloc", *OF_ALL]

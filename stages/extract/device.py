@@ -4,7 +4,7 @@ Where pixels come from is `stages.extract.pixels`: threads or processes decode i
 or the device does it itself. One thread alone, the caller's, has the device compute, on three
 streams: one copies pixels in, one computes, one copies activations back; events order them, and the
 only wait is for a batch's activations to have arrived, with another batch queued behind it. The
-check for negative and infinite values is computed there and read with the rest.
+check for infinite values is computed there and read with the rest.
 
 Where many batches have one shape, the pass is recorded once as a CUDA graph: launching the hundreds
 of operations of a ResNet takes the interpreter lock hundreds of times, and sixteen threads that
@@ -176,7 +176,7 @@ class DeviceLane:
             return {layer: [] for layer in self._grids}
         self._streams.wait(slot.arriving)
         self._backbone.check(slot.ends)
-        if self._dtype == torch.float16 and float(slot.ends[:, 1].max()) >= FLOAT16_END:
+        if self._dtype == torch.float16 and float(slot.ends.abs().max()) >= FLOAT16_END:
             raise BeyondFloat16
         outputs = {}
         for layer, found in slot.found.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stages.algorithms.shipped import MODULE, OF_TIMM
 from stages.artifacts.outline import LayerOutline, Outline, most_pixels
 from stages.artifacts.outline import Shapes as Sizes
 from stages.extract.grids import grids_of
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
 # What a process that decodes keeps of each image: its name, twice its SHA-256.
 IMAGE_BYTES = 500
-LIBRARIES = ("torch", "torchvision")
+LIBRARIES = ("torch", "torchvision", "timm")
 
 
 def libraries_of(backbone: str) -> tuple[str, ...]:
-    """What a network needs loaded: the demo's is torch's alone."""
-    return LIBRARIES[:1] if backbone == "demo" else LIBRARIES
+    """What a network needs loaded, by its name: the demo's is torch's alone."""
+    if backbone == "demo" or backbone.startswith(MODULE):
+        return LIBRARIES[:1]
+    return LIBRARIES if backbone.startswith(OF_TIMM) else LIBRARIES[:2]
 
 
 def footprint(

@@ -1,18 +1,50 @@
 """Params of the extract stage."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stages.artifacts.activations import OWN
-from stages.frame.params import check_choices, param
+from stages.frame.params import check_choices, choice, fill_options, options_of, param
 from stages.images.resize import Resize
+
+
+@dataclass(frozen=True)
+class AsTrained:
+    """As those say who published the weights."""
+
+
+@dataclass(frozen=True)
+class OwnPreprocessing:
+    """What a network of one's own wants of its images."""
+
+    mean: tuple[float, ...] = param(
+        (0.485, 0.456, 0.406), "of red, green, blue; they are the usual"
+    )
+    std: tuple[float, ...] = param((0.229, 0.224, 0.225), "the same; 1, 1, 1 for none")
+    white: float = param(1.0, "what white is on the scale of mean and std: 1 or 255")
+    channels: Literal["rgb", "bgr"] = param("rgb", "rgb, or bgr: blue first, as networks of Caffe")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3:
+                raise ValueError(f"{name}: {list(values)} must be three numbers: red, green, blue")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: {list(self.std)} must be above 0")
+        if self.white <= 0:
+            raise ValueError(f"white: {self.white} must be above 0")
+
+
+PREPROCESSINGS: dict[str, type] = {"model": AsTrained, "own": OwnPreprocessing}
 
 
 @dataclass(frozen=True)
 class ExtractParams:
     """Which network looks at the images, and where it is tapped."""
 
-    backbone: str = param("demo", "demo, vgg19, or any torchvision classification model")
+    backbone: str = param(
+        "demo", "demo, vgg19, timm/NAME, module:FILE.py:FUNCTION; docs/networks.md"
+    )
     weights: str = param("bundled", "bundled (demo), DEFAULT or IMAGENET1K_V1, or a weights file")
     layers: tuple[str, ...] = param(("conv4_2",), "layers to tap; `dff show-model NAME` lists them")
     resize: Resize = param("squash", "squash (to size x size) or long_side (aspect ratio kept)")
@@ -30,7 +62,16 @@ class ExtractParams:
         "float16", "on disk; float16 keeps values it cannot hold as float32"
     )
 
+    preprocessing: str = choice(
+        "model",
+        PREPROCESSINGS,
+        "model: mean and std as its weights want them; own: a section says which",
+        usual_is_as_before=True,
+    )
+    options: Any = options_of("preprocessing")
+
     def __post_init__(self) -> None:
+        fill_options(self)
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise ValueError("layers: name at least one layer, each once")
         check_choices(self)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.shipped import module_file
 from stages.artifacts.activations import Activations
 from stages.frame.code import code_digest
-from stages.frame.fingerprint import digest
+from stages.frame.fingerprint import digest, file_digest
 from store import Ragged, Staging, StoreError, whole_entries
 from store.kept import kept_copies
 
@@ -115,6 +116,8 @@ def recipes_of(
         "backbone": params.backbone,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
+        "bgr": backbone.bgr,
+        "code_of_network": _own_code(params.backbone),
         "resize": params.resize,
         "size": params.recorded_size,
         "decode": params.decode,
@@ -129,6 +132,12 @@ def recipes_of(
         }
         for layer in params.layers
     }
+
+
+def _own_code(backbone: str) -> str:
+    """Digest of the file of a network of the user's own."""
+    path = module_file(backbone)
+    return file_digest(path) if path else ""
 
 
 def _code_digest() -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.shipped import shipped_weights
+from stages.algorithms.shipped import MODULE, located, network_files
 from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
@@ -28,12 +29,12 @@ from stages.extract.grids import entry_grids, grids_of, note_single_cells
 from stages.extract.needs import channels_of, footprint, foretell, in_large_batches, libraries_of
 from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
-from stages.extract.params import ExtractParams
+from stages.extract.params import ExtractParams, OwnPreprocessing
 from stages.extract.plan import Order, disk_order, plan_jobs, shard_bytes
 from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of
 from stages.extract.stream import Stream
 from stages.frame.errors import StageError
-from stages.frame.fingerprint import file_digest
+from stages.frame.fingerprint import digest, file_digest
 from stages.frame.memory import Needs, resident
 from stages.frame.params import user_path
 from stages.frame.progress import note
@@ -56,6 +57,8 @@ from store.writer import Background
 
 if TYPE_CHECKING:
     import zarr
+
+    from stages.algorithms.backbone import Preprocessing
 
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 3
@@ -90,6 +93,9 @@ def _extract(
         return
     from stages.algorithms.backbone import load_backbone
 
+    named, params = params.backbone, _located(params, inputs.project)
+    if named.startswith(MODULE):
+        note(f"extract: {named}: running your own code")
     index = ImageIndex.open(inputs["index"], inputs.project)
     order = disk_order(index, params.resize, *params.sizes)
     names = [index.names[i] for i in order.image_ids]
@@ -99,8 +105,15 @@ def _extract(
     weights = _weights(params.weights, inputs.project)
     device = resources.torch_device()
     backbone = load_backbone(
-        params.backbone, params.layers, weights, device, precision=params.precision
+        params.backbone,
+        params.layers,
+        weights,
+        device,
+        precision=params.precision,
+        preprocessing=_preprocessing(params),
     )
+    if backbone.told:
+        note(f"extract: weights {params.weights}: {backbone.told}")
     on_gpu = in_large_batches(device)
     lanes = footprint(params, index.sizes, order.shapes, resources).lanes_within(resources)
     recipes = recipes_of(params, RECIPE, backbone)
@@ -111,10 +124,11 @@ def _extract(
         images=index.names,
         contents=index.contents,
         sets={name: order.positions(ids) for name, ids in index.sets.items()},
-        backbone=params.backbone,
+        backbone=named,
         nodes=[recipe["node"] for recipe in recipes.values()],
         weights=params.weights,
         weights_digest=backbone.weights_digest,
+        weights_source=dict(backbone.source),
         resize=params.resize,
         size=params.recorded_size,
         recipes=list(recipes.values()),
@@ -145,6 +159,19 @@ def _extract(
             # that was begun as float16 may get the large value, and its rows are rounded already.
             half = False
     finish_artifact(group)
+    _note_signed(params.backbone, named, writers)
+
+
+def _note_signed(backbone: str, named: str, writers: Mapping[str, RaggedWriter]) -> None:
+    """Say which layers have values below zero, and what there is without."""
+    from stages.algorithms.backbone import relus_near
+
+    for layer, writer in writers.items():
+        if writer.signed:
+            note(
+                f"extract: {layer} of {named} has values below zero, which are kept as they "
+                f"are; a non-negative factorization needs others ({relus_near(backbone, layer)})"
+            )
 
 
 @contextmanager
@@ -245,9 +272,9 @@ def _leave_pointer(work: Staging, place: Location) -> None:
 
 def sources(params: ExtractParams, project: Path) -> str:
     """Digest of the weights file, where the weights are one: another file is another network."""
-    shipped = shipped_weights(params.backbone, params.weights)
-    path = shipped or Path(_weights(params.weights, project))
-    return file_digest(path) if path.is_file() else ""
+    backbone, weights = located(params.backbone, project), _weights(params.weights, project)
+    digests = [file_digest(path) for path in network_files(backbone, weights)]
+    return digests[0] if len(digests) == 1 else "".join(digests) and digest(*digests)
 
 
 def _weights(weights: str, project: Path) -> str:
@@ -257,11 +284,28 @@ def _weights(weights: str, project: Path) -> str:
     return str(path) if is_file else weights
 
 
+def _preprocessing(params: ExtractParams) -> Preprocessing | None:
+    """What params say of images; None for what the weights' own description says."""
+    from stages.algorithms.backbone import Preprocessing
+
+    if params.preprocessing != "own":
+        return None
+    of: OwnPreprocessing = params.options
+    mean, std = (tuple(one / of.white for one in values) for values in (of.mean, of.std))
+    return Preprocessing(mean, std, bgr=of.channels == "bgr")  # type: ignore[arg-type]
+
+
+def _located(params: ExtractParams, project: Path) -> ExtractParams:
+    """Params with the whole path of a network that is a folder or a file."""
+    return replace(params, backbone=located(params.backbone, project))
+
+
 def _foretell(
     params: ExtractParams, outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
     if params.backbone == OWN:
         return foretell_own(params, outline, inputs)
+    params = _located(params, inputs.project)
     resident(*libraries_of(params.backbone))  # before anything else loads them
     from stages.algorithms.backbone import BackboneError
 

@@ -53,7 +53,7 @@ class Held:
         Of several sizes, what their maps are divided by; NaN: not pinned.
     explained : float64 [problems]
         Share of the energy that was explained when they were pinned.
-    stability : list of (cosine, silhouette)
+    stability, held_out : list of (cosine, silhouette), list of float
         Of each k then; empty unless all were pinned.
     """
 
@@ -66,6 +66,7 @@ class Held:
     top: Floats
     explained: Floats
     stability: list[tuple[float, float]]
+    held_out: list[float]
 
     @cached_property
     def fresh(self) -> NDArray[np.int64]:
@@ -112,10 +113,12 @@ def held_by(
     coefficients, largest, top = of.coefficients, heat.scale[None], np.full(len(columns), np.nan)
     if activations.several:
         coefficients, largest, top = of.scales, taken(of.largest[rank]), taken(of.top[rank])
-    stability = []
+    stability, held_out = [], []
     if len(known) == len(factorizations.problems):
         rows = [theirs.factorizations.ks.index(k) for k in factorizations.ks]
         stability = [(float(a), float(b)) for a, b in of.stability[rank, rows]]
+        if of.tells("held_out"):  # earlier versions did not
+            held_out = [float(error) for error in of.held_out[rank, rows]]
     ids = of.coefficients.image_ids[theirs.sets[name]]
     place = {
         pinned.hashes[i].tobytes(): int(entry)
@@ -123,7 +126,8 @@ def held_by(
     }
     mine = activations.at(layer).image_ids[activations.sets[name]]
     entries = np.array([place.get(activations.hashes[i].tobytes(), -1) for i in mine], np.int64)
-    return Held(start, entries, columns, coefficients, heat, largest, top, explained, stability)
+    of_factors = heat, largest, top, explained, stability, held_out
+    return Held(start, entries, columns, coefficients, *of_factors)
 
 
 def _same_recipe(pinned: Pinned, activations: Activations, layer: str) -> str:

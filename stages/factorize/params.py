@@ -14,6 +14,9 @@ class FactorizeParams:
     k: tuple[int, ...] = param((1, 2, 3, 4), "numbers of factors; all share the passes")
     seeds: tuple[int, ...] = param((0,), "one factorization per k and seed")
     solver: Literal["hals", "mu"] = param("hals", "hals, or mu: the paper's multiplicative updates")
+    nonneg: Literal["W and H", "H"] = param(
+        "W and H", "what is >= 0; H alone (semi-NMF) for layers with values below zero"
+    )
     init: Literal["sample", "random", "nndsvd"] = param(
         "sample", "sample (warm start), random (the paper's) or nndsvd"
     )
@@ -31,6 +34,11 @@ class FactorizeParams:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: {list(self.seeds)} must be different numbers from 0 up")
         check_choices(self)
+        if self.nonneg == "H" and (self.solver != "hals" or self.init == "nndsvd"):
+            raise ValueError(
+                "nonneg: H alone is solved by hals from init sample or random, not by "
+                f"{self.solver} from {self.init}"
+            )
         if self.freeze and not self.start:
             raise ValueError("freeze: true needs factors to keep: `dff pin` sets start to some")
         if self.start and self.solver != "hals":
@@ -39,6 +47,11 @@ class FactorizeParams:
             raise ValueError("tol must be at least 0 and max_passes at least 1")
         if self.stability_runs == 1 or self.stability_runs < 0:
             raise ValueError(f"stability_runs: {self.stability_runs} must be 0, or at least 2")
+
+    @property
+    def method(self) -> str:
+        """The solver, as people are told of it."""
+        return self.solver if self.nonneg == "W and H" else f"{self.solver}, semi-NMF: H >= 0 alone"
 
     @property
     def factorizations(self) -> Factorizations:

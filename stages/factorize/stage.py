@@ -5,6 +5,7 @@ Writes ``factors.zarr``, see `stages.artifacts.factors`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.activations import Activations
+from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.factorize.held import Carrying, Held, drift_line, held_by
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
     import zarr
 
     from stages.algorithms.nmf import Factorization
+    from stages.algorithms.nmf.usage import Usage
     from stages.algorithms.rows import RowBlocks
 
 
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """See `stages.frame.stage.Stage.run`."""
     activations = Activations.open(inputs["extract"])
+    if params.nonneg != "H":
+        refuse_signed(activations)
     sets = activations.sets
     positions, entries = _members(sets)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
@@ -49,7 +53,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         activations,
         positions,
         params.factorizations,
-        params.solver,
+        params.method,
         pinned.percentile if pinned else None,
     )
     total = len(activations.layers) * len(sets)
@@ -88,6 +92,8 @@ class _SetResult:
 
     factorizations: list[Factorization]
     stability: Sequence[tuple[float, float]]
+    held_out: Sequence[float]
+    usage: Usage
     parent: NDArray[np.int64]
     parent_cosine: NDArray[np.float64]
     held: Held | None
@@ -158,6 +164,17 @@ def _factorize_layer(
         LayerFactors.top.write(group, top)
 
 
+def refuse_signed(activations: Activations) -> None:
+    """Raise a StageError for layers with values below zero, which NMF cannot factorize."""
+    if signed := activations.signed:
+        backbone = activations.network.get("backbone", OWN)
+        raise StageError(
+            f"extract.layers: {', '.join(signed)} of {backbone}: has values below zero, which a "
+            "factorization with W >= 0 cannot have: set factorize.nonneg: H (semi-NMF), or tap a "
+            f"layer that `dff show-model {backbone}` lists as >= 0"
+        )
+
+
 def _writer(
     job: _Job,
     group: zarr.Group,
@@ -209,6 +226,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     """
     from stages.algorithms.nmf import Sweep
     from stages.algorithms.nmf.choice import Links
+    from stages.algorithms.nmf.usage import Usage
 
     params = job.params
     device = job.resources.torch_device()
@@ -219,6 +237,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             params.k,
             params.seeds,
             solver=params.solver,
+            nonneg=params.nonneg,
             init=params.init,
             tol=params.tol,
             max_passes=params.max_passes,
@@ -233,18 +252,22 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             sweep.step()
             _save_state(of.checkpoint, sweep.state())
         links = Links(params.factorizations.columns)
+        usage = Usage(len(params.factorizations.columns))
 
         def write(row: int, block: NDArray[np.float32]) -> None:
             links.add(block)
+            usage.add(block)
             writer.append(of.first_row + row, block)
 
         carrying = Carrying(held, of.cells, write) if held else None
         found = sweep.finish(carrying or write)
         stability = [(one.cosine, one.silhouette) for one in sweep.stability]
+        held_out = sweep.held_out or [math.nan] * len(params.k)
         explained = np.full((len(found), 2), np.nan)
         carried, told = (0, 0), []
         if held and carrying:
             stability = held.stability or stability
+            held_out = held.held_out or held_out
             fresh = of.ragged.select(of.members[held.fresh]).compact()
             new = carrying.explained(fresh, found, params.factorizations)
             explained = np.stack([held.explained, new], axis=1)
@@ -252,7 +275,9 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
-    return _SetResult(found, stability, *links.parents(), held, explained, carried, told)
+    return _SetResult(
+        found, stability, held_out, usage, *links.parents(), held, explained, carried, told
+    )
 
 
 def _within_budget(rows: SetRows, job: _Job, of_layer: tuple[int, int], device: str) -> RowBlocks:
@@ -320,6 +345,9 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
         for entry, one in zip(row, result.stability, strict=False):
             entry[:] = one
     of.stability.write(group, stable)
+    of.held_out.write(group, [result.held_out for result in results])
+    of.nonzero.write(group, [result.usage.nonzero for result in results])
+    of.hoyer.write(group, [result.usage.hoyer for result in results])
     nothing = np.full(len(params.factorizations.columns), np.nan)
     none = Heat(*(nothing for _ in Heat._fields))
     held = [one.held.heat if one.held else none for one in results]
@@ -338,7 +366,7 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=5,
+    version=6,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

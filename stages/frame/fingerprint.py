@@ -1,12 +1,12 @@
 """What an artifact depends on, as one digest."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.frame.params import values_of
 from stages.frame.stage import P, Stage
 
 
@@ -26,5 +26,4 @@ def digest(*parts: Any) -> str:
 
 def fingerprint(stage: Stage[P], params: P, inputs: Mapping[str, str], sources: str = "") -> str:
     """What an artifact depends on: stage, version, params, input fingerprints, source files."""
-    values = dataclasses.asdict(params)  # type: ignore[call-overload]
-    return digest(stage.name, stage.version, values, dict(inputs), sources)
+    return digest(stage.name, stage.version, values_of(params), dict(inputs), sources)

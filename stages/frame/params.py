@@ -24,11 +24,13 @@ options, too.
 
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, field, fields
+from dataclasses import Field, asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from stages.algorithms.names import suggestion as suggestion
+
+AS_BEFORE = "usual_is_as_before"
 
 
 def param(default: Any, help: str) -> Any:
@@ -36,20 +38,40 @@ def param(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-def choice(default: str, registry: Mapping[str, type], help: str) -> Any:
+def choice(
+    default: str, registry: Mapping[str, type], help: str, *, usual_is_as_before: bool = False
+) -> Any:
     """A field that names one of the registered implementations.
 
     Parameters
     ----------
     registry : mapping of name to frozen dataclass
         What options each has; its fields are made by `param`.
+    usual_is_as_before : bool
+        The field came later, and its default means what was done without it: then it is no part of
+        a fingerprint, and artifacts that were made before stay fresh.
     """
-    return field(default=default, metadata={"help": help, "registry": registry})
+    metadata = {"help": help, "registry": registry, AS_BEFORE: usual_is_as_before}
+    return field(default=default, metadata=metadata)
 
 
 def options_of(of: str) -> Any:
     """A field for the options of what the field `of` names."""
     return field(default=None, metadata={"options_of": of})
+
+
+def values_of(params: Any) -> dict[str, Any]:
+    """All values of a params dataclass that decide a result, for a fingerprint.
+
+    Fields that came later are left out where they have their default, with their options.
+    """
+    left_out = {
+        one.name
+        for one in fields(params)
+        if one.metadata.get(AS_BEFORE) and getattr(params, one.name) == one.default
+    }
+    options = {o.name for o in fields(params) if o.metadata.get("options_of") in left_out}
+    return {n: v for n, v in asdict(params).items() if n not in left_out | options}
 
 
 def registry_of(params: type, options: "Field[Any]") -> Mapping[str, type]:

@@ -46,6 +46,7 @@ Matrix = NDArray[np.float32]
 BySet = Mapping[str, Mapping[int, Sequence[Names]]]  # image set -> k -> names of each factor
 Directions = Mapping[str, Mapping[int, Matrix]]  # image set -> k -> W, [k, channels]
 KEYS = ("layer", "seed", "factors", "seen", "sets", "directions", "before")
+SIGNED = "~"  # begins packed rows of W that have values below zero; base64 has no such character
 STEPS = 255  # values of a row of W that are told apart: cosines change by less than 1e-3
 
 HEADING = """\
@@ -230,10 +231,15 @@ def _directions(labels: Labels, name: Any, by_k: Any) -> dict[int, Matrix]:
 
 
 def packed(W: NDArray[np.floating]) -> str:
-    """Rows of W as text: 8 bits a value, compressed; for `unpacked`."""
-    largest = np.maximum(W.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    levels = np.rint(W / largest * STEPS).astype(np.uint8)
-    return base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
+    """Rows of W as text: 8 bits a value, compressed; for `unpacked`.
+
+    Of W with values below zero one bit is the sign, and the text begins with `SIGNED`.
+    """
+    signed = W.min(initial=0) < 0
+    largest = np.maximum(abs(W).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    levels = np.rint(W / largest * (STEPS // 2 if signed else STEPS))
+    content = levels.astype(np.int8 if signed else np.uint8).tobytes()
+    return (SIGNED if signed else "") + base64.b64encode(zlib.compress(content, 9)).decode()
 
 
 def unpacked(text: str, k: int) -> Matrix:
@@ -244,7 +250,9 @@ def unpacked(text: str, k: int) -> Matrix:
     ValueError, binascii.Error, zlib.error
         When it did not write that.
     """
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), np.uint8)
+    kind = np.int8 if text.startswith(SIGNED) else np.uint8
+    content = base64.b64decode(text.removeprefix(SIGNED), validate=True)
+    levels = np.frombuffer(zlib.decompress(content), kind)
     rows = levels.reshape(k, -1).astype(np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1))
 

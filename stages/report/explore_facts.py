@@ -131,6 +131,8 @@ def facts_of_ks(
             "k": one.k,
             "explained": number(one.explained),
             "stability": number(chosen.get(one.k, {}).get("stability")),
+            "heldOut": number(chosen.get(one.k, {}).get("held_out")),
+            "nonzero": number(chosen.get(one.k, {}).get("nonzero")),
             "suggested": bool(chosen.get(one.k, {}).get("suggested", False)),
             "reason": str(chosen.get(one.k, {}).get("reason", "")),
             **scores[one.k],

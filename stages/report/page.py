@@ -91,6 +91,7 @@ class ChoiceView:
 
     suggested: int | None
     reason: str  # for that k, or for none
+    rows: list[dict[Hashable, Any]]  # of choice.csv
     plot: Markup | None  # None where stability was not measured
     family: Markup
 
@@ -217,6 +218,7 @@ def _choice(
     return ChoiceView(
         suggested=int(chosen["k"].iloc[0]) if len(chosen) else None,
         reason=str((chosen if len(chosen) else table)["reason"].iloc[0]),
+        rows=table.sort_values("k").to_dict("records"),
         plot=choice_plot(table, f"choice-{salt}") if table["stability"].notna().all() else None,
         family=family_plot(links, colours, f"family-{salt}"),
     )

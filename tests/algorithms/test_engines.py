@@ -25,9 +25,9 @@ from stages.algorithms.rows import MatrixRows, as_row_blocks
 class PlainEngine(CpuEngine):
     """On the kernels for where vector instructions do not compile."""
 
-    def survey(self, block):
+    def survey(self, block, *, signed=False):
         with loops("plain"):
-            return super().survey(block)
+            return super().survey(block, signed=signed)
 
     def run_pass(self, *arguments, **options):
         with loops("plain"):
@@ -159,7 +159,19 @@ def test_whole_factorizations_agree(engine, solver, form, monkeypatch):
     A = matrix(300, 12)
     options = {"solver": solver, "init": "nndsvd", "tol": 0, "max_passes": 15}
     expected = factorize_many(A, [2, 3], **options)
-    monkeypatch.setattr(sweep, "make_engine", lambda device, threads: engine())
+    monkeypatch.setattr(sweep, "make_engine", lambda *_, **__: engine())
+    for f, g in zip(factorize_many(form(A), [2, 3], **options), expected, strict=True):
+        np.testing.assert_allclose(f.loss, g.loss, rtol=1e-5)
+        np.testing.assert_allclose(f.factors, g.factors, atol=1e-3)
+
+
+@every_engine
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array], ids=["dense", "csr"])
+def test_semi_nmf_agrees(engine, form, monkeypatch):
+    A = matrix(300, 12) - 0.3
+    options = {"nonneg": "H", "init": "random", "tol": 0, "max_passes": 8}
+    expected = factorize_many(A, [2, 3], **options)
+    monkeypatch.setattr(sweep, "make_engine", lambda *_, **__: engine())
     for f, g in zip(factorize_many(form(A), [2, 3], **options), expected, strict=True):
         np.testing.assert_allclose(f.loss, g.loss, rtol=1e-5)
         np.testing.assert_allclose(f.factors, g.factors, atol=1e-3)

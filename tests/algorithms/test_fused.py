@@ -185,7 +185,7 @@ def test_a_whole_factorization_agrees(monkeypatch):
         sweep.warm_factors, "__kwdefaults__", {"starts": 2, "rounds": initial.ROUNDS}
     )
     (expected,) = sweep_of(A, "cpu")
-    monkeypatch.setattr(sweep, "make_engine", lambda device, threads: FusedEngine(DEVICE))
+    monkeypatch.setattr(sweep, "make_engine", lambda *_, **__: FusedEngine(DEVICE))
     (found,) = sweep_of(scipy.sparse.csr_array(A), DEVICE)
     # a few passes more or less: both stop where one lowers the loss by a millionth of `norm`
     np.testing.assert_allclose(found.loss[-1], expected.loss[-1], atol=1e-5 * expected.norm)
@@ -203,7 +203,7 @@ def sweep_of(A, device):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e-3])
 def test_bad_values_are_named(bad, monkeypatch):
-    monkeypatch.setattr(sweep, "make_engine", lambda device, threads: FusedEngine(DEVICE))
+    monkeypatch.setattr(sweep, "make_engine", lambda *_, **__: FusedEngine(DEVICE))
     A = matrix(90, 6)
     A[71, 2] = bad
     with pytest.raises(ValueError, match="in row 71"):

@@ -16,7 +16,7 @@ from pipeline.init import PRESETS, demo_params, write_params
 from pipeline.params import PARAMS, ParamsError, build, check_root, read_params, render
 from pipeline.registry import STAGES
 from stages.extract.params import ExtractParams
-from stages.frame.fingerprint import fingerprint
+from stages.frame.fingerprint import digest, fingerprint
 from stages.frame.params import choice, fill_options, options_of, param, user_path
 from stages.frame.stage import Stage
 from tools import ROOT, edit, message, run_dff
@@ -200,7 +200,7 @@ def test_init_for_a_project_elsewhere(
 def test_one_size_is_one_however_it_is_written(project: Path) -> None:
     edit(project, "size: 64", "size: [64]")
     found = read_params(project)["extract"]
-    assert found == ExtractParams(**{**asdict(found), "size": 64})
+    assert found == replace(found, size=64)
     assert found.size == 64 and found.sizes == (64,)
     edit(project, "size: [64]", "size: [64, 96]")
     assert read_params(project)["extract"].sizes == (64, 96)
@@ -423,3 +423,35 @@ def test_the_demo_needs_no_folder_and_others_name_theirs(tmp_path: Path) -> None
     (tmp_path / PARAMS).write_text(text[:start] + folder + text[end:])
     with pytest.raises(ParamsError, match=r"index\.root: name the folder of your photographs"):
         check_root(tmp_path, read_params(tmp_path)["index"])
+
+
+def test_a_param_that_came_later_changes_no_fingerprint_at_its_usual_value() -> None:
+    """`extract.preprocessing: model` is what was done before there was such a line."""
+    extract = next(stage for stage in STAGES if stage.name == "extract")
+    usual, own = ExtractParams(), ExtractParams(preprocessing="own")
+    before = {n: v for n, v in asdict(usual).items() if n not in ("preprocessing", "options")}
+    assert fingerprint(extract, usual, {}) == digest("extract", extract.version, before, {}, "")
+    assert fingerprint(extract, own, {}) != fingerprint(extract, usual, {})
+    bgr = replace(own, options=replace(own.options, channels="bgr"))
+    assert fingerprint(extract, bgr, {}) != fingerprint(extract, own, {})
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("mean: [0.5, 0.5]", "extract.own.mean: [0.5, 0.5] must be three numbers"),
+        ("std: [0, 1, 1]", "extract.own.std: [0.0, 1.0, 1.0] must be above 0"),
+        ("white: 0", "extract.own.white: 0.0 must be above 0"),
+        ("channels: brg", "extract.own.channels: 'brg' is unknown, choose rgb or bgr"),
+        ("centre: 0", "extract.own.centre: unknown key"),
+    ],
+)
+def test_preprocessing_of_ones_own(tmp_path: Path, section: str, expected: str) -> None:
+    usual = {"mean": "[0.5, 0.5, 0.5]", "std": "[1, 1, 1]", "white": "1", "channels": "rgb"}
+    key, _, value = section.partition(": ")
+    lines = "".join(f"    {name}: {one}\n" for name, one in {**usual, key: value}.items())
+    (tmp_path / PARAMS).write_text(demo_params(), encoding="utf-8")
+    edit(tmp_path, "  preprocessing: model ", f"  own:\n{lines}  preprocessing: own ")
+    with pytest.raises(ParamsError) as caught:
+        read_params(tmp_path)
+    assert expected in str(caught.value)

@@ -73,7 +73,6 @@ def test_stages_in_the_wrong_order(dff: Dff) -> None:
     [
         ("extract", "backbone: squeezenet1_1", "backbone: squeezenet", "squeezenet1_"),
         ("extract", "[features.5]", "[feature.5]", "features.5"),
-        ("extract", "[features.5]", "[features.0]", "negative"),
         ("extract", "random:0", "nowhere.pth", "nowhere.pth"),
         ("extract", "random:0", "bundled", "bundled"),
         ("factorize", "k: [1, 2]", "k: [200]", "more than the 128 channels of features.5"),

@@ -97,7 +97,19 @@ def test_memory_and_workers_do_not_change_a_bit(
             assert files(tmp_path) == expected
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_layers_with_values_below_zero_are_refused(tmp_path: Path) -> None:
+    values = activations(tmp_path / "sound", [(4, 5)] * 6, {"all": list(range(6))})
+    values[67, 3] = -0.0  # is no such value
+    write(tmp_path / "zero", [(4, 5)] * 6, {"few": [0, 3, 5]}, values)
+    factorized(tmp_path / "zero")
+    values[67, 3] = -1e-6
+    write(tmp_path / "bad", [(4, 5)] * 6, {"few": [0, 3, 5]}, values)
+    with pytest.raises(StageError, match=r"^extract.layers: \w+ of own: has values below zero"):
+        factorized(tmp_path / "bad")
+    assert not (tmp_path / "bad/artifacts/factors.zarr").exists()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_value_names_its_image(tmp_path: Path, bad: float) -> None:
     values = activations(tmp_path / "sound", [(4, 5)] * 6, {"all": list(range(6))})
     values[67, 3] = bad

@@ -297,6 +297,7 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         top=np.ones(3),
         explained=np.zeros(1),
         stability=[],
+        held_out=[],
     )
     got: list[np.ndarray] = []
 

@@ -5,20 +5,23 @@ with the project, and whoever follows `family.Family`) is traced into a graph an
 deepest layer asked for. Layers go by torchvision's node names or by the paper's aliases.
 """
 
+from stages.algorithms.backbone.describe import (
+    LayerInfo,
+    default_layer,
+    describe_layers,
+    signed_layers,
+)
 from stages.algorithms.backbone.families import FAMILIES, backbone_names, family_of
 from stages.algorithms.backbone.family import BackboneError, Family, Preprocessing, Published
 from stages.algorithms.backbone.layers import (
-    LayerInfo,
     aliases,
     channels,
-    default_layer,
-    describe_layers,
     grid_shape,
     next_side,
     resolve_layer,
 )
 from stages.algorithms.backbone.memory import forward_bytes
-from stages.algorithms.backbone.network import Backbone, load_backbone
+from stages.algorithms.backbone.network import Backbone, load_backbone, relus_near
 
 __all__ = [
     "FAMILIES",
@@ -38,5 +41,7 @@ __all__ = [
     "grid_shape",
     "load_backbone",
     "next_side",
+    "relus_near",
     "resolve_layer",
+    "signed_layers",
 ]

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from stages.algorithms.backbone.families import family_of
+from stages.algorithms.backbone.families.plain import first_line
 from stages.algorithms.backbone.family import BackboneError
 from stages.algorithms.backbone.tracer import NamingTracer
 
@@ -42,7 +42,9 @@ def build(backbone: str, device: str, seed: int = 0) -> nn.Module:
         try:
             with torch.device(device):
                 network = family.build(backbone)
-        except NotImplementedError:
+        except (NotImplementedError, RuntimeError):
+            if device != "meta":
+                raise
             # RegNet computes its widths with tensors, which have no values on the meta device.
             network = family.build(backbone).to(device)
     for module in network.modules():
@@ -113,17 +115,6 @@ def trace(backbone: str, network: nn.Module) -> Traced:
     return Traced(backbone, network, nodes)
 
 
-@cache
-def skeleton(backbone: str) -> Traced:
-    """The traced network on the meta device: names and shapes without weights. Do not modify."""
-    traced = trace(backbone, build(backbone, "meta"))
-    for module in traced.network.modules():
-        if isinstance(module, nn.ReLU):
-            # as torch has it on the meta device, it would load all of torch's compiler
-            module.forward = torch.empty_like  # type: ignore[method-assign]
-    return traced
-
-
 def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:
     """The part of a network that the wanted nodes depend on, and nothing else.
 
@@ -132,7 +123,7 @@ def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:
     traced
         Its modules are shared, not copied.
     wanted
-        Full node names.
+        Node names, full or truncated.
 
     Returns
     -------
@@ -140,7 +131,7 @@ def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:
         float32 `[n, 3, h, w]` to a dict from node name to that node's output. No node writes into
         its input, so that a tapped convolution is not overwritten by the ReLU after it.
     """
-    outputs = {name: traced.nodes[name] for name in wanted}
+    outputs = {name: traced.nodes[traced.find(name) or name] for name in wanted}
     needed: set[fx.Node] = set()
     pending = list(outputs.values())
     while pending:
@@ -160,8 +151,8 @@ def prune(traced: Traced, wanted: Iterable[str]) -> fx.GraphModule:
     return fx.GraphModule(traced.network, graph)
 
 
-def run(network: fx.GraphModule, images: torch.Tensor) -> dict[str, Any]:
-    """Outputs of a pruned network by node name, under inference mode.
+def run(network: nn.Module, images: torch.Tensor) -> dict[str, Any]:
+    """Outputs of a network that was cut, by node name, under inference mode.
 
     `forward` is called as it is: calling the module prints a traceback to stderr before raising.
     """
@@ -190,8 +181,3 @@ def _make_out_of_place(node: fx.Node) -> None:
         method = str(node.target)
         if method.endswith("_") and not method.endswith("__"):
             node.target = method[:-1]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type when it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

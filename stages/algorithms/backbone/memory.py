@@ -1,12 +1,14 @@
 """How much memory a forward pass takes, without running it."""
 
+import weakref
 from typing import Any
 
 import torch
 from torch import fx
 
-from stages.algorithms.backbone.graph import prune, skeleton
-from stages.algorithms.backbone.layers import full_node
+from stages.algorithms.backbone.hooks import watching
+from stages.algorithms.backbone.layers import full_node, shape_graph
+from stages.algorithms.backbone.whole import seen
 
 
 class _Peak(fx.Interpreter):
@@ -21,6 +23,32 @@ class _Peak(fx.Interpreter):
         sizes = (value.nbytes for value in alive.values() if isinstance(value, torch.Tensor))
         self.peak = max(self.peak, sum(sizes))
         return output
+
+
+class _Alive:
+    """The same of a network without a graph, from what its operations give: bytes by storage."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.now = self.peak = images.nbytes
+        self._users: dict[int, int] = {}
+
+    def seen(self, arguments: Any, output: Any) -> None:
+        """One operation's results; a view lives in the storage of another tensor."""
+        for one in torch.utils._pytree.tree_leaves(output):
+            if isinstance(one, torch.Tensor):
+                storage = one.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self._users:
+                    self.now += size
+                self._users[key] = self._users.get(key, 0) + 1
+                weakref.finalize(one, self._gone, key, size)
+        self.peak = max(self.peak, self.now)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key]
+            self.now -= size
 
 
 def forward_bytes(
@@ -38,8 +66,16 @@ def forward_bytes(
     batch, height, width
         Of the images.
     """
-    nodes = [full_node(backbone, layer) for layer in layers]
-    interpreter = _Peak(prune(skeleton(backbone), nodes))
-    with torch.inference_mode():
-        outputs = interpreter.run(torch.empty(batch, 3, height, width, device="meta"))
-    return interpreter.peak, sum(output.nbytes for output in outputs.values())
+    cut = shape_graph(backbone, tuple(dict.fromkeys(full_node(backbone, one) for one in layers)))
+    images = seen(backbone, torch.empty(batch, 3, height, width, device="meta"))
+    if isinstance(cut, fx.GraphModule):
+        interpreter = _Peak(cut)
+        with torch.inference_mode():
+            outputs = interpreter.run(images)
+        peak = interpreter.peak
+    else:
+        alive = _Alive(images)
+        with torch.inference_mode(), watching(alive.seen):
+            outputs = cut.forward(images)
+        peak = alive.peak
+    return peak, sum(output.nbytes for output in outputs.values())

@@ -1,40 +1,40 @@
-"""A loaded backbone: normalised images in, non-negative activations out."""
+"""A loaded backbone: normalised images in, activations out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import fx
 
+from stages.algorithms.backbone.describe import nearby_relus
 from stages.algorithms.backbone.families import family_of
-from stages.algorithms.backbone.family import BackboneError, Channels, Family
-from stages.algorithms.backbone.graph import (
-    Traced,
-    build,
-    first_line,
-    prune,
-    run,
-    skeleton,
-    trace,
-)
+from stages.algorithms.backbone.families.plain import first_line
+from stages.algorithms.backbone.family import BackboneError, Channels, Preprocessing
+from stages.algorithms.backbone.graph import build
+from stages.algorithms.backbone.hooks import Tapped
 from stages.algorithms.backbone.layers import (
     aliases,
     channels,
     full_node,
     grid_shape,
-    nearby_relus,
 )
 from stages.algorithms.backbone.precision import PRECISIONS, convolutions
 from stages.algorithms.backbone.weights import (
     Source,
     digest,
+    in_order,
     install,
     parse_weights,
-    read_tensors,
+    prepared,
+    read,
     used_tensors,
+    without_prefix,
 )
+from stages.algorithms.backbone.weights import (
+    told as told_of,
+)
+from stages.algorithms.backbone.whole import Cut, Whole, look, skeleton
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,12 @@ class Backbone:
         As they were asked for.
     mean, std
         What images in 0 to 1 must be normalised with: red, green, blue.
+    bgr
+        Whether the network takes blue first; images come with red first in any case.
+    told
+        What was made of a weights file, in a line; empty for weights that go by a name.
+    source
+        Of the weights: `tag`, `revision` and `licence`, as who published them says.
     weights_digest
         SHA-256 of the tensors in use: those down to the deepest layer.
     layer_digests
@@ -65,13 +71,15 @@ class Backbone:
     layers: tuple[str, ...]
     mean: Channels
     std: Channels
+    bgr: bool
+    told: str
+    source: Mapping[str, str]
     weights_digest: str
     layer_digests: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
     tf32: bool
-    _family: Family
-    _network: fx.GraphModule
+    _network: Cut
     _nodes: Mapping[str, str]  # layer -> full node name
     _scale: torch.Tensor  # float32 [3], as `_shift`: pixels * scale - shift is normalised
     _shift: torch.Tensor
@@ -88,13 +96,13 @@ class Backbone:
         -------
         dict
             For each layer float32 `[n, grid_h, grid_w, channels]`, contiguous, on `device`,
-            all values finite and >= 0.
+            all values finite.
 
         Raises
         ------
         BackboneError
-            Wrong shape or dtype, an image size the network does not take, or a layer with a
-            negative, NaN or infinite value.
+            Wrong shape or dtype, an image size the network does not take, or a layer with a NaN
+            or infinite value.
         """
         if batch.ndim != 4 or batch.shape[1] != 3 or batch.dtype != torch.float32:
             raise BackboneError(
@@ -134,7 +142,7 @@ class Backbone:
             return self._pass(scaled.permute(0, 3, 1, 2).to(self.dtype))
 
     def check(self, extremes: torch.Tensor) -> None:
-        """Raise `BackboneError` unless all values are finite and >= 0.
+        """Raise `BackboneError` unless all values are finite.
 
         Parameters
         ----------
@@ -146,19 +154,16 @@ class Backbone:
 
     def _pass(self, images: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """`maps` of normalised images `[n, 3, h, w]` of type `dtype` on `device`."""
+        if self.bgr:
+            images = images.flip(1)
         # channels last: 1.5 times (VGG-19) to 3 times (SqueezeNet) faster on a CPU
         with self._arithmetic():
-            outputs = run(self._network, images.contiguous(memory_format=torch.channels_last))
+            placed = images.contiguous(memory_format=torch.channels_last)
+            grids = look(self.name, self._network, placed)
         with torch.inference_mode():
-            maps = {layer: self._rows(outputs[node], images) for layer, node in self._nodes.items()}
+            maps = {layer: _rows(grids[node]) for layer, node in self._nodes.items()}
             ends = [torch.stack(torch.aminmax(m)) for m in maps.values() if m.numel()]
             return maps, torch.stack(ends).float() if ends else torch.empty(0, 2)
-
-    def _rows(self, output: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        height, width = images.shape[2:]
-        grid = self._family.to_grid(self.name, output, height, width)
-        assert grid is not None  # `channels` was asked when it was loaded
-        return grid.contiguous()
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         cuda = self.device.type == "cuda"
@@ -172,23 +177,24 @@ class Backbone:
             raise BackboneError(
                 f"layer {layer!r} of {self.name} gave NaN or infinite values: {hint}"
             )
-        if lowest < 0:
-            raise BackboneError(
-                f"layer {layer!r} of {self.name} has negative values (lowest {lowest:.3g}), which "
-                f"cannot be factorised: {_advice(self.name, self._nodes[layer])}"
-            )
 
 
-def _advice(backbone: str, node: str) -> str:
-    # the one that is there already: tracing changes torch's modules for all threads, and others may
-    # be in the middle of their forward passes
-    traced = skeleton(backbone)
-    relus = nearby_relus(traced, node)
+def _rows(grid: torch.Tensor | None) -> torch.Tensor:
+    assert grid is not None  # `channels` was asked when it was loaded
+    return grid.contiguous()
+
+
+def relus_near(backbone: str, layer: str) -> str:
+    """What to tap instead of a layer with values below zero, in words: ReLUs near it."""
+    # the skeleton that is there already: tracing changes torch's modules for all threads, and
+    # others may be in the middle of their forward passes
+    relus = nearby_relus(backbone, full_node(backbone, layer))
     if not relus:
-        return "this network has no ReLU, choose another backbone"
-    names = {traced.find(target): alias for alias, target in aliases(backbone).items()}
+        return "this network has no ReLU"
+    whole = skeleton(backbone)
+    names = {whole.find(target): alias for alias, target in aliases(backbone).items()}
     named = [f"{relu} ({names[relu]})" if relu in names else relu for relu in relus]
-    return f"use a ReLU near it, {' or '.join(named)}"
+    return f"ReLUs near it: {', '.join(named)}"
 
 
 def load_backbone(
@@ -197,6 +203,7 @@ def load_backbone(
     weights: str,
     device: str = "cpu",
     precision: str = "float32",
+    preprocessing: Preprocessing | None = None,
 ) -> Backbone:
     """Load a network, pruned to the layers asked for.
 
@@ -219,6 +226,8 @@ def load_backbone(
         - `tf32`: on CUDA 10 bits of mantissa; 0.1 %, deep networks of random weights 1 %.
         - `float16`: 10 bits at half the bytes, beyond 65504 an error; 0.15 %, and 1.6 %.
         - `bfloat16`: 7 bits, values as large as in float32; 1 to 2 %, and 10 %.
+    preprocessing
+        What images are to be normalised with, instead of what the weights' description says.
 
     Returns
     -------
@@ -230,43 +239,37 @@ def load_backbone(
     BackboneError
         Any of these is unknown or cannot be used.
     """
-    family = family_of(backbone)
     if precision not in PRECISIONS:
         raise BackboneError(f"precision {precision!r}: choose {' or '.join(PRECISIONS)}")
     dtype = PRECISIONS[precision]
-    if isinstance(layers, str) or not layers:
-        raise BackboneError(f"layers must be a list of at least one layer, got {layers!r}")
-    nodes = {layer: full_node(backbone, layer) for layer in layers}
-    for layer in nodes:
-        channels(backbone, layer)  # refused before anything is downloaded
+    nodes = _nodes(backbone, layers)
     source = parse_weights(backbone, weights)
-    traced = _traced(backbone, source)
-    network = prune(traced, dict.fromkeys(nodes.values()))
+    if preprocessing is not None:
+        source = prepared(source, preprocessing)
+    whole, told, revision = _whole(backbone, source, nodes.values()), "", ""
+    network = whole.cut(nodes.values(), to_load=True)
     if source.seed is None:
-        install(network, read_tensors(source), backbone, weights)
+        told, revision = _install(network, backbone, source, weights)
     weights_digest = digest(network)
     layer_digests = {
-        layer: digest(network, used_tensors(prune(traced, [node])).keys())
-        for layer, node in nodes.items()
+        layer: digest(network, _tensors_of(whole, network, node)) for layer, node in nodes.items()
     }
-    try:
-        place = torch.device(device)
-        network.to(place, dtype).to(memory_format=torch.channels_last)
-        scale = torch.tensor(1 / (255 * np.asarray(source.std)), dtype=torch.float32, device=place)
-        shift = torch.tensor(np.divide(source.mean, source.std), dtype=torch.float32, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"device {device!r} cannot be used: {first_line(error)}") from error
+    if isinstance(network, Tapped):
+        network.drop_unused()
+    place, scale, shift = _placed(network, source, device, dtype)
     return Backbone(
         name=backbone,
         layers=tuple(layers),
         mean=source.mean,
         std=source.std,
+        bgr=source.bgr,
+        told=told,
+        source={"tag": source.tag, "revision": revision, "licence": source.licence},
         weights_digest=weights_digest,
         layer_digests=layer_digests,
         device=place,
         dtype=dtype,
         tf32=precision == "tf32",
-        _family=family,
         _network=network,
         _nodes=nodes,
         _scale=scale,
@@ -274,11 +277,63 @@ def load_backbone(
     )
 
 
-def _traced(backbone: str, source: Source) -> Traced:
+def _placed(
+    network: Cut, source: Source, device: str, dtype: torch.dtype
+) -> tuple[torch.device, torch.Tensor, torch.Tensor]:
+    """Move a network to a device; return that, and by what pixels are scaled and shifted there."""
+    try:
+        place = torch.device(device)
+        network.to(place, dtype).to(memory_format=torch.channels_last)
+        scale = torch.tensor(1 / (255 * np.asarray(source.std)), dtype=torch.float32, device=place)
+        shift = torch.tensor(np.divide(source.mean, source.std), dtype=torch.float32, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(f"device {device!r} cannot be used: {first_line(error)}") from error
+    return place, scale, shift
+
+
+def _nodes(backbone: str, layers: Sequence[str]) -> dict[str, str]:
+    """Full names of the layers; what cannot be tapped is refused before anything is downloaded."""
+    if isinstance(layers, str) or not layers:
+        raise BackboneError(f"layers must be a list of at least one layer, got {layers!r}")
+    nodes = {layer: full_node(backbone, layer) for layer in layers}
+    for layer in nodes:
+        channels(backbone, layer)
+    skeleton(backbone).way(nodes.values())
+    return nodes
+
+
+def _whole(backbone: str, source: Source, nodes: Collection[str]) -> Whole:
+    """The network before it has its weights, unless it starts at random."""
+    model = skeleton(backbone)
     if source.seed is not None:
-        return trace(backbone, build(backbone, "cpu", source.seed))
-    traced = trace(backbone, build(backbone, "meta"))
-    if traced.has_constants:
-        # constants frozen by tracing (MaxViT) are in no weights file, so they need real values
-        traced = trace(backbone, build(backbone, "cpu"))
-    return traced
+        return Whole(backbone, build(backbone, "cpu", source.seed), model)
+    # what tracing freezes (MaxViT) or a module computes when it is made is in no weights file
+    values = model.has_unsaved or (model.way(nodes) == "graph" and model.graph.has_constants)
+    return Whole(backbone, build(backbone, "cpu" if values else "meta"), model)
+
+
+def _install(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str, str]:
+    """Read weights and give them to a network: what is to be said of that, and their revision."""
+    found, model, family = read(source), skeleton(backbone).network, family_of(backbone)
+    tensors, prefix, ordered = found.tensors, "", None
+    if family.modules_first:  # its whole names are known, and may have to be those of others
+        prefix, tensors = without_prefix(tensors, model, origin)
+        ordered = in_order(tensors, model)
+        tensors = family.convert(backbone, model, ordered or tensors)
+    prefix += install(network, tensors, backbone, origin)
+    if origin in family.weights(backbone):  # nobody wonders what is in them
+        return "", found.revision
+    in_use = used_tensors(network)
+    bare = _bare(tensors, prefix)
+    return told_of(found, prefix, in_use, model, bare, ordered is not None), found.revision
+
+
+def _bare(tensors: Mapping[str, torch.Tensor], prefix: str) -> Mapping[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _tensors_of(whole: Whole, network: Cut, node: str) -> Collection[str]:
+    """Names of the tensors that one layer depends on."""
+    if isinstance(network, Tapped):
+        return whole.used(node)
+    return used_tensors(whole.cut([node])).keys()

@@ -1,12 +1,8 @@
 """Weights: a family's, from a file, or random; checked before they are used."""
 
-import contextlib
 import hashlib
-import http.client
 import re
-import socket
-import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +11,9 @@ from torch import nn
 
 from stages.algorithms.backbone.families import family_of
 from stages.algorithms.backbone.family import BackboneError, Channels, Preprocessing
-from stages.algorithms.backbone.graph import TRACED_CONSTANT, first_line
+from stages.algorithms.backbone.files import SUFFIXES, Read, read_file, read_url
+from stages.algorithms.backbone.graph import TRACED_CONSTANT
 from stages.algorithms.names import suggestion
-
-STALLED_SECONDS = 60.0
-SUFFIXES = (".pth", ".pt", ".safetensors")
-# Keys under which training code and frameworks put the state dict in a checkpoint.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "backbone")
 
 
 @dataclass(frozen=True)
@@ -35,9 +27,12 @@ class Source:
     path
         A weights file.
     seed
-        Of a random start.
-    mean, std
-        What images are normalised with: red, green, blue, for values in 0 to 1.
+        Of a random start, or of what a network is built with where it brings its own weights.
+    mean, std, bgr
+        What images are normalised with: red, green, blue, for values in 0 to 1; and whether the
+        network takes blue first.
+    tag, licence
+        See `Published`.
     """
 
     url: str | None = None
@@ -45,6 +40,9 @@ class Source:
     seed: int | None = None
     mean: Channels = Preprocessing.mean
     std: Channels = Preprocessing.std
+    bgr: bool = False
+    tag: str = ""
+    licence: str = ""
 
 
 def parse_weights(backbone: str, weights: str) -> Source:
@@ -62,15 +60,17 @@ def parse_weights(backbone: str, weights: str) -> Source:
     published = family.weights(backbone)
     usual = family.preprocessing(backbone)
     if weights in published:
-        place = published[weights].place
-        url, file = (place, None) if isinstance(place, str) else (None, place)
-        return _prepared(Source(url=url, path=file), published[weights].preprocessing)
+        one = published[weights]
+        url, file = (one.place, None) if isinstance(one.place, str) else (None, one.place)
+        seed = 0 if one.place is None else None
+        source = Source(url, file, seed, tag=one.tag, licence=one.licence)
+        return prepared(source, one.preprocessing)
     if random := re.fullmatch(r"random:(\d{1,18})", weights):
-        return _prepared(Source(seed=int(random[1])), usual)
+        return prepared(Source(seed=int(random[1])), usual)
     path = Path(weights).expanduser()
     if path.suffix in SUFFIXES or (weights and path.is_file()):
-        names = {Path(one.place).name: one.preprocessing for one in published.values()}
-        return _prepared(Source(path=path), names.get(path.name, usual))
+        names = {Path(one.place).name: one.preprocessing for one in published.values() if one.place}
+        return prepared(Source(path=path), names.get(path.name, usual))
     hint = suggestion(weights, published, most=3, otherwise="")
     raise BackboneError(
         f"weights {weights!r} of backbone {backbone!r} are none of {', '.join(published)}, the "
@@ -79,11 +79,13 @@ def parse_weights(backbone: str, weights: str) -> Source:
     )
 
 
-def _prepared(source: Source, preprocessing: Preprocessing) -> Source:
-    return replace(source, mean=preprocessing.mean, std=preprocessing.std)
+def prepared(source: Source, preprocessing: Preprocessing) -> Source:
+    """The source of weights with another preprocessing."""
+    of = preprocessing
+    return replace(source, mean=of.mean, std=of.std, bgr=of.bgr)
 
 
-def read_tensors(source: Source) -> dict[str, torch.Tensor]:
+def read(source: Source) -> Read:
     """The tensors of published weights (downloaded when not cached) or of a weights file.
 
     Raises
@@ -92,83 +94,9 @@ def read_tensors(source: Source) -> dict[str, torch.Tensor]:
         The download fails or is damaged, or the file is missing or holds no state dict.
     """
     if source.path is not None:
-        return _state_dict(_read_file(source.path), str(source.path))
+        return read_file(source.path)
     assert source.url is not None  # a random start has no tensors to be read
-    return _state_dict(_download(source.url), source.url)
-
-
-def _read_file(path: Path) -> object:
-    if not path.is_file():
-        raise BackboneError(f"weights file {path} does not exist: correct extract.weights")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle or archive can raise anything
-        raise BackboneError(
-            f"weights file {path} cannot be read as a plain state dict ({first_line(error)}): "
-            "copy it again, or save it anew with torch.save(network.state_dict(), path)"
-        ) from error
-
-
-def _download(url: str) -> object:
-    advice = "or give the path of a weights file in `extract.weights`"
-    try:
-        # torch announces the download on stdout, which belongs to the program's results
-        with _stalling_is_an_error(), contextlib.redirect_stdout(sys.stderr):
-            return torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-            )
-    except (OSError, http.client.HTTPException) as error:
-        raise BackboneError(
-            f"the download of {url} failed ({first_line(error)}): "
-            f"try again with a network, {advice}"
-        ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # a wrong hash, or a damaged pickle or archive
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-        raise BackboneError(
-            f"the download of {url} is damaged ({first_line(error)}): delete {cached} if it "
-            f"exists and try again, {advice}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _stalling_is_an_error() -> Iterator[None]:
-    """torch downloads without a time limit: a silent server would hold a run for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(before or STALLED_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _state_dict(loaded: object, origin: str) -> dict[str, torch.Tensor]:
-    """Unwrap a training checkpoint and undo the names that wrappers and old versions gave."""
-    while isinstance(loaded, Mapping):
-        inner = next((one for key in WRAPPERS if isinstance(one := loaded.get(key), Mapping)), None)
-        if inner is None:
-            break
-        loaded = inner
-    entries = loaded.items() if isinstance(loaded, Mapping) else ()
-    tensors = {
-        # torchvision's published DenseNets say `norm.1` where its code has said `norm1` since
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): t
-        for name, t in entries
-        if isinstance(name, str) and isinstance(t, torch.Tensor)
-    }
-    if not tensors:
-        raise BackboneError(
-            f"weights file {origin} holds {type(loaded).__name__}, not a state dict of tensors: "
-            "save it anew with torch.save(network.state_dict(), path)"
-        )
-    return tensors
+    return read_url(source.url)
 
 
 def used_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -179,7 +107,7 @@ def used_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def install(
     network: nn.Module, tensors: Mapping[str, torch.Tensor], backbone: str, origin: str
-) -> None:
+) -> str:
     """Give every tensor of a pruned network its value, or none of them.
 
     Parameters
@@ -192,6 +120,11 @@ def install(
         `features.`, as when only `network.features` was saved. Cast to the network's float32.
     origin
         Of the tensors, for messages.
+
+    Returns
+    -------
+    str
+        The prefix that names have in the file.
 
     Raises
     ------
@@ -218,6 +151,108 @@ def install(
         # batch-norm's counter has no effect in eval mode, but must leave the meta device too
         ready.setdefault(name, torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor)
     network.load_state_dict(ready, assign=True)
+    return next((names[one].removesuffix(one) for one in names if names[one].endswith(one)), "")
+
+
+def without_prefix(
+    tensors: Mapping[str, torch.Tensor], network: nn.Module, origin: str
+) -> tuple[str, Mapping[str, torch.Tensor]]:
+    """The prefix under which a file has most of a network's names, and its tensors without it.
+
+    Parameters
+    ----------
+    network
+        Whole, on any device: names and shapes are compared.
+    origin
+        Of the tensors, for messages.
+
+    Raises
+    ------
+    BackboneError
+        Two networks in the file fit.
+    """
+    state = network.state_dict()
+    found: dict[str, int] = {}
+    for name in tensors:
+        parts = name.split(".")
+        for at in range(len(parts)):
+            end = ".".join(parts[at:])
+            if end in state and not _fault(end, state[end], tensors[name]):
+                before = name.removesuffix(end)
+                found[before] = found.get(before, 0) + 1
+    if not found:
+        return "", tensors
+    most = max(found.values())
+    best = sorted((one for one in found if found[one] == most), key=len)
+    if len(best) > 1 and not best[1].startswith(best[0]) and most > 1:
+        raise BackboneError(
+            f"weights {origin} hold {len(best)} networks that fit, {' and '.join(best)}: "
+            "save the state dict of one of them"
+        )
+    prefix = best[0]
+    if not prefix:
+        return "", tensors
+    return prefix, {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def in_order(
+    tensors: Mapping[str, torch.Tensor], network: nn.Module
+) -> Mapping[str, torch.Tensor] | None:
+    """A file's tensors by a network's names where only the names differ; else None.
+
+    They must be as many, in the same order, each with the same shape and last part of its name
+    (``weight``, ``running_mean``): so it is for the same architecture written by others.
+    """
+    state = network.state_dict()
+
+    def kinds(of: Mapping[str, torch.Tensor]) -> list[object]:
+        return [(name.rpartition(".")[2], tuple(tensor.shape)) for name, tensor in of.items()]
+
+    if state.keys() & tensors.keys() or kinds(state) != kinds(tensors):
+        return None
+    return dict(zip(state, tensors.values(), strict=True))
+
+
+def told(
+    read_: Read,
+    prefix: str,
+    installed: Collection[str],
+    network: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    renamed: bool,
+) -> str:
+    """What was made of a file, in one line: what was unwrapped and stripped, what is left over.
+
+    Parameters
+    ----------
+    prefix
+        That names had in the file.
+    installed
+        Names of the tensors in use.
+    network
+        Whole, with all its names.
+    tensors
+        Of the file, without the prefix and by the network's names.
+    renamed
+        Whether they were taken `in_order`.
+    """
+    state = network.state_dict()
+    foreign = [name for name in tensors if name not in state]
+    reshaped = [n for n in tensors if n in state and tensors[n].shape != state[n].shape]
+    parts = [
+        f"taken from {' > '.join(map(repr, read_.wrapped))}" if read_.wrapped else "",
+        f"names without {prefix!r}" if prefix else "",
+        "whose names are others', in their order" if renamed else "",
+        f"{len(installed)} of its {len(read_.tensors)} tensors are in use",
+        f"not of this network: {_few(foreign)}" if foreign else "",
+        f"of another shape, and not needed: {_few(reshaped)}" if reshaped else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _few(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _names_in(

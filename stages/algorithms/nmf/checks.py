@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.nmf.initial import INITS
-from stages.algorithms.nmf.solvers import SOLVERS
+from stages.algorithms.nmf.solvers import BOTH, HALS, NONNEG, SOLVERS
 from stages.algorithms.nmf.stack import Engine, numbered_blocks
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
@@ -19,6 +19,7 @@ def check_request(
     solver: str,
     init: str,
     max_passes: int,
+    nonneg: str = BOTH,
 ) -> None:
     """Refuse what cannot be done before anything is read."""
     total, channels = shape
@@ -33,6 +34,13 @@ def check_request(
         raise ValueError(f"solver {solver!r}: choose one of {', '.join(SOLVERS)}")
     if init not in INITS:
         raise ValueError(f"init {init!r}: choose one of {', '.join(INITS)}")
+    if nonneg not in NONNEG:
+        raise ValueError(f"nonneg {nonneg!r}: choose one of {', '.join(NONNEG)}")
+    if nonneg != BOTH and (solver, init) not in ((HALS, "sample"), (HALS, "random")):
+        raise ValueError(
+            f"nonneg {nonneg!r}: is solved by {HALS} from init sample or random, not by {solver} "
+            f"from {init}"
+        )
     if max_passes < 1:
         raise ValueError(f"max_passes = {max_passes}: must be at least 1")
 
@@ -43,6 +51,7 @@ def check_start(
     ks: Sequence[int],
     seeds: Sequence[int],
     solver: str,
+    nonneg: str = BOTH,
 ) -> None:
     """Refuse factors that no factorization of a request can go on from.
 
@@ -57,7 +66,7 @@ def check_start(
             raise ValueError(f"start: no factorization with k = {k} and seed {seed} is asked for")
         if W.shape != (k, channels):
             raise ValueError(f"start: W of k = {k} is {W.shape}, not {(k, channels)}")
-        if not (np.isfinite(W) & (W >= 0)).all():
+        if not np.isfinite(W).all() or (nonneg == BOTH and W.min(initial=0) < 0):
             raise ValueError(f"start: W of k = {k} has values that are not finite and >= 0")
         lengths = np.linalg.norm(W, axis=1)
         if (abs(lengths[lengths > 0] - 1) > 1e-4).any():
@@ -79,17 +88,20 @@ def check_range(norm: float, rows: int, dtype: np.dtype[Any]) -> None:
         )
 
 
-def sound_squares(engine: Engine, block: Any, rows: RowBlocks, start: int) -> float:
+def sound_squares(
+    engine: Engine, block: Any, rows: RowBlocks, start: int, *, signed: bool = False
+) -> float:
     """``sum(x^2)`` of a block that begins with row `start`.
 
     Raises
     ------
     ValueError
-        When it has NaN, infinite or negative values; the line names the row, and its image.
+        When it has NaN or infinite values, or negative ones that are not `signed`; the line names
+        the row, and its image.
     """
-    squares, sound = engine.survey(block)
+    squares, sound = engine.survey(block, signed=signed)
     if not sound:
-        _refuse_bad(block, rows, start)
+        _refuse_bad(block, rows, start, signed=signed)
     return squares
 
 
@@ -106,8 +118,8 @@ def refuse_bad(rows: RowBlocks, first: int) -> None:
             _refuse_bad(block, rows, start)
 
 
-def _refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
-    """Name the first row of a block that has NaN, infinite or negative values, and its image.
+def _refuse_bad(block: Any, rows: RowBlocks, start: int, *, signed: bool = False) -> None:
+    """Name the first row of a block that has values which are refused, and its image.
 
     Raises
     ------
@@ -115,7 +127,9 @@ def _refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
         Always; the block is known to have such a value.
     """
     values = as_numpy(block.data if is_sparse(block) else block)
-    bad = ~np.isfinite(values) | (values < 0)
+    bad = ~np.isfinite(values)
+    if not signed:
+        bad |= values < 0
     if not bad.any():
         raise ValueError(f"A has values up to {values.max():.0e}: their squares are no numbers")
     if is_sparse(block):
@@ -124,9 +138,11 @@ def _refuse_bad(block: Any, rows: RowBlocks, start: int) -> None:
     else:
         position = int(np.flatnonzero(bad.any(axis=1))[0])
         found = values[position]
-    kind = "a negative value" if np.isfinite(found).all() or (found < 0).any() else ""
-    kind = kind or "NaN or infinity"
+    kind = "NaN or infinity"
+    if not signed and (np.isfinite(found).all() or (found < 0).any()):
+        kind = "a negative value"
     locate = getattr(rows, "locate", None)
     row = start + position
     named = f" ({locate(row)})" if locate else ""
-    raise ValueError(f"A has {kind} in row {row}{named}: NMF needs finite values >= 0")
+    wanted = "semi-NMF needs finite values" if signed else "NMF needs finite values >= 0"
+    raise ValueError(f"A has {kind} in row {row}{named}: {wanted}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf.initial import warm_factors
+from stages.algorithms.nmf.initial import clustered_factors, warm_factors
 from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import Engine, Matrix, unit_rows
 
@@ -115,7 +115,13 @@ def _silhouette(factors: Matrix, labels: Array) -> float:
 
 
 def sample_stability(
-    sample: Sample, ks: Sequence[int], runs: int, engine: Engine, dtype: np.dtype[Any]
+    sample: Sample,
+    ks: Sequence[int],
+    runs: int,
+    engine: Engine,
+    dtype: np.dtype[Any],
+    *,
+    signed: bool = False,
 ) -> list[Stability]:
     """The stability of each k over runs on random halves of a row sample.
 
@@ -130,7 +136,10 @@ def sample_stability(
         mine = np.flatnonzero(np.isin(stretch, drawn))
         half = Sample(sample.matrix[mine if len(mine) else np.arange(rows)], sample.mean)
         problems = [(k, np.random.default_rng([run, k])) for k in ks]
-        ran = warm_factors(half, problems, engine, dtype, starts=STARTS, rounds=ROUNDS)
+        if signed:
+            ran = clustered_factors(half, problems, engine, dtype)
+        else:
+            ran = warm_factors(half, problems, engine, dtype, starts=STARTS, rounds=ROUNDS)
         for Ws, W in zip(found, ran, strict=True):
             Ws.append(W)
     return [stability(Ws) for Ws in found]

@@ -51,13 +51,13 @@ class CpuEngine:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or cores()
 
-    def survey(self, block: Any) -> tuple[float, bool]:
+    def survey(self, block: Any, *, signed: bool = False) -> tuple[float, bool]:
         """See `Engine.survey`."""
         values = as_numpy(block.data if is_sparse(block) else block)
         if values.dtype not in (np.float32, np.float64):
             values = values.astype(np.float32)
         squares = float(sum_of_squares(_writable(np.ascontiguousarray(values)).ravel()))
-        sound = np.isfinite(squares) and not (values.size and values.min() < 0)
+        sound = np.isfinite(squares) and (signed or not (values.size and values.min() < 0))
         return squares, bool(sound)
 
     def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
@@ -127,6 +127,16 @@ def sweep_factors(W: Matrix, HtA: Matrix, HtH: Matrix, *, sweeps: int, tol: floa
     Q[:, :channels], X[:, :channels] = HtA, W
     sweep_coordinates(Q.ravel(), np.ascontiguousarray(HtH), X.ravel(), k, width, tol, sweeps)
     return X[:, :channels].copy()
+
+
+def least_squares(HtA: Matrix, HtH: Matrix) -> Matrix:
+    """The W of any sign that minimises ``||A - HW||_F`` ``[k, channels]``; of several the shortest.
+
+    A factor that nothing is made of is all zero.
+    """
+    inverse = np.linalg.pinv(HtH, rcond=1e-12, hermitian=True)
+    # not by BLAS: its last bits depend on the number of threads
+    return np.einsum("ij,jc->ic", inverse, HtA)
 
 
 def _cut(

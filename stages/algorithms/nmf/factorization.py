@@ -27,17 +27,19 @@ def factorize_many(
 
 
 def factorize(A: Any, k: int, seed: int = 0, **options: Any) -> Factorization:
-    """Factorize ``A ~ H W`` with H, W >= 0 (eq. 3).
+    """Factorize ``A ~ H W`` with H, W >= 0 (eq. 3), or with H >= 0 alone.
 
     Parameters
     ----------
-    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels], non-negative
-        Float64 input is computed in float64, everything else in float32 with float64 sums.
+    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels]
+        Non-negative, unless only H is to be. Float64 input is computed in float64, everything else
+        in float32 with float64 sums.
     k : int
         Number of factors.
     seed : int
     **options
-        ``solver``, ``init``, ``tol``, ``max_passes``, ``device``, ``threads``: see `Sweep`.
+        ``solver``, ``init``, ``tol``, ``max_passes``, ``nonneg``, ``device``, ``threads``: see
+        `Sweep`.
 
     Examples
     --------
@@ -59,7 +61,8 @@ def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | Non
     Parameters
     ----------
     A : as for `factorize`, [rows, channels]
-    factors : array [k, channels], non-negative
+    factors : array [k, channels]
+        Where some are below zero (semi-NMF), A may be, too.
     device, threads
         See `Sweep`.
 
@@ -70,15 +73,17 @@ def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | Non
     Raises
     ------
     ValueError
-        Negative, NaN or infinite values (with the row), or other channels than the factors have.
+        NaN, infinite or refused negative values (with the row), or other channels than the factors
+        have.
     """
     rows = as_row_blocks(A)
     if rows.shape[1] != np.shape(factors)[1]:
         raise ValueError(f"A is {rows.shape}, factors are {np.shape(factors)}: channels differ")
-    engine, dtype = make_engine(device, threads), float_type(rows.dtype)
+    signed = bool(np.min(factors, initial=0) < 0)
+    engine, dtype = make_engine(device, threads, signed=signed), float_type(rows.dtype)
     H = np.zeros((rows.shape[0], len(factors)), dtype)
     for start, block in numbered_blocks(rows):
-        sound_squares(engine, block, rows, start)
+        sound_squares(engine, block, rows, start, signed=signed)
     if len(H):
         stack = Stack([np.asarray(factors, dtype=np.float64)], dtype)
         engine.run_pass(rows, stack, EXACT, H=H, with_HtA=False)

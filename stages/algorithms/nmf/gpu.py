@@ -39,12 +39,12 @@ class TorchEngine:
         self.device = torch.device(device)
         self._kept: tuple[RowBlocks, list[Tensor]] | None = None
 
-    def survey(self, block: Any) -> tuple[float, bool]:
+    def survey(self, block: Any, *, signed: bool = False) -> tuple[float, bool]:
         """See `Engine.survey`."""
         values = block.data if is_sparse(block) else block
         X = self._on_device(values).to(torch.float64)
         squares = float(X.square().sum())
-        return squares, bool(np.isfinite(squares)) and not bool((X < 0).any())
+        return squares, bool(np.isfinite(squares)) and (signed or not bool((X < 0).any()))
 
     def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
         """See `Engine.room`."""

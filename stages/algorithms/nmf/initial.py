@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stages.algorithms.nmf.cpu import sweep_factors
+from stages.algorithms.baselines import kmeans
+from stages.algorithms.nmf.cpu import least_squares, sweep_factors
 from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import (
     DeviceEngine,
@@ -32,6 +33,7 @@ STARTS = 12
 ROUNDS = ((4_000, 8, 4), (12_000, 8, 2), (SAMPLE_ROWS, 40, 1))
 # Sums of one batch of starts, at most: they are kept once per piece of rows in work.
 BATCH_BYTES = 2 * 2**20
+UPDATES = 10  # of semi-NMF on the sample
 SETTLED = 2e-5  # a start rests for the round when its loss falls by no more than this share
 FIRST_SHARE = 0.7  # of the last step by which a start overshoots
 START_RULE = Rule(tol=1e-3)
@@ -68,6 +70,41 @@ def random_start(
     """The paper's start for W or H, ``|N(0, 1)| * sqrt(mean(A) / k)``, of `shape`."""
     scale = np.sqrt(mean / k) if mean > 0 else 1.0
     return np.abs(generator.standard_normal(shape)) * scale
+
+
+def drawn_rows(sample: Sample, k: int, generator: np.random.Generator) -> Matrix:
+    """The random start of semi-NMF, float64 ``[k, channels]``: unit rows out of the sample."""
+    rows = int(sample.matrix.shape[0])
+    at = generator.choice(rows, size=k, replace=rows < k)
+    return unit_rows(dense(sample.matrix[at], np.float64))
+
+
+def clustered_factors(
+    sample: Sample,
+    problems: Sequence[tuple[int, np.random.Generator]],
+    engine: Engine,
+    dtype: np.dtype[Any],
+) -> list[Matrix]:
+    """The warm start of semi-NMF: cluster means of the row sample (as Ding, Li & Jordan have it),
+    and some updates on the sample.
+
+    The best of many random starts explains no more, and its factors are others in every run: the
+    cone of H W can open beyond the rows at hardly any cost (`benchmarks/semi_nmf.py`).
+
+    Returns
+    -------
+    list of float64 [k, channels]
+        Unit rows, for each (k, generator).
+    """
+    found = []
+    for k, generator in problems:
+        if int(sample.matrix.shape[0]) < k:
+            found.append(drawn_rows(sample, k, generator))
+            continue
+        means = kmeans(sample.matrix, k, int(generator.integers(2**31))).factors
+        start = [unit_rows(means.astype(np.float64))]
+        found.append(accelerated(sample.rows, start, UPDATES, engine, dtype, signed=True)[0][1])
+    return found
 
 
 def warm_factors(
@@ -140,7 +177,13 @@ def batches_of(starts: Sequence[Matrix], *, most: int) -> list[list[Matrix]]:
 
 
 def accelerated(
-    rows: RowBlocks, starts: Sequence[Matrix], updates: int, engine: Engine, dtype: np.dtype[Any]
+    rows: RowBlocks,
+    starts: Sequence[Matrix],
+    updates: int,
+    engine: Engine,
+    dtype: np.dtype[Any],
+    *,
+    signed: bool = False,
 ) -> list[tuple[float, Matrix]]:
     """Run several factorizations for some updates, each overshooting while that lowers its loss.
 
@@ -151,7 +194,7 @@ def accelerated(
     -------
     list of (loss after the last update, W)
     """
-    norm = sum(engine.survey(block)[0] for block in rows.blocks())
+    norm = sum(engine.survey(block, signed=signed)[0] for block in rows.blocks())
     last = [unit_rows(W) for W in starts]
     at = list(starts)
     share = [FIRST_SHARE] * len(starts)
@@ -163,14 +206,18 @@ def accelerated(
         settled = set()
         for i, sums in zip(running, all_sums, strict=True):
             assert sums.HtA is not None
-            W = sweep_factors(at[i], sums.HtA, sums.HtH, sweeps=sweeps, tol=tol)
+            if signed:
+                W = least_squares(sums.HtA, sums.HtH)
+            else:
+                W = sweep_factors(at[i], sums.HtA, sums.HtH, sweeps=sweeps, tol=tol)
             loss = loss_of(norm, W, sums)
             W = unit_rows(W)
             if loss > losses[i]:
                 share[i] /= 2
                 at[i] = W
             else:
-                at[i] = np.maximum(W + share[i] * (W - last[i]), 0) if turn else W
+                ahead = W + share[i] * (W - last[i]) if turn else W
+                at[i] = ahead if signed else np.maximum(ahead, 0)
                 share[i] = min(1.0, 1.05 * share[i])
                 if losses[i] - loss <= SETTLED * loss:
                     settled.add(i)

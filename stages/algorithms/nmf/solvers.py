@@ -1,4 +1,4 @@
-"""The two solvers: how each finds H in a pass, and W after it.
+"""The solvers: how each finds H in a pass, and W after it.
 
 Both need only P = A W^T and G = W W^T to update H, and only H^T A and H^T H to update W, so one
 pass over the rows feeds everything.
@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from stages.algorithms.nmf.cpu import sweep_factors
-from stages.algorithms.nmf.stack import Matrix, Rule
+from stages.algorithms.nmf.cpu import least_squares, sweep_factors
+from stages.algorithms.nmf.stack import EXACT, Matrix, Rule
 
 
 class Solver(Protocol):
@@ -25,6 +25,9 @@ class Solver(Protocol):
     def factors(self, W: Matrix, HtA: Matrix, HtH: Matrix) -> Matrix:
         """The next W ``[k, channels]`` from the sums of a whole pass."""
 
+    signed: bool
+    """Whether A and W may be below zero."""
+
     def stop(self, loss: Sequence[float], before: float, tol: float) -> bool:
         """Whether it has converged, by the losses after each update, and `before` W's half of the
         last one."""
@@ -38,6 +41,7 @@ class Hals:
     """
 
     keeps_coefficients = False
+    signed = False
     rule = Rule()
 
     def factors(self, W: Matrix, HtA: Matrix, HtH: Matrix) -> Matrix:
@@ -52,10 +56,25 @@ class Hals:
         return before - loss[-1] <= tol / 2 * before
 
 
+class SemiNmf(Hals):
+    """Semi-NMF (Ding, Li & Jordan 2010): H >= 0 alone, W and A may be of any sign.
+
+    H as in `Hals`; W is the least squares solution without bounds, ``(H^T H)^+ H^T A``.
+    """
+
+    signed = True
+    rule = EXACT  # directions that are nearly opposite take more sweeps
+
+    def factors(self, W: Matrix, HtA: Matrix, HtH: Matrix) -> Matrix:
+        """The best W for the sums of a pass; see `Solver.factors`."""
+        return least_squares(HtA, HtH)
+
+
 class MultiplicativeUpdates:
     """Lee & Seung's updates, as the paper uses them: H first, then W, one of each per pass."""
 
     keeps_coefficients = True
+    signed = False
     rule = Rule(multiplicative=True)
 
     def factors(self, W: Matrix, HtA: Matrix, HtH: Matrix) -> Matrix:
@@ -71,4 +90,11 @@ class MultiplicativeUpdates:
         return error[1] - error[2] < tol * error[0]
 
 
-SOLVERS: Mapping[str, type[Solver]] = {"hals": Hals, "mu": MultiplicativeUpdates}
+HALS, BOTH = "hals", "W and H"
+SOLVERS: Mapping[str, type[Solver]] = {HALS: Hals, "mu": MultiplicativeUpdates}
+NONNEG = (BOTH, "H")  # what of a factorization is >= 0
+
+
+def make_solver(solver: str, nonneg: str) -> Solver:
+    """The solver of that name, for factors that are >= 0 or not."""
+    return SOLVERS[solver]() if nonneg == BOTH else SemiNmf()

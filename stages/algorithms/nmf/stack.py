@@ -138,8 +138,9 @@ class Engine(Protocol):
             False leaves ``H^T A`` out, which is half of the work.
         """
 
-    def survey(self, block: Any) -> tuple[float, bool]:
-        """(``sum(x^2)`` in float64, whether all values are finite and >= 0) of a block."""
+    def survey(self, block: Any, *, signed: bool = False) -> tuple[float, bool]:
+        """``sum(x^2)`` of a block, in float64, and whether all values are finite and, unless
+        `signed`, >= 0."""
 
     def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
         """Memory for H, uninitialised, that passes fill fastest."""

@@ -16,7 +16,10 @@ from stages.algorithms.nmf.checks import (
 )
 from stages.algorithms.nmf.choice import Stability, sample_stability
 from stages.algorithms.nmf.engines import make_engine
+from stages.algorithms.nmf.held_out import held_out_errors
 from stages.algorithms.nmf.initial import (
+    clustered_factors,
+    drawn_rows,
     nndsvd_factors,
     pick,
     random_start,
@@ -24,7 +27,7 @@ from stages.algorithms.nmf.initial import (
     warm_factors,
 )
 from stages.algorithms.nmf.sample import Sample
-from stages.algorithms.nmf.solvers import SOLVERS
+from stages.algorithms.nmf.solvers import BOTH, make_solver
 from stages.algorithms.nmf.stack import (
     EXACT,
     DeviceEngine,
@@ -53,7 +56,8 @@ class Sweep:
 
     Parameters
     ----------
-    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels], non-negative
+    A : array, scipy CSR, torch tensor or RowBlocks, [rows, channels]
+        Non-negative unless only H is to be.
     ks, seeds : sequences of int
         Every pair is one factorization, in the order k outer, seed inner.
     solver : {"hals", "mu"}
@@ -62,13 +66,16 @@ class Sweep:
         Stop one factorization when an update lowers its loss by less than this share.
     max_passes : int
         At most so many updates.
+    nonneg : {"W and H", "H"}
+        What is >= 0. "H": semi-NMF (Ding, Li & Jordan 2010), for a matrix with values below zero,
+        by "hals" from "sample" or "random".
     device : str
         ``cpu``, or a CUDA device by its name in torch.
     threads : int, optional
         Of the CPU; by default one per core. Results do not depend on it.
     stability_runs : int
         Runs on halves of the row sample that say how reproducible each k is, where there are
-        several; 0 for none.
+        several; 0 for none, and no held-out errors.
     start : mapping of (k, seed) to array [k, channels], optional
         Factors to go on from, with unit rows, of some or all factorizations; of "hals" only. They
         keep their order; and they stay what they are where the first update would be the last.
@@ -81,6 +88,8 @@ class Sweep:
     ----------
     stability : list of Stability
         One per k, where it was asked for.
+    held_out : list of float
+        See `held_out_errors`; with it.
 
     Raises
     ------
@@ -99,6 +108,7 @@ class Sweep:
         init: str = "sample",
         tol: float = 1e-4,
         max_passes: int = 100,
+        nonneg: str = BOTH,
         device: str = "cpu",
         threads: int | None = None,
         stability_runs: int = 0,
@@ -107,11 +117,12 @@ class Sweep:
         resume: Mapping[str, Array] | None = None,
     ) -> None:
         self.rows: RowBlocks = as_row_blocks(A)
-        check_request(self.rows.shape, ks, seeds, solver, init, max_passes)
+        check_request(self.rows.shape, ks, seeds, solver, init, max_passes, nonneg)
         start = dict(start or {})
-        check_start(start, self.rows.shape[1], ks, seeds, solver)
+        check_start(start, self.rows.shape[1], ks, seeds, solver, nonneg)
         self.tol, self.max_passes = tol, max_passes
-        self.engine: Engine = make_engine(device, threads)
+        self.signed = make_solver(solver, nonneg).signed
+        self.engine: Engine = make_engine(device, threads, signed=self.signed)
         self.threads = threads or cores()
         self.dtype = float_type(self.rows.dtype)
         self.passes = 0
@@ -119,6 +130,7 @@ class Sweep:
         self.H: Array | None = None  # [rows, columns], only where the solver keeps it
         self._sample: Sample | None = None
         self.stability: list[Stability] = []
+        self.held_out: list[float] = []
         self.problems: list[Problem] = []
         for k in ks:
             for seed in seeds:
@@ -127,7 +139,7 @@ class Sweep:
                 W = np.zeros((k, self.rows.shape[1]))
                 if given is not None:
                     W[:] = given
-                problem = Problem(k, seed, SOLVERS[solver](), first, W, given is not None)
+                problem = Problem(k, seed, make_solver(solver, nonneg), first, W, given is not None)
                 problem.converged = problem.stopped = freeze and problem.started
                 self.problems.append(problem)
         if resume:
@@ -135,9 +147,10 @@ class Sweep:
         else:
             self._start(init)
             if stability_runs and len(ks) > 1 and self._sample is not None:
-                self.stability = sample_stability(
-                    self._sample, ks, stability_runs, self.engine, self.dtype
-                )
+                of = self._sample, ks
+                how = self.engine, self.dtype
+                self.stability = sample_stability(*of, stability_runs, *how, signed=self.signed)
+                self.held_out = held_out_errors(*of, *how, signed=self.signed)
 
     # -- starting and resuming ---------------------------------------------------------------
 
@@ -149,7 +162,10 @@ class Sweep:
         if not fresh:
             found = []
         elif init == "sample":
-            found = warm_factors(sample, drawn, self.engine, self.dtype)
+            warm = clustered_factors if self.signed else warm_factors
+            found = warm(sample, drawn, self.engine, self.dtype)
+        elif self.signed:
+            found = [drawn_rows(sample, k, rng) for k, rng in drawn]
         elif init == "nndsvd":
             found = [nndsvd_factors(sample, k) for k, _ in drawn]
         else:
@@ -173,7 +189,7 @@ class Sweep:
         if found is None:
             parts, norm = [], 0.0
             for start, block in numbered_blocks(self.rows):
-                norm += sound_squares(self.engine, block, self.rows, start)
+                norm += sound_squares(self.engine, block, self.rows, start, signed=self.signed)
                 parts.append(pick(block, start, indices))
             found = norm, Sample.of(parts)
         self.norm, sample = found
@@ -195,6 +211,7 @@ class Sweep:
             state["H"] = self.H
         if self.stability:
             state["stability"] = np.array([(one.cosine, one.silhouette) for one in self.stability])
+            state["held_out"] = np.array(self.held_out)
         for i, problem in enumerate(self.problems):
             state[f"{i}.W"] = problem.W.copy()
             state[f"{i}.loss"] = np.array(problem.loss, dtype=np.float64)
@@ -207,6 +224,7 @@ class Sweep:
         if "H" in state:
             self.H = state["H"] if state["H"].flags.writeable else state["H"].copy()
         self.stability = [Stability(float(a), float(b)) for a, b in state.get("stability", ())]
+        self.held_out = [float(error) for error in state.get("held_out", ())]
         for i, problem in enumerate(self.problems):
             problem.W = np.array(state[f"{i}.W"])
             problem.loss = [float(value) for value in state[f"{i}.loss"]]

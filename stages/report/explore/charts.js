@@ -90,6 +90,16 @@ const curvesOverK = (of, state) => {
       (one) => one.stability,
       (value) => value.toFixed(2),
     ),
+    over(
+      "held-out error",
+      (one) => one.heldOut,
+      (value) => value.toFixed(3),
+    ),
+    over(
+      "cells in which a factor takes part",
+      (one) => (one.nonzero === null ? null : 100 * one.nonzero),
+      percent,
+    ),
     over("IoU of the object", (one) => one.object, percent),
     over("mean IoU of the best parts", (one) => one.part, percent),
   ].filter((one) => one !== null);

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
-from stages.algorithms.backbone.family import Preprocessing, Published
+from stages.algorithms.backbone.family import Family, Preprocessing, Published
 
 # Their own truncated-normal start takes minutes and warns that it will change.
 _SLOW_START = ("googlenet", "inception_v3")
+PREFIX = "torchvision/"  # may stand before a name, to tell it from timm's
 
 
 @cache
@@ -27,11 +28,17 @@ def _models() -> Any:
     return models
 
 
-class TorchvisionFamily:
+class TorchvisionFamily(Family):
     """See `Family`; any node that gives ``[n, channels, h, w]`` is a layer."""
 
     summary = "a torchvision classification model such as vgg19"
     usual_weights = "DEFAULT"
+    prefixes = (PREFIX,)
+
+    def knows(self, name: str) -> bool:
+        """See `Family.knows`: with or without the prefix. Others' names need no torchvision."""
+        plain = name.removeprefix(PREFIX)
+        return not set("/:") & set(plain) and plain in self.names()
 
     def names(self) -> Sequence[str]:
         """See `Family.names`."""
@@ -39,6 +46,7 @@ class TorchvisionFamily:
 
     def build(self, name: str) -> nn.Module:
         """See `Family.build`."""
+        name = name.removeprefix(PREFIX)
         builder: Callable[..., nn.Module] = _models().get_model_builder(name)
         options = {"init_weights": False} if name in _SLOW_START else {}
         network = builder(weights=None, **options)
@@ -50,12 +58,13 @@ class TorchvisionFamily:
 
     def weights(self, name: str) -> Mapping[str, Published]:
         """See `Family.weights`: torchvision's names, `DEFAULT` among them."""
-        members = _models().get_model_weights(name).__members__
+        members = _models().get_model_weights(name.removeprefix(PREFIX)).__members__
         published = {}
         for weights, member in members.items():
             transforms = member.transforms()
             scale = Preprocessing(tuple(transforms.mean), tuple(transforms.std))
-            published[weights] = Published(member.url, scale)
+            licence = str(member.meta.get("license", ""))  # said of few
+            published[weights] = Published(member.url, scale, member.name, licence)
         return published
 
     def preprocessing(self, name: str) -> Preprocessing:

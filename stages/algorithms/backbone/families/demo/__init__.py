@@ -14,12 +14,12 @@ from stages.algorithms.backbone.families.demo.network import (
     build_demo_network,
 )
 from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
-from stages.algorithms.backbone.family import Preprocessing, Published
+from stages.algorithms.backbone.family import Family, Preprocessing, Published
 
 __all__ = ["DemoFamily"]
 
 
-class DemoFamily:
+class DemoFamily(Family):
     """See `Family`; one network, `demo`, for use without any download."""
 
     summary = "demo"
