@@ -96,9 +96,10 @@ App.hash = (state) => {
   }[state.view];
   const asked = new URLSearchParams();
   const compared = ["pairs", "versus"].includes(state.view),
-    few = compared || ["overview", "beside"].includes(state.view);
+    few = compared || ["overview", "beside", "allNames"].includes(state.view);
   for (const [name, short] of Object.entries(SHORT)) {
-    const usual = name === "k" ? App.run.sets[state.set].k : BEGIN[name];
+    // which k is shown first may be another in the report of tomorrow: a link says its own
+    const usual = name === "k" && App.run.ks.length === 1 ? state.k : BEGIN[name];
     if (state[name] !== usual && !(few && !["sort", "q"].includes(name)))
       asked.set(short, state[name]);
   }

@@ -127,7 +127,8 @@ Sides.write = (state, asked) => {
   state.sides.forEach((side, n) => {
     const usual = Sides.usual(n, state.set);
     for (const [name, short] of Object.entries(SIDE_SHORT))
-      if (side[name] !== usual[name]) asked.set(sideName(short, n), side[name]);
+      if (side[name] !== usual[name] || (name === "k" && App.runs[side.run].ks.length > 1))
+        asked.set(sideName(short, n), side[name]);
     if (side.off.size) asked.set(sideName("off", n), [...side.off].sort((a, b) => a - b).join("."));
   });
   if (!state.together) asked.set("as", "two");
