@@ -306,3 +306,20 @@ def test_no_picture_is_blown_up(browser: Browser, report: Path) -> None:
         )
     assert len(sizes) > 10
     assert all(shown <= own for shown, own in sizes)
+
+
+def test_pointing_at_one_of_many_photographs_reads_it_there(browser: Browser, report: Path) -> None:
+    read = []
+    with at(browser, report, "#/s0/i1?k=10") as page:
+        ready(page)
+        for place, columns in ((page.locator(".panels .picture").first, 1),
+                               (page.locator(".panels .picture.apart").first, 4)):  # fmt: skip
+            box = place.bounding_box()
+            for share in (0.3, 0.7):
+                # in the second photograph of a row, where there are several
+                across, down = (share + (columns > 1)) / columns, share / columns
+                page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+                read.append(page.locator(".readout .value").all_inner_texts())
+    values = np.array([[int(text.split()[0]) for text in texts] for texts in read])
+    assert np.ptp(values[:2], axis=0).max() > 5
+    assert np.abs(values[2:] - values[:2]).max() <= 12  # gaps between them take a pixel or two

@@ -77,7 +77,7 @@ class Run {
     return this.opened.get(rank);
   }
 
-  // The payload of data/KEY.js; asked for once, and again after it failed.
+  // The payload of data/KEY.js; asked for once while it comes.
   load(key) {
     if (this.asked.has(key)) return this.asked.get(key);
     const name = `${this.base}data/${key}.js`;
@@ -86,6 +86,7 @@ class Run {
       script.src = name;
       script.onload = () => {
         script.remove();
+        this.asked.delete(key); // whoever asked keeps what it made of it, not the text
         if (script.arrived && script.arrived.key === key) resolve(script.arrived.payload);
         else reject(new Error(`${name} is not of this page`));
       };

@@ -20,9 +20,13 @@ Views.image = async (state) => {
   await of.need(i);
   const entry = of.coefficients.get(i),
     room = document.getElementById("content").clientWidth;
-  const across = room < 600 ? 2 : room < 1000 ? 3 : set.annotated ? 5 : 4,
+  // many concepts are shown apart, each on a photograph of its own: these take more room
+  const many = of.k > Draw.most,
+    few = room < 600 ? 1 : room < 1000 ? 2 : 3,
+    usual = room < 600 ? 2 : room < 1000 ? 3 : set.annotated ? 5 : 4;
+  const across = many ? few : usual,
     side = Math.floor((room - 13 * (across - 1)) / across),
-    box = { width: side, height: 1.4 * side };
+    box = { width: side, height: 1.4 * side, large: many };
   const third = Math.min(side, set.width(i), Math.floor((room - 26) / 3)),
     thirds = { width: third, height: 1.4 * third };
   const panels = [],
@@ -32,10 +36,15 @@ Views.image = async (state) => {
   });
   const point = (event) => {
     const around = event.currentTarget.getBoundingClientRect();
-    const x = Math.min(Math.max((event.clientX - around.left) / around.width, 0), 1),
+    let x = Math.min(Math.max((event.clientX - around.left) / around.width, 0), 1),
       y = Math.min(Math.max((event.clientY - around.top) / around.height, 0), 1);
+    if (event.currentTarget.classList.contains("apart")) {
+      // within the photograph that is pointed at, of those that stand side by side
+      const columns = Math.ceil(Math.sqrt(shownFactors(of, state).length));
+      [x, y] = [x, y].map((share) => (share * columns) % 1);
+    }
     for (const dot of dots) {
-      dot.hidden = false;
+      dot.hidden = dot.parentElement.classList.contains("apart");
       dot.style.left = `${100 * x}%`;
       dot.style.top = `${100 * y}%`;
     }
