@@ -26,7 +26,9 @@ os.environ["DFF_KEEP"] = "0"
 
 @cache
 def _group_of(file: Path) -> str:
-    found = re.search(r'^pytestmark = pytest.mark.xdist_group\("(.+?)"\)', file.read_text(), re.M)
+    text = file.read_text(encoding="utf-8")
+    found = re.search(r'^pytestmark = \[?pytest\.mark\.xdist_group\("(.+?)"\)', text, re.M)
+    assert found or "xdist_group(" not in text, f"{file}: which group?"
     return found[1] if found else ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.registry import STAGES
-from tools import draw_photographs, edit, run_stages, small_project
+from tools import draw_photographs, edit, run_in_process, small_project
 
 NAMES = "sets: {discs: {2: [background, object]}}\n"
 
@@ -19,7 +19,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = small_project(folder / "project", photographs)
     edit(project, "seeds: [0]", "seeds: [0, 1]")
     (project / "labels.yaml").write_text(NAMES)
-    run_stages(project, *(stage.name for stage in STAGES[:6]))
+    run_in_process(project, *(stage.name for stage in STAGES[:6]))
     return project
 
 
@@ -28,5 +28,5 @@ def reported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its report."""
     project = tmp_path_factory.mktemp("reported") / "project"
     shutil.copytree(finished, project)
-    run_stages(project, "report")
+    run_in_process(project, "report")
     return project

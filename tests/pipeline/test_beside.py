@@ -15,7 +15,7 @@ from pipeline.registry import BY_NAME
 from pipeline.sides import Side, flat_params
 from stages.report.packed import FORMAT, read_script, script
 from stages.report.thumbnails import FOLDERS
-from tools import edit, message, run_dff, run_stages, shell
+from tools import edit, message, run_dff, run_in_process, shell
 
 pytestmark = pytest.mark.xdist_group("results")  # one worker makes its projects
 
@@ -31,7 +31,7 @@ def two(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     shutil.copytree(one, other)
     edit(other, "k: [1, 2]", "k: [3]")
     (other / "labels.yaml").unlink()
-    run_stages(other, "factorize", "heatmaps", "refine", "evaluate", "report")
+    run_in_process(other, "factorize", "heatmaps", "refine", "evaluate", "report")
     return one, other
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.dvc import uses_dvc
 from pipeline.registry import STAGES
-from tools import ROOT, edit, message, run_dff, run_stages
+from tools import ROOT, edit, message, run_dff, run_in_process
 
 pytestmark = pytest.mark.xdist_group("results")  # one worker makes its project
 
@@ -74,7 +74,7 @@ def test_compares_networks(finished: Path, tmp_path: Path) -> None:
     assert not out.parent.exists()
 
     edit(other, "layers: [features.5]", "layers: [features.2]")
-    run_stages(other, *to_evaluate)
+    run_in_process(other, *to_evaluate)
     result = run_dff("compare", str(finished), str(other), "--out", str(out))
     assert result.exit_code == 0
     table = pd.read_csv(out.with_suffix(".csv"))
@@ -89,7 +89,7 @@ def test_compares_networks(finished: Path, tmp_path: Path) -> None:
 
     edit(other, "layers: [features.2]", "layers: [features.5]")
     edit(other, "  size: 64", "  size: [48, 64]")
-    run_stages(other, *to_evaluate)
+    run_in_process(other, *to_evaluate)
     result = run_dff("compare", str(finished), str(other), "--out", str(out))
     assert result.exit_code == 0
     table = pd.read_csv(out.with_suffix(".csv"))

@@ -11,7 +11,7 @@ import pytest
 from pipeline.plan import Line, planned
 from pipeline.registry import STAGES
 from stages.frame.resources import Resources
-from tools import draw, edit, run_dff, run_stages
+from tools import draw, edit, run_dff, run_in_process
 
 pytestmark = pytest.mark.xdist_group("plan")  # one worker makes its projects
 
@@ -116,7 +116,7 @@ def test_real_peaks_are_within_what_was_foretold(sized: dict[str, Path]) -> None
     for stage in STAGES:
         if stage.name not in MEASURED_STAGES:  # a process takes seconds to load its libraries
             for project in projects:
-                run_stages(Path(project), stage.name)
+                run_in_process(Path(project), stage.name)
             continue
         for held, needs in zip(peaks(stage.name, *projects), foretold, strict=True):
             allowed = needs[stage.name]

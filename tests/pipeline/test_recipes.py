@@ -12,7 +12,7 @@ import yaml
 from pipeline.init import PRESETS
 from pipeline.params import read_params
 from pipeline.registry import BY_NAME
-from tools import ROOT, copy_of_project, run_dff, run_stages, shell
+from tools import ROOT, copy_of_project, run_dff, run_in_process, shell
 
 FULL = PRESETS["figure4"]["factorize"]
 RECIPE = ROOT / "recipes" / "figure4"
@@ -65,7 +65,7 @@ def test_the_recipe_runs_and_its_networks_are_compared(
     of = ("--backbone", "squeezenet1_1", "--weights", "random:0", *layers.split())
     made = run_dff("init", "figure4", content["root"], "--project", str(project), *of)
     assert made.exit_code == 0, made.output
-    run_stages(project)
+    run_in_process(project)
     (project / "params.yaml").unlink()
 
     done = run("dvc", "repro")

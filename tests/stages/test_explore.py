@@ -9,24 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to
-from reported import PARAMS, run_stages
+from reported import run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import Factors
 from stages.drawing.colours import css
 from stages.drawing.overlays import GAMMA, OPACITY
 from stages.drawing.palette import Palette, palettes
-from stages.evaluate.params import EvaluateParams
-from stages.evaluate.stage import EVALUATE
-from stages.frame.execute import execute
-from stages.frame.resources import Resources
 from stages.report.packed import base64_of, script
-from stages.report.stage import REPORT
 from tools import draw
 
 pytestmark = [pytest.mark.xdist_group("explore"), needs_browser]
@@ -50,13 +44,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(target)
     draw(root / "images" / HOSTILE / IMAGE / "script>.png", 9)
-    project = root.parent / "project"
-    folder = run_stages(root, project, ("features.5",), K, (0,))
-    labels = {"sets": {HOSTILE: {2: [FACTOR, "ear"]}}}
-    (project / "labels.yaml").write_text(yaml.safe_dump(labels, allow_unicode=True))
-    for stage, params in ((EVALUATE, EvaluateParams()), (REPORT, PARAMS)):
-        execute(stage, params, project, Resources(workers=2))
-    return folder
+    labels = {HOSTILE: {2: [FACTOR, "ear"]}}
+    return run_stages(root, root.parent / "project", ("features.5",), K, (0,), labels)
 
 
 @pytest.fixture(scope="module")

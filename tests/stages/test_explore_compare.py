@@ -8,25 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to, violations
 from pipeline.beside import beside
-from reported import PARAMS, run_stages
+from reported import run_stages
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import Factors
 from stages.drawing.palette import palettes
-from stages.evaluate.params import EvaluateParams
-from stages.evaluate.stage import EVALUATE
-from stages.frame.execute import execute
-from stages.frame.resources import Resources
 from stages.report.packed import read_script, script
-from stages.report.stage import REPORT
 from tools import draw
 
-pytestmark = [pytest.mark.xdist_group("explore"), needs_browser]
+pytestmark = [pytest.mark.xdist_group("explore compare"), needs_browser]
 
 HOSTILE = "<img src=x onerror=alert(1)>\u2028\"'&amp;"
 FACTOR = "</script><script>alert(2)</script>"
@@ -52,12 +46,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("compared")
     a = photographs(folder / "a", {"discs": [*range(9)], HOSTILE: [0, 1, 2], "a only": [3, 4]})
     b = photographs(folder / "b", {"discs": [0, 2, 5, 6, 7, 8, 11], HOSTILE: [0, 1, 2]})
-    first = run_stages(a, folder / "first", ("features.5", "features.8"), (1, 2, 4), (0,))
-    second = run_stages(b, folder / "second", ("features.8",), (1, 3, 4), (0,))
-    labels = {"sets": {HOSTILE: {2: [FACTOR, "ear"]}}}
-    (folder / "first/labels.yaml").write_text(yaml.safe_dump(labels, allow_unicode=True))
-    for stage, params in ((EVALUATE, EvaluateParams()), (REPORT, PARAMS)):
-        execute(stage, params, folder / "first", Resources(workers=2))
+    layers, labels = ("features.5", "features.8"), {HOSTILE: {2: [FACTOR, "ear"]}}
+    first = run_stages(a, folder / "first", layers, (1, 2, 4), (0,), labels)
+    second = run_stages(b, folder / "second", layers[1:], (1, 3, 4), (0,))
     return first, second
 
 

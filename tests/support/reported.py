@@ -1,6 +1,9 @@
 """Reports of small collections, made by every stage."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
@@ -24,10 +27,21 @@ PARAMS = ReportParams(images=3, top=2, long_side=64)
 
 
 def run_stages(
-    root: Path, project: Path, layers: tuple[str, ...], k: tuple[int, ...], seeds: tuple[int, ...]
+    root: Path,
+    project: Path,
+    layers: tuple[str, ...],
+    k: tuple[int, ...],
+    seeds: tuple[int, ...],
+    labels: dict[str, Any] | None = None,
 ) -> Path:
-    """Every stage on a collection of small images; returns the report's folder."""
+    """Every stage on a collection of small images; returns the report's folder.
+
+    `labels` are what labels.yaml has of the sets.
+    """
     project.mkdir()
+    if labels is not None:
+        text = yaml.safe_dump({"sets": labels}, allow_unicode=True)
+        (project / "labels.yaml").write_text(text, encoding="utf-8")
     stages = [
         (INDEX, IndexParams(dataset="folder", root=str(root), max_failed=0.5)),
         (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=64)),

@@ -139,7 +139,7 @@ def run_dff(*arguments: str) -> Result:
     return result
 
 
-def run_stages(project: Path, *names: str) -> None:
+def run_in_process(project: Path, *names: str) -> None:
     """Stages in this process, which has their libraries loaded; all of them, if none is named."""
     for name in names or BY_NAME:
         result = run_dff(name, "--project", str(project))
