@@ -69,15 +69,16 @@ def test_objective_within_a_thousandth_of_independent_solvers_best(k: int, seed:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=st.integers(1, 30),
+    more=st.integers(0, 30),
     channels=st.integers(1, 8),
     k=st.integers(1, 4),
     seed=st.integers(0, 99),
     init=st.sampled_from(["sample", "random"]),
     single=st.booleans(),
 )
-def test_lawful(rows: int, channels: int, k: int, seed: int, init: str, single: bool) -> None:
+def test_lawful(more: int, channels: int, k: int, seed: int, init: str, single: bool) -> None:
     k = min(k, channels)
+    rows = 6 * k + more  # of as few rows as directions, amounts are not determined
     A = signed_matrix(rows, channels, 3, seed).astype(np.float32 if single else np.float64)
     f = factorize(A, k, seed, nonneg="H", init=init, max_passes=15)
     norm = float(np.square(A, dtype=np.float64).sum())

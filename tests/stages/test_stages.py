@@ -180,7 +180,9 @@ def test_metrics_and_plots_are_for_dvc(finished: Path) -> None:
     assert metrics["images"] == 14
     node = metrics["features.5"]["discs"]["k1"]
     known = {"explained", "stability", "object_iou", "figure_iou", "overlap"}
+    known |= {"held_out", "nonzero", "hoyer", "coherence"}
     assert set(node) == known, "no parts are annotated"
+    assert 0 < node["held_out"] < 1 and 0 < node["nonzero"] <= 1 and node["coherence"] == 0
     losses = pd.read_csv(folder / "loss.csv")
     final = losses.query("layer == 'features.5' and set == 'discs' and k == 1").iloc[-1]
     assert node["explained"] == pytest.approx(100 * (1 - final["relative_error"] ** 2), abs=0.01)
