@@ -343,33 +343,38 @@ def test_from_the_page_into_the_project_and_back(
 def test_a_file_means_the_same_to_every_reader(
     browser: Browser, project: Path, tmp_path: Path
 ) -> None:
-    rank = rank_of(project, "discs")
+    places = [(name, k, j) for name in ("discs", HOSTILE) for k in K for j in range(k)]
+    ranks = {name: rank_of(project, name) for name in ("discs", HOSTILE)}
     path = tmp_path / "saved.yaml"
-    typed = """([rank, names]) => {
-        Names.assign(names.map((name, j) => [Names.place(rank, 3, j), Names.parse(name)]));
+    typed = """([places, names]) => {
+        Names.assign(names.map((name, n) => [Names.place(...places[n]), Names.parse(name)]));
         return names.map(Names.parse);
     }"""
+
+    def all_named(page: Page) -> list[str]:
+        return [name for of in ranks.values() for k in K for name in named(page, of, k)]
+
     told = [" ".join(name.split()) for name in NAMES]
-    for at_ in range(0, len(NAMES), 3):
-        some = NAMES[at_ : at_ + 3]
-        with at(browser, project, f"#/s{rank}/names?k=3") as page:
-            parsed = page.evaluate(typed, [rank, some])
-            assert parsed == [[one] for one in told[at_ : at_ + 3]]
+    for first in range(0, len(NAMES), len(places)):
+        some, expected = NAMES[first : first + len(places)], told[first : first + len(places)]
+        asked = [[ranks[name], k, j] for name, k, j in places]
+        with at(browser, project, "#/names") as page:
+            assert page.evaluate(typed, [asked, some]) == [[one] for one in expected]
             save(page, path)
-            kept = named(page, rank, 3)
-        assert kept[: len(some)] == told[at_ : at_ + 3]
-        read = [one[0] for one in read_labels(path).sets["discs"][3] if one]
-        assert read == told[at_ : at_ + 3]
-        text = path.read_text(encoding="utf-8")
-        assert yaml.safe_load(text)["sets"]["discs"][3][: len(some)] == told[at_ : at_ + 3]
+            kept = all_named(page)
+        assert kept == expected + [""] * (len(places) - len(some))
+        read, text = read_labels(path).sets, path.read_text(encoding="utf-8")
+        plain = yaml.safe_load(text)["sets"]
+        for (name, k, j), one in zip(places, expected, strict=False):
+            assert read[name][k][j] == (one,)
+            assert plain[name][k][j] == one
         assert not {"\u2028", "\u200f", "\u200d"} & set(text)
-        assert set(yaml.safe_load(text)["sets"]) == {"discs", HOSTILE}
-        with at(browser, project, f"#/s{rank}/names?k=3") as page:
+        with at(browser, project, "#/names") as page:
             bring(page, path)
-            assert named(page, rank, 3) == kept
+            assert all_named(page) == kept
             fields(page).first.focus()
             page.keyboard.press("Control+z")
-            assert named(page, rank, 3) == ["", "", ""]
+            assert set(all_named(page)) == {""}
 
 
 HAND = """# by hand
