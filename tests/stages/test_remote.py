@@ -147,6 +147,7 @@ def test_a_bucket_that_is_not_there(
     line = message(dff("factorize"))
     assert f"{bucket}/activations-" in line and "not there" in line
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # more of them wait, and end alike
     forget_connections()
     assert "cannot be reached" in message(dff("factorize"))
 
