@@ -26,7 +26,8 @@ MEANINGS = {
     "choice": "what helps to choose k: error, stability, silhouette, the suggestion",
     "links": "which factor of a larger k goes on from which of a smaller one",
     "loss": "relative error after every update",
-    "concepts": "strength, area, place and box of every factor on every image",
+    "concepts": "strength (shares of its largest value in the set), area, place and box of every "
+    "factor on every image",
     "boxes": "boxes around all components of all masks",
     "failures": "annotations that could not be read or look wrong, and why",
 }

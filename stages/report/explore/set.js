@@ -275,7 +275,11 @@ Views.set = async (state) => {
       Sides.link("pairs"),
     ),
     place,
-    h("p.quiet.end", {}, "Keys: arrows go from image to image, Enter opens one."),
+    h(
+      "p.quiet.end",
+      {},
+      "A concept’s strength on an image is its mean there, in per cent of what gets full colour. Keys: arrows go from image to image, Enter opens one.",
+    ),
   );
   // only what says a name is made anew: what one is about to click must stay
   const renamed = (places) => {
