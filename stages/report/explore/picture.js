@@ -86,7 +86,7 @@ const cutout = (of, i, factor, side, href) => {
       const box = of.box(i, factor.number);
       if (!box) return;
       const [top, left, bottom, right] = box;
-      const half = Math.max(0.55 * Math.max((right - left) * w, (bottom - top) * t), side / 6),
+      const half = Math.max(0.55 * Math.max((right - left) * w, (bottom - top) * t), side / 2),
         scale = side / (2 * half);
       const picture = new Picture(of, i, [factor], {
         width: w * scale,
