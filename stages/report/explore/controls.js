@@ -92,31 +92,11 @@ const paintControls = (of, state, changed, modes = MODES, name = "mode") => {
     reset.hidden = state.mode !== "raw" || state.t === null;
     opacity.hidden = state.mode === "photo";
   };
-  const choice = h(
-    "fieldset.modes",
-    {},
-    h("legend.visually-hidden", {}, "What is painted"),
-    modes.map(([mode, title]) =>
-      h(
-        "label",
-        {},
-        h("input", {
-          type: "radio",
-          name,
-          value: mode,
-          checked: state.mode === mode,
-          on: {
-            change: () => {
-              state.mode = mode;
-              fits();
-              changed();
-            },
-          },
-        }),
-        h("span", {}, title),
-      ),
-    ),
-  );
+  const choice = choices("What is painted", name, modes, state.mode, (mode) => {
+    state.mode = mode;
+    fits();
+    changed();
+  });
   fits();
   return [choice, opacity, threshold, reset];
 };

@@ -18,29 +18,10 @@ Large.open = (of, i, factors, state, modes = MODES) => {
     });
   };
   const value = h("span.value", {});
-  const choices = h(
-    "fieldset.modes",
-    {},
-    h("legend.visually-hidden", {}, "What is painted"),
-    modes.map(([mode, title]) =>
-      h(
-        "label",
-        {},
-        h("input", {
-          type: "radio",
-          name: "large-mode",
-          checked: own.mode === mode,
-          on: {
-            change: () => {
-              own.mode = mode;
-              draw();
-            },
-          },
-        }),
-        h("span", {}, title),
-      ),
-    ),
-  );
+  const painting = choices("What is painted", "large-mode", modes, own.mode, (mode) => {
+    own.mode = mode;
+    draw();
+  });
   const close = h("button", { type: "button", on: { click: () => dialog.close() } }, "Close");
   const dialog = h(
     "dialog.large",
@@ -55,7 +36,7 @@ Large.open = (of, i, factors, state, modes = MODES) => {
         },
       },
     },
-    h("div.large-bar", {}, h("b", {}, set.nameless[i]), choices, value, close),
+    h("div.large-bar", {}, h("b", {}, set.nameless[i]), painting, value, close),
     place,
     set.large
       ? null

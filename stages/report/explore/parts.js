@@ -75,3 +75,25 @@ const Later = {
     if (Later.running) requestAnimationFrame(Later.run);
   },
 };
+
+// One of several that exclude each other: [[value, title], ...]; `pick` is told of the one chosen.
+const choices = (legend, name, of, current, pick) =>
+  h(
+    "fieldset.modes",
+    {},
+    h("legend.visually-hidden", {}, legend),
+    of.map(([value, title]) =>
+      h(
+        "label",
+        {},
+        h("input", {
+          type: "radio",
+          name,
+          value: String(value),
+          checked: value === current,
+          on: { change: () => pick(value) },
+        }),
+        h("span", {}, title),
+      ),
+    ),
+  );

@@ -256,34 +256,17 @@ Views.versus = async (state) => {
   };
 };
 
+const LAYOUTS = [
+  [true, "Swipe"],
+  [false, "Side by side"],
+];
+
 // Swipe, or side by side.
 Sides.layouts = (state, changed) =>
-  h(
-    "fieldset.modes",
-    {},
-    h("legend.visually-hidden", {}, "How both sides are shown"),
-    [
-      [true, "Swipe"],
-      [false, "Side by side"],
-    ].map(([together, title]) =>
-      h(
-        "label",
-        {},
-        h("input", {
-          type: "radio",
-          name: "as",
-          checked: state.together === together,
-          on: {
-            change: () => {
-              state.together = together;
-              changed();
-            },
-          },
-        }),
-        h("span", {}, title),
-      ),
-    ),
-  );
+  choices("How both sides are shown", "as", LAYOUTS, state.together, (together) => {
+    state.together = together;
+    changed();
+  });
 
 // A side has another run, layer or k: the view is made anew, and the control keeps the focus.
 Sides.another = (state) => async (letter, label) => {
