@@ -4,8 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,14 +13,7 @@ from stages.frame.errors import StageError
 from stages.frame.progress import note
 from stages.report.packed import DATA, FORMAT, script
 from store.artifact import read_attrs
-from store.publication import (
-    RETIRED,
-    STAGING,
-    disk_errors,
-    only_one,
-    put_in_place,
-    write_atomically,
-)
+from store.publication import disk_errors, put_in_place, work_beside, write_atomically
 
 PHOTOGRAPHS = ("thumbs", "large")  # folders of a report: stages/report/thumbnails.py
 FOLDERS = ("a", "b")  # of the two reports: no name of anything becomes a path
@@ -58,7 +50,7 @@ def beside(
         When it cannot be written.
     """
     _check_target(out, force=force)
-    with disk_errors(out), _work_folder(out) as (work, scratch):
+    with disk_errors(out), work_beside(out, "beside", "work", "scratch") as [work, scratch]:
         sides = []
         for folder, what in zip(FOLDERS, both, strict=True):
             (scratch / folder).mkdir()
@@ -141,30 +133,6 @@ def _check_target(out: Path, *, force: bool) -> None:
         raise StageError(f"--out {out}: is there already; name another one, or --force replaces it")
     if out.is_symlink() or not (out / RECORD).is_file():
         raise StageError(f"--out {out}: is nothing of `dff beside`, --force leaves it alone")
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[tuple[Path, Path]]:
-    """An empty folder beside `out` for what becomes it, and one for what does not."""
-    staging = out.parent / STAGING
-    folder = staging / f"{out.name}.beside"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with only_one(folder / "lock", out):
-            work, scratch = folder / "work", folder / "scratch"
-            try:
-                for one in (work, scratch):
-                    shutil.rmtree(one, ignore_errors=True)  # of a run that was killed
-                    one.mkdir()
-                yield work, scratch
-            finally:  # and of what was there before
-                for leftover in (work, scratch, folder / RETIRED):
-                    shutil.rmtree(leftover, ignore_errors=True)
-                (folder / "lock").unlink(missing_ok=True)
-    finally:
-        with suppress(OSError):  # others are at work there
-            folder.rmdir()
-            staging.rmdir()
 
 
 def _same_photographs(sides: Sequence[Side], work: Path) -> dict[Path, Path]:

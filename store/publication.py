@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -186,6 +186,43 @@ def staged(out: Path, fingerprint: str) -> Iterator[Staging]:
     yield work
     publish(work)
     _sweep(folder.parent)
+
+
+@contextmanager
+def work_beside(out: Path, kind: str, *names: str) -> Iterator[list[Path]]:
+    """Empty folders beside `out`, for this process alone; nothing is left of them.
+
+    Parameters
+    ----------
+    out : Path
+        What one of them becomes (`put_in_place`).
+    kind : str
+        Of the work: another one on the same `out` has folders of its own.
+    *names : str
+
+    Raises
+    ------
+    StagingLocked
+    """
+    staging = out.parent / STAGING
+    folder = staging / f"{out.name}.{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_one(folder / "lock", out):
+            places = [folder / name for name in names]
+            try:
+                for place in places:
+                    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+                    place.mkdir()
+                yield places
+            finally:  # and of what was there before
+                for leftover in (*places, folder / RETIRED):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                (folder / "lock").unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # others are at work there
+            folder.rmdir()
+            staging.rmdir()
 
 
 @contextmanager

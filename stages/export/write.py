@@ -1,9 +1,7 @@
 """Writing an export: image by image, in bounded memory, all of it or nothing."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,7 @@ from stages.frame.memory import Needs, resident, resources_within
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
 from stages.frame.resources import Resources
-from store.publication import (
-    RETIRED,
-    STAGING,
-    disk_errors,
-    only_one,
-    put_in_place,
-    write_atomically,
-)
+from store.publication import disk_errors, put_in_place, work_beside, write_atomically
 
 RECORD = "export.json"  # in every export: what it is, and that it may be replaced
 # Of one pixel while an image is in work: heat, labels, and what resizing and drawing take.
@@ -66,7 +57,7 @@ def export(
     def encoded(photograph: Photograph) -> Any:
         return exporter.encode(selection.picture(photograph))
 
-    with disk_errors(out), _work_folder(out) as work, torch_threads_kept():
+    with disk_errors(out), work_beside(out, "export", "work") as [work], torch_threads_kept():
         # One thread an image: a map is too small to share out, and threads that wait for their part
         # of one take as much of a core as those that work.
         torch.set_num_threads(1)
@@ -117,26 +108,3 @@ def export_needs(selection: Selection) -> Needs:
         {"masks at the size of the largest photograph": each},
         remedy="make the largest photographs smaller",
     )
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out`, for this process alone; nothing is left of it."""
-    staging = out.parent / STAGING
-    folder = staging / f"{out.name}.export"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with only_one(folder / "lock", out):
-            work = folder / "work"
-            shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-            work.mkdir()
-            try:
-                yield work
-            finally:  # and of what was there before
-                for leftover in (work, folder / RETIRED):
-                    shutil.rmtree(leftover, ignore_errors=True)
-                (folder / "lock").unlink(missing_ok=True)
-    finally:
-        with suppress(OSError):  # others are at work there
-            folder.rmdir()
-            staging.rmdir()
