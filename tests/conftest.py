@@ -9,7 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,3 +69,12 @@ def dff(project: Path) -> Callable[..., Result]:
         return run_dff(*arguments, "--project", str(project))
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; modules that use it are marked with `browser.needs_browser`."""
+    from browser import chromium  # here: most tests need none
+
+    with chromium() as found:
+        yield found

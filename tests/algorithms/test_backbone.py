@@ -3,7 +3,7 @@
 import copy
 import time
 import urllib.error
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models.feature_extraction import get_graph_node_names
 
+from noise import images
 from stages.algorithms.backbone import (
     BackboneError,
     aliases,
@@ -35,6 +36,8 @@ from stages.algorithms.backbone.families.demo import network as demo_network
 from stages.images.resize import normalise
 
 # Small enough that a forward pass takes a moment; the large ones go by shape alone.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {
     "demo": "conv4_2",
     "alexnet": "features.11",
@@ -59,19 +62,6 @@ LARGE = {
     "resnet50": "layer4",
     "resnet101": "layer4",
 }
-
-
-def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small lose time to threads waiting for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,14 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import nn
 
+from noise import images
 from stages.algorithms.backbone import BackboneError, Preprocessing, family_of, load_backbone
 from stages.algorithms.shipped import located, network_files
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAME, LAYER = "timm/vit_tiny_patch16_224", "blocks.1"
 Tensors = dict[str, torch.Tensor]
-
-
-def images(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """What holds for every family of networks: an entry in `CHEAP` each, and a stranger's family."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from noise import images
 from pipeline.init import write_params
 from pipeline.params import read_params
 from stages.algorithms.backbone import (
@@ -36,6 +37,8 @@ from store import open_artifact
 from tools import run_dff
 
 # Networks whose forward pass takes a moment.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OWN = f"module:{Path(__file__)}:own_network"
 CHEAP = {
     "demo": ["demo"],
@@ -106,18 +109,6 @@ class TokenFamily(Family):
 def strange(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(FAMILIES, "strangers", TokenFamily())
     return "strange_tokens"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def images(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def test_every_family_is_here() -> None:

@@ -5,7 +5,6 @@ builds is what ours is compared with.
 """
 
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +13,7 @@ import timm
 import torch
 from torch import nn
 
+from noise import images
 from stages.algorithms.backbone import (
     BackboneError,
     channels,
@@ -63,20 +63,10 @@ NETWORKS: dict[str, tuple[str, tuple[int, int], tuple[int, int], dict[str, Any]]
     "maxvit_rmlp_pico_rw_256": ("stages.1", (256, 256), (32, 32), {}),
     "coatnet_nano_rw_224": ("stages.3", (224, 224), (7, 7), {}),
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOKENS = {"vit": 1, "deit": 2, "beit": 1, "eva02": 1, "xcit": 0}  # before those of the image
 REGISTERS = {"vit_small_patch14_reg4_dinov2.lvd142m": 5}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def images(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def built_by_timm(name: str, options: dict[str, Any], seed: int = 0) -> nn.Module:

@@ -2,9 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to
+from browser import at, needs_browser, opened, papers, pixels, ready, turn_to
 from reported import run_stages
 from stages.algorithms.heatmap import upsample
 from stages.artifacts.concept_maps import ConceptMaps
@@ -46,17 +44,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw(root / "images" / HOSTILE / IMAGE / "script>.png", 9)
     labels = {HOSTILE: {2: [FACTOR, "ear"]}}
     return run_stages(root, root.parent / "project", ("features.5",), K, (0,), labels)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-def at(browser: Browser, report: Path, where: str, **context: Any) -> Any:
-    """The page, opened at a view."""
-    return opened(browser, report / "explore.html", where, **context)
 
 
 def number(report: Path, name: str) -> int:

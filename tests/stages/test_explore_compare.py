@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from browser import chromium, needs_browser, opened, papers, pixels, ready, turn_to, violations
+from browser import needs_browser, opened, papers, pixels, ready, turn_to, violations
 from pipeline.beside import beside
 from reported import run_stages
 from stages.artifacts.concept_maps import ConceptMaps
@@ -59,12 +58,6 @@ def both(runs: tuple[Path, Path]) -> Path:
     page = beside([str(one) for one in runs], folder.parent, folder, ("A run", RUN))
     assert page == folder / "index.html"
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 def rank_of(report: Path, name: str = "discs") -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import stages.report.explore as explore
-from browser import chromium, needs_browser, opened, ready
+from browser import needs_browser, opened, ready
 from pipeline.registry import STAGES
 from stages.artifacts.factors import Factors
 from stages.naming.labels import packed, read_labels
@@ -63,12 +63,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(project: Path, tmp_path: Path) -> Path:
     """The project, for tests that change it."""
     return shutil.copytree(project, tmp_path / "copied", symlinks=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 def page_of(project: Path) -> Path:

@@ -1,9 +1,7 @@
 """The page to explore as a person uses it: fast hands, keys, phones, what is shown first."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +9,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from browser import chromium, needs_browser, opened, ready
+from browser import at, needs_browser, ready
 from reported import PARAMS, run_stages
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
@@ -35,16 +33,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(12):
         draw(root / "discs" / f"{i}.png", i, (120, 90))
     return run_stages(root, root.parent / "project", ("features.5",), K, (0,))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-def at(browser: Browser, report: Path, where: str, **context: Any) -> Any:
-    return opened(browser, report / "explore.html", where, **context)
 
 
 def slow(page: Page, part: str) -> None:

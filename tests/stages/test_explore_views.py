@@ -3,9 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +12,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from browser import chromium, needs_browser, opened, ready, turn_to, violations
+from browser import at, needs_browser, opened, ready, turn_to, violations
 from reported import run_stages
 from stages.artifacts.concept_maps import SIDES, ConceptMaps
 from stages.artifacts.evaluation import Evaluation
@@ -48,16 +46,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_stages(root, project, (LAYER,), K, (0,))
     execute(REPORT, PARAMS, project, Resources(workers=2))
     return project / REPORT.writes
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
-def at(browser: Browser, report: Path, where: str, **context: Any) -> Any:
-    return opened(browser, report / "explore.html", where, **context)
 
 
 def maps_of(report: Path, k: int) -> tuple[ConceptMaps, ConceptMaps, list[int]]:

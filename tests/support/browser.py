@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,3 +127,8 @@ def violations(page: Page) -> list[str]:
             nodes = [node["html"][:200] for node in one["nodes"][:3]]
             lines.append(f"{scheme}: {one['id']}: {one['help']}: {nodes}")
     return lines
+
+
+def at(browser: Browser, report: Path, where: str, **context: Any) -> AbstractContextManager[Page]:
+    """A report's page to explore, `opened` at a view."""
+    return opened(browser, report / "explore.html", where, **context)
