@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from server import Server
 
 SERVER = """
 import json, os, sys
@@ -19,32 +19,15 @@ for line in sys.stdin:
 """
 
 
-class Elsewhere:
+class Elsewhere(Server):
     """A context in which commands of another copy of the code are run."""
 
     def __init__(self, code: Path) -> None:
-        self._path = os.pathsep.join([str(code), str(Path(__file__).parent)])
-
-    def __enter__(self) -> "Elsewhere":
-        self._server = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVER],  # not from the folder it starts in
-            env=os.environ | {"PYTHONPATH": self._path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._server.stdin and self._server.stdout
-        self._server.stdin.close()
-        self._server.wait(timeout=60)
-        self._server.stdout.close()
+        path = os.pathsep.join([str(code), str(Path(__file__).parent)])
+        # not from the folder it starts in
+        super().__init__(SERVER, ["-P"], os.environ | {"PYTHONPATH": path})
 
     def dff(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
         """Exit code, output and errors of a command in a folder."""
-        assert self._server.stdin and self._server.stdout
-        self._server.stdin.write(json.dumps([str(folder), arguments]) + "\n")
-        self._server.stdin.flush()
-        code, output, errors = json.loads(self._server.stdout.readline())
+        code, output, errors = json.loads(self.ask(json.dumps([str(folder), arguments])))
         return code, output, errors

@@ -4,9 +4,9 @@ One server process imports everything once and forks for each run: starting Pyth
 takes seconds, a fork milliseconds. It has run no arithmetic, so there are no threads to lose.
 """
 
-import subprocess
-import sys
 from pathlib import Path
+
+from server import Server
 
 SERVER = """
 import importlib, os, signal, sys, time
@@ -80,23 +80,11 @@ for line in sys.stdin:
 """
 
 
-class Killable:
+class Killable(Server):
     """A context in which stages can be run and killed."""
 
-    def __enter__(self) -> "Killable":
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._server.stdin and self._server.stdout
-        self._server.stdin.close()
-        self._server.wait(timeout=60)
-        self._server.stdout.close()
+    def __init__(self) -> None:
+        super().__init__(SERVER)
 
     def run(
         self,
@@ -111,8 +99,5 @@ class Killable:
         It dies at its `die_at`-th checkpoint, or after so many seconds, wherever it is.
         `pause` are seconds that extract waits at each image, and factorize after each pass.
         """
-        assert self._server.stdin and self._server.stdout
-        self._server.stdin.write(f"{project}\t{stage}\t{die_at}\t{die_after}\t{pause}\n")
-        self._server.stdin.flush()
-        code = int(self._server.stdout.readline())
+        code = int(self.ask(f"{project}\t{stage}\t{die_at}\t{die_after}\t{pause}"))
         return code, (project / f"{stage}.log").read_text()
