@@ -7,10 +7,13 @@ by its own maximum paints a concept onto images that do not have it. On disk a s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def upsample(coefficients: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -45,9 +48,11 @@ def upsample(coefficients: Tensor, grid: tuple[int, int], size: tuple[int, int])
         )
     factors = coefficients.shape[1]
     if factors == 0:
-        return coefficients.new_empty((0, *size), dtype=torch.float32)
-    maps = coefficients.to(torch.float32).T.reshape(1, factors, *grid)
-    out = torch.nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        return coefficients.new_empty((0, *size)).float()
+    from torch.nn.functional import interpolate  # here: whole numbers need no torch
+
+    maps = coefficients.float().T.reshape(1, factors, *grid)
+    out: Tensor = interpolate(maps, size=size, mode="bilinear", align_corners=False)
     return out[0]
 
 

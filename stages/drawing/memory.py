@@ -22,7 +22,7 @@ def picture_needs(photograph: int, maps: int, picture: int, columns: int) -> Nee
         Of the maps.
     """
     return Needs(
-        fixed={"libraries": resident("torch", "skimage.measure", "stages.drawing.figures")},
+        fixed={"libraries": resident("skimage.measure", "stages.drawing.figures")},
         each={
             "the largest photograph": photograph * DECODE_BYTES,
             "its maps": 2 * maps * columns * VALUE_BYTES,

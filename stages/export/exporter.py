@@ -92,7 +92,7 @@ class Concept:
 
         Of several factors of one name the largest share.
         """
-        from stages.algorithms.heatmap import dequantise  # here: help lists formats without torch
+        from stages.algorithms.heatmap import dequantise
 
         shares = resized_columns(dequantise(self.levels), self.mask.shape)
         return np.asarray(shares.max(axis=0))

@@ -20,6 +20,7 @@ def map_needs(
     value_bytes: int,
     image_bytes: int = 0,
     remedy: str = "",
+    libraries: tuple[str, ...] = ("numba",),
 ) -> Needs:
     """What making and writing maps takes; a worker is an image in work.
 
@@ -35,6 +36,8 @@ def map_needs(
         What one image needs besides.
     remedy : str
         What a person may change where the image, not its maps, takes the memory.
+    libraries : tuple of str
+        What computes them.
     """
     sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
     # `ordered_map` has up to two results per worker under way, and those that wait to be written
@@ -43,7 +46,7 @@ def map_needs(
     smaller = "make the largest photographs smaller"
     return Needs(
         fixed={
-            "libraries": resident("torch", "numba"),
+            "libraries": resident(*libraries),
             "shards": 2 * SHARD_BYTES,
         },
         each={

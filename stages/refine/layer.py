@@ -201,7 +201,7 @@ def refine_needs(refiner: Refiner, photographs: Shapes, maps: Shapes, columns: i
     sizes = {(int(h), int(w)) for h, w in maps}
     own = max((bytes_at(refiner, size, columns) for size in sizes), default=0)
     image = PIXEL_BYTES * most_pixels(photographs) + own
-    return map_needs(maps, columns, VALUE_BYTES, image, refiner.remedy)
+    return map_needs(maps, columns, VALUE_BYTES, image, refiner.remedy, ("torch", "numba"))
 
 
 def bytes_at(refiner: Refiner, size: Size, columns: int) -> int:
