@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+with open("/proc/self/io") as file:  # the kernel adds those of processes that were waited for
+    io = dict(line.split(": ") for line in file.read().splitlines())
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, io["rchar"], io["wchar"])
 sys.exit(code)
 """
 
@@ -151,23 +153,32 @@ def make_project(folder: Path, photographs: Path, **extract: Any) -> Path:
 
 
 def run_dff(project: Path, *arguments: str) -> dict[str, float]:
-    """`dff ...` in a process of its own: its seconds, those of processors, its peak RSS in MiB."""
+    """`dff ...` in a process of its own, see `measured`."""
     # not the command `dff`: this project need not be installed
-    command = [sys.executable, "-m", "pipeline", *arguments, "--project", str(project)]
+    return measured([sys.executable, "-m", "pipeline", *arguments, "--project", str(project)], {})
+
+
+def measured(command: Sequence[str], env: Mapping[str, str]) -> dict[str, float]:
+    """A command of this project: its seconds, those of processors, its peak RSS in MiB.
+
+    And MiB that it read and wrote, from whatever: disk, cache or pipes.
+    """
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *command],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path} | env,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
-    cpu, peak = done.stdout.splitlines()[-1].split()
+    cpu, peak, read, written = done.stdout.splitlines()[-1].split()
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": float(cpu),
         "peak_mib": int(peak) / 1024,
+        "read_mib": int(read) / 2**20,
+        "written_mib": int(written) / 2**20,
     }
