@@ -21,6 +21,7 @@ from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
 from stages.factorize.params import FactorizeParams
 from stages.factorize.scales import write_combined
+from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
 from stages.frame.params import user_path
@@ -59,7 +60,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     total = len(activations.layers) * len(sets)
     told: list[str] = []
     job = _Job(params, work, resources, library_bytes(), pinned)
-    with track("factorize", total, "sets", int(work.progress.get("done", 0))) as advance:
+    known = int(work.progress.get("done", 0))
+    with track("factorize", total, "sets", known) as advance, told_of_compiling():
         done = 0
         for number, layer in enumerate(activations.layers):
             results = []
@@ -67,7 +69,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
                 results.append(one)
                 told += one.told
                 done += 1
-                if done > int(work.progress.get("done", 0)):
+                if done > known:
                     work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
             _write_results(groups[layer], params, results)

@@ -44,16 +44,19 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Callable[[int
 def _plain_lines(label: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
     began = spoke = time.monotonic()
     count = done
+    first: tuple[int, float] | None = None
 
     def advance(n: int = 1) -> None:
-        nonlocal count, spoke
+        nonlocal count, spoke, first
         count += n
         now = time.monotonic()
+        # what comes before the first, as compiling, is no sign of how long the others take
+        first = first or (count, now)
         if now - spoke >= LINE_EVERY:
             spoke = now
-            rate = (count - done) / (now - began)
-            left = f", {(total - count) / rate:.0f} s left" if rate > 0 else ""
-            print(f"{label}: {count}/{total} {unit}, {rate:.1f}/s{left}", file=sys.stderr)
+            rate = (count - first[0]) / max(now - first[1], 1e-9)
+            left = f", {rate:.1f}/s, {(total - count) / rate:.0f} s left" if rate > 0 else ""
+            print(f"{label}: {count}/{total} {unit}{left}", file=sys.stderr)
 
     yield advance
     seconds = time.monotonic() - began

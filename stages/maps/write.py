@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stages.algorithms.masks import binarise, exact_percentile, pack_masks
 from stages.artifacts.concept_maps import ConceptMaps, MeasuredWriter
+from stages.frame.compiling import told_of_compiling
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import note, track
 from stages.maps.finished import Finished, measured
@@ -77,7 +78,8 @@ def write_maps(
         Told of the share of an image's work at this layer that is done, pass by pass; see
         `track_images`.
     """
-    return _Writing(group, plan, compute, work, key, advance).run()
+    with told_of_compiling():
+        return _Writing(group, plan, compute, work, key, advance).run()
 
 
 class _Writing:
