@@ -8,29 +8,30 @@ kernel over a thumbnail for whatever looks alike further away.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stages.algorithms.bilateral import Bilateral, ColourTerm, thumbnail_of
+from stages.algorithms.bilateral import Bilateral
+from stages.algorithms.colour_term import ColourTerm
 from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
+from stages.algorithms.inference.images import (
+    VOTES_RADIUS,
+    infer_image,
+    loops_suit,
+    window_radius,
+    working_size,
+)
 from stages.algorithms.refinement_defaults import (
     EPS,
     ITERATIONS,
     PROBABILITY_FLOOR,
-    RADIUS,
     WEIGHT,
     WORKING_SIDE,
 )
-
-# Radius of the window through which votes by colour are brought to full resolution, in pixels of
-# the working resolution.
-VOTES_RADIUS = 2
-# Of weights of votes, what a thread keeps from one image to the next.
-ROOM_BYTES = 2**24
 
 
 def unary(heat: Tensor, threshold: Tensor) -> Tensor:
@@ -70,11 +71,6 @@ def unary(heat: Tensor, threshold: Tensor) -> Tensor:
     scale = scale.masked_fill(~present, 1.0).clamp(min=torch.finfo(heat.dtype).tiny)
     h = heat.clamp(min=0)
     return h.div_(h + scale).mul_(present)
-
-
-def window_radius(size: tuple[int, int], share: float = RADIUS) -> int:
-    """Radius of the guided filter in pixels, from its share of the long side of ``(h, w)``."""
-    return max(1, round(share * max(size)))
 
 
 @torch.no_grad()
@@ -145,7 +141,7 @@ def mean_field(
     radius = window_radius(size) if radius is None else radius
     side = working_side or max(size)
     few_kernels = guide.device.type != "cpu" if few_kernels is None else few_kernels
-    if not (few_kernels or joint) and iterations and _suit_loops(guide, probability, colour):
+    if not few_kernels and _suit_loops(guide, probability, iterations, colour, joint=joint):
         return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
@@ -180,71 +176,18 @@ def _check(guide: Tensor, probability: Tensor, iterations: int, working_side: in
         )
 
 
-def _working(guide: Tensor, side: int) -> tuple[float, tuple[int, int]]:
-    """By how much images are scaled down to the working resolution, and to what (h, w)."""
-    h, w = guide.shape[-2:]
-    scale = min(1.0, side / max(h, w))
-    return scale, (max(1, round(h * scale)), max(1, round(w * scale)))
-
-
-class _Room(threading.local):
-    """Memory that a thread uses again: new pages cost as much as what is done with them."""
-
-    def __init__(self) -> None:
-        self.votes = np.empty(0, np.uint16), np.empty(0, np.float32)
-
-
-_room = _Room()
-
-
-def _suit_loops(guide: Tensor, probability: Tensor, colour: ColourTerm | None) -> bool:
-    """Whether the compiled loops are for such images, and compile on this machine."""
+def _suit_loops(
+    guide: Tensor, probability: Tensor, iterations: int, colour: ColourTerm | None, *, joint: bool
+) -> bool:
+    """Whether the compiled loops are for such images."""
     floats = guide.dtype == probability.dtype == torch.float32 and guide.device.type == "cpu"
-    return floats and guide.ndim == 4 and (not colour or colour.cells < 2**8) and _lanes_work()
+    return floats and guide.ndim == 4 and loops_suit(iterations, colour, joint=joint)
 
 
-def _lanes_work() -> bool:
-    from stages.algorithms.nmf import kernels
-
-    return kernels.chosen().__name__.endswith(".vector")
-
-
-def _by_loops(
-    guide: Tensor,
-    probability: Tensor,
-    radius: int,
-    eps: float,
-    weight: float,
-    iterations: int,
-    colour: ColourTerm | None,
-    side: int,
-) -> Tensor:
-    """`mean_field` in float32 on a CPU, image by image."""
-    from stages.algorithms.inference.loop import Colour, infer
-
-    scale, size = _working(guide, side)
-    term = colour or ColourTerm(weight=0)
-    weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
-    votes = Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells))
-    q = np.empty(tuple(probability.shape), np.float32)
-    room = _room.votes
-    for image, p, out in zip(guide, probability, q, strict=True):
-        room = infer(
-            image.contiguous().numpy(),
-            p.contiguous().numpy(),
-            size,
-            (round(radius * scale), VOTES_RADIUS),
-            float(eps),
-            np.float32(weight),
-            iterations,
-            votes,
-            np.float32(PROBABILITY_FLOOR),
-            room,
-            out,
-        )
-    if room[1].nbytes <= ROOM_BYTES:
-        _room.votes = room
-    return torch.from_numpy(q)
+def _by_loops(guide: Tensor, probability: Tensor, *terms: Any) -> Tensor:
+    """Image by image; what is said besides goes to `infer_image`."""
+    images = zip(guide.numpy(), probability.numpy(), strict=True)
+    return torch.from_numpy(np.stack([infer_image(image, p, *terms) for image, p in images]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +214,7 @@ class _Pairwise:
         dtype: torch.dtype,
         few_kernels: bool,
     ) -> _Pairwise:
-        scale, size = _working(guide, side)
+        scale, size = working_size((int(guide.shape[-2]), int(guide.shape[-1])), side)
         small = resized(guide, size)
         near = Guide.of(small, round(radius * scale), eps, few_kernels)
         # On a CPU the temporaries of one channel stay in the cache.

@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -135,8 +135,11 @@ def note_unused(stage: Stage[P], params: P, resources: Resources) -> None:
 
 
 @contextmanager
-def torch_threads_kept() -> Iterator[None]:
-    """Leave torch's number of threads as it was."""
+def torch_threads_kept(libraries: Collection[str] = ("torch",)) -> Iterator[None]:
+    """Leave torch's number of threads as it was, where torch is among what is used."""
+    if "torch" not in libraries:
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()

@@ -14,8 +14,9 @@ from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
 from stages.frame.memory import Needs
+from stages.frame.resources import Resources
 from stages.maps.memory import map_needs
-from stages.refine.refiners.refiner import Refiner, Size, Task
+from stages.refine.refiners.refiner import BatchRefiner, Refiner, Size, Task, libraries_of
 
 # What refining takes per value of a map: heat, probability and both filters' sum, each with a
 # copy, q, q in rows, and two of those that wait.
@@ -168,11 +169,8 @@ class LayerTasks:
         StageError
             When the image is gone or has changed since the index was made.
         """
-        import torch
-
         from stages.algorithms.whole_numbers import probabilities  # compiled
 
-        torch.set_num_threads(1)  # there is one for each image in work
         levels, thresholds = heat or self.heat(entry)
         return Task(self.image(entry), probabilities(levels, thresholds), self.groups)
 
@@ -182,15 +180,18 @@ class LayerTasks:
         h, w = (int(side) for side in self.maps.maps.grid_hw[entry])
         return self.index.rgb_at(image_id, (h, w))
 
-    def needs(self, entries: Sequence[int] | None = None) -> Needs:
+    def needs(self, resources: Resources, entries: Sequence[int] | None = None) -> Needs:
         """What refining all or some entries takes; a worker is an image in work."""
         some = slice(None) if entries is None else list(entries)
         photographs = self.index.sizes[self.maps.maps.image_ids[some]]
         sizes = self.maps.maps.grid_hw[some].astype(np.int64)
-        return refine_needs(self.refiner, photographs, sizes, self.maps.maps.channels)
+        columns = self.maps.maps.channels
+        return refine_needs(self.refiner, photographs, sizes, columns, resources)
 
 
-def refine_needs(refiner: Refiner, photographs: Shapes, maps: Shapes, columns: int) -> Needs:
+def refine_needs(
+    refiner: Refiner, photographs: Shapes, maps: Shapes, columns: int, resources: Resources
+) -> Needs:
     """What refining takes.
 
     Parameters
@@ -201,7 +202,13 @@ def refine_needs(refiner: Refiner, photographs: Shapes, maps: Shapes, columns: i
     sizes = {(int(h), int(w)) for h, w in maps}
     own = max((bytes_at(refiner, size, columns) for size in sizes), default=0)
     image = PIXEL_BYTES * most_pixels(photographs) + own
-    return map_needs(maps, columns, VALUE_BYTES, image, refiner.remedy, ("torch", "numba"))
+    loaded = libraries_of(refiner, device_of(refiner, resources))
+    return map_needs(maps, columns, VALUE_BYTES, image, refiner.remedy, loaded)
+
+
+def device_of(refiner: Refiner, resources: Resources) -> str:
+    """Where it refines: a GPU for those that can use one."""
+    return resources.torch_device() if isinstance(refiner, BatchRefiner) else "cpu"
 
 
 def bytes_at(refiner: Refiner, size: Size, columns: int) -> int:

@@ -27,6 +27,7 @@ from stages.images.resize import resize_rgb, target_shape
 from stages.naming.names import read_names
 from stages.refine.layer import LayerTasks
 from stages.refine.params import RefineParams
+from stages.refine.refiners.refiner import libraries_of
 from stages.refine.stage import REFINE
 from stages.refine.work import refined_by
 from store import open_artifact, write_atomically
@@ -110,8 +111,8 @@ def preview(
         for rank, name in enumerate(maps.sets)
     }
     # one image after the other: it is enough that one fits
-    resources_within("refine --preview", tasks.needs(entries), resources)
-    with torch_threads_kept():
+    resources_within("refine --preview", tasks.needs(resources, entries), resources)
+    with torch_threads_kept(libraries_of(params.options)):
         rows = _rows(params, tasks, entries, k, paint, titles)
     content = io.BytesIO()
     _sheet([_strip(row) for row in rows], _note(params)).save(content, format="PNG")

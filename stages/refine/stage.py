@@ -22,8 +22,9 @@ from stages.frame.stage import Inputs, Stage
 from stages.maps.earlier import digests, find_earlier, recipe_of
 from stages.maps.plan import MapPlan, Percentile
 from stages.maps.write import note_taken, track_images, write_maps
-from stages.refine.layer import LayerTasks, refine_needs
+from stages.refine.layer import LayerTasks, device_of, refine_needs
 from stages.refine.params import RefineParams
+from stages.refine.refiners.refiner import libraries_of
 from stages.refine.work import computing
 from store import Staging, open_artifact
 
@@ -56,14 +57,15 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
     taken = 0
     tracking = track_images("refine", len(set_of), len(heatmaps.layers))
-    with tracking as advance, torch_threads_kept():
+    loaded = libraries_of(params.options, device_of(params.options, resources))
+    with tracking as advance, torch_threads_kept(loaded):
         for layer in heatmaps.layers:
             maps = ConceptMaps(heatmaps, layer)
             apart = params.parts_apart
             tasks = LayerTasks.of_all(params.options, index, maps, set_of, params.certain, apart)
             sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
             columns = maps.maps.channels
-            within = resources_within("refine", tasks.needs(), resources)
+            within = resources_within("refine", tasks.needs(resources), resources)
             plan = MapPlan(
                 sizes,
                 maps.maps.image_ids.tolist(),
@@ -113,7 +115,7 @@ def foretell(
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`: what refining takes."""
     photographs, maps = outline.sizes[outline.members], outline.maps[outline.members]
-    needs = refine_needs(params.options, photographs, maps, outline.columns)
+    needs = refine_needs(params.options, photographs, maps, outline.columns, resources)
     layers = len(outline.layers)
     return outline, replace(
         needs,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.maps.plan import Compute, Rows, Whole
-from stages.refine.layer import LayerTasks
-from stages.refine.refiners.refiner import BatchRefiner, Refiner, Task
+from stages.refine.layer import LayerTasks, device_of
+from stages.refine.refiners.refiner import Refiner, Task
 
 
 def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> Iterator[Rows]:
@@ -22,7 +22,7 @@ def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> 
         yield from ordered_map(
             one, read, workers=workers, kind="processes", cluster=resources.cluster
         )
-    elif (device := _device(tasks.refiner, resources)) == "cpu":
+    elif (device := device_of(tasks.refiner, resources)) == "cpu":
         # Each worker takes an image from its file to its rows: reading, decoding and inference of
         # several overlap.
         yield from ordered_map(partial(_on_cpu, tasks), entries, workers=workers)
@@ -35,7 +35,7 @@ def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> 
 def computing(tasks: LayerTasks, half: bool, resources: Resources) -> Compute:
     """`refined`, again and again; or whole numbers where masks are q >= 0.5 (`half`) and no other
     processes make them."""
-    device = _device(tasks.refiner, resources)
+    device = device_of(tasks.refiner, resources)
     if device == "cpu" and half and tasks.refiner.kind == "threads":
         return partial(_halved, tasks, resources.workers)
     if device == "cpu":
@@ -81,8 +81,3 @@ def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
 
 def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:
     return rows_of_task(tasks.refiner, tasks.task(entry))
-
-
-def _device(refiner: Refiner, resources: Resources) -> str:
-    """A GPU for those that can use one."""
-    return resources.torch_device() if isinstance(refiner, BatchRefiner) else "cpu"

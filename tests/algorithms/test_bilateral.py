@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from stages.algorithms.bilateral import Bilateral, ColourTerm, torch_lab
+from stages.algorithms.bilateral import Bilateral, torch_lab
+from stages.algorithms.colour_term import ColourTerm
 
 
 def bins(length: int, count: int) -> list[slice]:

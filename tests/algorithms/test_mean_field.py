@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.algorithms import mean_field as module
-from stages.algorithms.bilateral import Bilateral, ColourTerm
+from stages.algorithms.bilateral import Bilateral
+from stages.algorithms.colour_term import ColourTerm
 from stages.algorithms.guided_filter import guided_filter
+from stages.algorithms.inference import images
 from stages.algorithms.mean_field import mean_field, unary
 
 
@@ -193,7 +194,7 @@ def test_the_compiled_loops_are_taken_and_do_not_depend_on_threads(monkeypatch):
     with ThreadPoolExecutor(4) as threads:
         for one in threads.map(lambda i: mean_field(guide[i % 2][None], p[i % 2][None]), range(8)):
             assert any(torch.equal(one[0], q) for q in together)
-    monkeypatch.setattr(module, "_lanes_work", lambda: False)
+    monkeypatch.setattr(images, "_lanes_work", lambda: False)
     by_steps = mean_field(guide, p)
     assert not torch.equal(by_steps, together)
     torch.testing.assert_close(by_steps, together, atol=0.05, rtol=0)

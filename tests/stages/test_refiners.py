@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from pipeline.params import ParamsError, build
 from stages.algorithms import mean_field as mean_field_module
-from stages.algorithms.bilateral import ColourTerm
+from stages.algorithms.colour_term import ColourTerm
 from stages.algorithms.dense_crf import dense_crf
-from stages.algorithms.mean_field import mean_field, window_radius
+from stages.algorithms.inference import images
+from stages.algorithms.inference.images import window_radius
+from stages.algorithms.mean_field import mean_field
 from stages.frame.fingerprint import fingerprint
 from stages.refine.params import RefineParams
 from stages.refine.refiners import REFINERS
@@ -237,7 +239,7 @@ def test_a_notebook_gets_the_stages_radius(side: int, monkeypatch: pytest.Monkey
         raise InterruptedError
 
     monkeypatch.setattr(mean_field_module.Guide, "of", asked_for)
-    monkeypatch.setattr(mean_field_module, "_lanes_work", lambda: False)
+    monkeypatch.setattr(images, "_lanes_work", lambda: False)
     image, p = torch.rand(1, 3, 4, side), torch.rand(1, 1, 4, side)
     with pytest.raises(InterruptedError):
         mean_field(image, p, working_side=0)
@@ -246,3 +248,26 @@ def test_a_notebook_gets_the_stages_radius(side: int, monkeypatch: pytest.Monkey
             Task(np.zeros((4, side, 3), np.uint8), p[0].numpy(), (slice(0, 1),))
         )
     assert asked == [max(1, round(0.0714 * side))] * 2
+
+
+def test_guided_on_a_cpu_needs_no_torch_and_gives_what_torch_gets() -> None:
+    code = """
+import sys
+import numpy as np
+from stages.refine.refiners.guided import Guided
+from stages.refine.refiners.refiner import Task
+rng = np.random.default_rng(0)
+image = rng.integers(0, 256, (40, 56, 3)).astype(np.uint8)
+p = rng.random((3, 40, 56), np.float32)
+q = Guided().refine(Task(image, p, (slice(0, 3),)))
+if Guided().libraries[0] == "torch":
+    sys.exit("plain loops here: nothing to compare")
+assert "torch" not in sys.modules
+import torch
+tensor = torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() / 255
+by_torch = Guided().inferred(tensor, torch.from_numpy(p)[None], ())
+assert np.array_equal(q, by_torch[0].numpy())
+print("equal")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "equal\n", done.stderr

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms import refinement_defaults as usual
+from stages.algorithms.colour_term import ColourTerm
+from stages.algorithms.inference.images import infer_image, loops_suit, window_radius
 from stages.frame.parallel import Kind
 from stages.frame.params import param
 from stages.refine.refiners.refiner import Size, Task
@@ -53,8 +54,16 @@ class Guided:
 
     def refine(self, task: Task) -> NDArray[np.float32]:
         """See `Refiner.refine`."""
+        if self._loops:
+            pixels = np.ascontiguousarray(task.image.transpose(2, 0, 1), np.float32)
+            pixels /= np.float32(255)
+            size = pixels.shape[1], pixels.shape[2]
+            side = self.working_side or max(size)
+            return infer_image(pixels, task.probability, side=side, **self._terms(size))
+
         import torch
 
+        torch.set_num_threads(1)  # there is one for each image in work
         image = torch.from_numpy(task.image)[None].permute(0, 3, 1, 2).float() / 255
         q = self.inferred(image, torch.from_numpy(task.probability)[None], task.groups)
         return q[0].numpy()
@@ -79,27 +88,51 @@ class Guided:
         """
         import torch
 
-        from stages.algorithms.bilateral import ColourTerm
-        from stages.algorithms.mean_field import mean_field, window_radius
+        from stages.algorithms.mean_field import mean_field
 
-        refine = partial(
-            mean_field,
-            images,
-            radius=window_radius((images.shape[-2], images.shape[-1]), self.radius),
-            eps=self.eps,
-            weight=self.weight,
-            iterations=self.iterations,
-            joint=self.joint,
-            colour=ColourTerm(
-                self.colour_weight, self.colour_sigma, self.colour_reach, self.colour_cells
-            ),
-            working_side=self.working_side,
-            few_kernels=few_kernels,
-        )
+        terms = self._terms((images.shape[-2], images.shape[-1]))
+
+        def refine(part: "Tensor") -> "Tensor":
+            return mean_field(
+                images,
+                part,
+                joint=self.joint,
+                working_side=self.working_side,
+                few_kernels=few_kernels,
+                **terms,
+            )
+
         # Only joint inference cares which columns belong together; apart, all go at once.
         if not self.joint:
             return refine(p)
         return torch.cat([refine(p[:, group]) for group in groups], dim=1)
+
+    @property
+    def _loops(self) -> bool:
+        """Whether a CPU refines by compiled loops, which need no torch."""
+        return loops_suit(self.iterations, self._colour, joint=self.joint)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """See `stages.refine.refiners.refiner.libraries_of`."""
+        loops = "stages.algorithms.inference.loop"
+        return ("numba", "stages.algorithms.nmf", loops) if self._loops else ("torch", "numba")
+
+    @property
+    def _colour(self) -> ColourTerm:
+        return ColourTerm(
+            self.colour_weight, self.colour_sigma, self.colour_reach, self.colour_cells
+        )
+
+    def _terms(self, size: Size) -> dict[str, Any]:
+        """What the mean field of an image of this size is given, by loops or by torch."""
+        return {
+            "radius": window_radius(size, self.radius),
+            "eps": self.eps,
+            "weight": self.weight,
+            "iterations": self.iterations,
+            "colour": self._colour,
+        }
 
     def bytes_per_image(self, size: Size, columns: int) -> int:
         """See `Refiner.bytes_per_image`."""

@@ -16,6 +16,7 @@ class Unrefined:
 
     kind: ClassVar[Kind] = "threads"
     remedy: ClassVar[str] = ""
+    libraries: ClassVar[tuple[str, ...]] = ("numba",)
 
     def refine(self, task: Task) -> NDArray[np.float32]:
         """See `Refiner.refine`."""

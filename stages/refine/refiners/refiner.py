@@ -127,3 +127,13 @@ class BatchRefiner(Refiner, Protocol):
     def batch_bytes(self, size: Size, columns: int) -> int:
         """About what one image takes on the GPU, its maps on their way in and out included."""
         ...
+
+
+def libraries_of(refiner: Refiner, device: str = "cpu") -> tuple[str, ...]:
+    """Modules that refining loads, whose memory counts before anything runs.
+
+    A refiner names those of `refine` in an attribute ``libraries``; without one it is taken to use
+    torch, whose threads `stages.refine.stage` leaves as they were.
+    """
+    with_torch = "torch", "numba"
+    return with_torch if device != "cpu" else getattr(refiner, "libraries", with_torch)

@@ -1,0 +1,95 @@
+"""The compiled loops on whole images, without torch: what `mean_field` does on a CPU in float32."""
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.algorithms.colour_term import ColourTerm, thumbnail_of
+from stages.algorithms.refinement_defaults import PROBABILITY_FLOOR, RADIUS
+
+Size = tuple[int, int]
+# Radius of the window through which votes by colour are brought to full resolution, in pixels of
+# the working resolution.
+VOTES_RADIUS = 2
+# Of weights of votes, what a thread keeps from one image to the next.
+ROOM_BYTES = 2**24
+
+
+class _Room(threading.local):
+    """Memory that a thread uses again: new pages cost as much as what is done with them."""
+
+    def __init__(self) -> None:
+        self.votes = np.empty(0, np.uint16), np.empty(0, np.float32)
+
+
+_room = _Room()
+
+
+def window_radius(size: Size, share: float = RADIUS) -> int:
+    """Radius of the guided filter in pixels, from its share of the long side of ``(h, w)``."""
+    return max(1, round(share * max(size)))
+
+
+def working_size(size: Size, side: int) -> tuple[float, Size]:
+    """By how much images are scaled down to the working resolution, and to what (h, w)."""
+    scale = min(1.0, side / max(size))
+    return scale, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def loops_suit(iterations: int, colour: ColourTerm | None, *, joint: bool) -> bool:
+    """Whether the loops can do this, and compile on this machine."""
+    return bool(iterations) and not joint and (not colour or colour.cells < 2**8) and _lanes_work()
+
+
+def _lanes_work() -> bool:
+    from stages.algorithms.nmf import kernels
+
+    return kernels.chosen().__name__.endswith(".vector")
+
+
+def infer_image(
+    image: NDArray[np.float32],
+    probability: NDArray[np.float32],
+    radius: int,
+    eps: float,
+    weight: float,
+    iterations: int,
+    colour: ColourTerm | None,
+    side: int,
+) -> NDArray[np.float32]:
+    """`stages.algorithms.mean_field.mean_field` of one image where `loops_suit`.
+
+    Parameters
+    ----------
+    image : float32 [3, h, w], RGB in [0, 1]
+    probability : float32 [n, h, w]
+    side : int
+        Of the working resolution, not 0.
+
+    Returns
+    -------
+    float32 [n, h, w]
+    """
+    from stages.algorithms.inference.loop import Colour, infer  # compiled
+
+    scale, size = working_size((image.shape[1], image.shape[2]), side)
+    term = colour or ColourTerm(weight=0)
+    weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
+    q = np.empty(probability.shape, np.float32)
+    room = infer(
+        np.ascontiguousarray(image),
+        np.ascontiguousarray(probability),
+        size,
+        (round(radius * scale), VOTES_RADIUS),
+        float(eps),
+        np.float32(weight),
+        iterations,
+        Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells)),
+        np.float32(PROBABILITY_FLOOR),
+        _room.votes,
+        q,
+    )
+    if room[1].nbytes <= ROOM_BYTES:
+        _room.votes = room
+    return q
