@@ -72,9 +72,11 @@ def export_project(
     artifact = open_artifact(inputs[KINDS[maps]])
     layer = choose_layer(artifact, layer)
     opened = ConceptMaps(artifact, layer)
-    chosen = choose_sets(artifact, sets)
+    factors = Factors.open(inputs["factorize"])
+    # of all that there is, what lies within a factor would say the same places twice
+    chosen = choose_sets(artifact, sets or factors.own_sets)
     path = user_path(read_params(project)["evaluate"].labels, project)
-    labels = read_names(path, Factors.open(inputs["factorize"]))
+    labels = read_names(path, factors)
     for line in labels.notes:
         note(f"{path.name}: {line}")
     of_layer = labels.sets if layer == labels.layer else {}

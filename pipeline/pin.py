@@ -1,5 +1,6 @@
 """`dff pin`: keep the factors that were found, for later runs to go on from."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def _has_rows_of(factors: Factors, activations: Activations, layer: str) -> bool
     of = factors.at(layer)
     if of.several != bool(activations.several):
         return False
-    entries = np.concatenate(list(activations.sets.values()))
+    entries = np.concatenate([activations.sets[factors.root(name)] for name in factors.sets])
     grids = activations.grids(layer)[entries]
     rows = np.diff((of.scales if of.several else of.coefficients).offsets)
     return np.array_equal(of.coefficients.grid_hw, grids[:, -1]) and np.array_equal(
@@ -107,7 +108,8 @@ def with_value(text: str, section: str, key: str, value: Any) -> str:
     ParamsError
         When there is no such line; the message says what to write.
     """
-    written = yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+    shown = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    written = shown.split("\n")[0]
     found = re.search(
         rf"^{section}:[^\n]*\n(?:[ \t]+[^\n]*\n|[ \t]*\n|#[^\n]*\n)*?[ \t]+{key}:[ \t]*", text, re.M
     )
@@ -116,8 +118,8 @@ def with_value(text: str, section: str, key: str, value: Any) -> str:
         assert rest is not None
         old = rest.group()
         aside = "" if old == old.rstrip() else " "  # a comment stays in its column
-        shown = (written + aside).ljust(len(old))
-        changed = text[: found.end()] + shown + text[found.end() + len(old) :]
+        padded = (written + aside).ljust(len(old))
+        changed = text[: found.end()] + padded + text[found.end() + len(old) :]
         wanted = yaml.safe_load(text)
         wanted[section][key] = value
         if yaml.safe_load(changed) == wanted:

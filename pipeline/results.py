@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.bring import bring_activations
-from pipeline.find import find_images
+from pipeline.find import find_images, known
 from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
 from pipeline.run_project import prepared, run_project
@@ -37,7 +37,6 @@ from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.tables import read_table
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
-from stages.frame.params import suggestion
 
 if TYPE_CHECKING:
     from stages.drawing.figures import Sheet
@@ -114,7 +113,13 @@ class Results:
     @property
     def sets(self) -> list[str]:
         """Names of the image sets."""
-        return list(self.learned.sets)
+        return self.learned.own_sets
+
+    @property
+    def inside(self) -> list[str]:
+        """Names of what was factorized within factors, ``SET/K/FACTOR``: as image sets, wherever
+        one is named."""
+        return list(self.learned.within)
 
     @property
     def ks(self) -> list[int]:
@@ -133,7 +138,7 @@ class Results:
 
     def images(self, set: str) -> list[str]:
         """Names of the images of a set."""
-        entries = self.learned.sets[_known("set", set, self.sets)]
+        entries = self.learned.sets[known("set", set, self._every)]
         return [self.index.names[i] for i in self.learned.image_ids[entries]]
 
     def table(self) -> pd.DataFrame:
@@ -153,7 +158,7 @@ class Results:
         self, set: str, concept: str, k: int = 0, *, layer: str | None = None
     ) -> "pd.Series[float]":
         """Mean share of a concept by image name, strongest first; see `pipeline.find`."""
-        _known("set", set, self.sets)
+        known("set", set, self._every)
         if k:
             self._columns(k, None)
         layer = self._layer(layer)
@@ -161,7 +166,7 @@ class Results:
 
     def names(self, set: str, k: int, *, layer: str | None = None) -> list[str]:
         """What the factors are called, empty without a label; as of the last evaluation."""
-        of = {"layer": self._layer(layer), "set": _known("set", set, self.sets), "k": k,
+        of = {"layer": self._layer(layer), "set": known("set", set, self._every), "k": k,
               "seed": self.seeds[0], "image": self.images(set)[0]}  # fmt: skip
         return [str(name) for name in self._rows(Evaluation.concepts, ["name"], of)["name"]]
 
@@ -169,7 +174,7 @@ class Results:
         self, set: str, k: int, *, layer: str | None = None, seed: int | None = None
     ) -> NDArray[np.float32]:
         """W: unit rows, strongest first, float32 ``[k, channels]``."""
-        rank = self.sets.index(_known("set", set, self.sets))
+        rank = self._every.index(known("set", set, self._every))
         return self.learned.at(self._layer(layer)).W[rank, self._columns(k, seed)]
 
     def coefficients(
@@ -242,7 +247,7 @@ class Results:
         self._columns(k, seed)
         of = {"layer": self._layer(layer), "set": self._entry(image, set)[0], "image": image,
               "k": k, "seed": self.seeds[0] if seed is None else seed,
-              "maps": _known("maps", maps, KINDS)}  # fmt: skip
+              "maps": known("maps", maps, KINDS)}  # fmt: skip
         found = self._rows(Evaluation.boxes, ["factor", "rank", *SIDES], of)
         found = found.sort_values("rank", kind="stable")
         return [found.loc[found["factor"] == j, list(SIDES)].to_numpy(np.float64) for j in range(k)]
@@ -290,7 +295,7 @@ class Results:
         from pipeline.figure import concept_figure
         from stages.drawing.palette import palettes
 
-        rank = self.sets.index(_known("set", set, self.sets))
+        rank = self._every.index(known("set", set, self._every))
         layer = self._layer(layer)
         chosen = list(ks) or self.ks
         for k in chosen:
@@ -345,6 +350,10 @@ class Results:
         path = self.evaluation.folder / table.file
         return read_table(path, columns=list(columns), filters=filters)
 
+    @property
+    def _every(self) -> list[str]:
+        return list(self.learned.sets)
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.index.names)}
@@ -359,7 +368,7 @@ class Results:
         return found
 
     def _image_id(self, image: str) -> int:
-        return self._ids[_known("image", image, self.index.names)]
+        return self._ids[known("image", image, self.index.names)]
 
     def _size(self, image: str) -> tuple[int, int]:
         return self.index.size(self._image_id(image))
@@ -367,33 +376,22 @@ class Results:
     def _entry(self, image: str, set: str | None) -> tuple[str, int]:
         """The image's set and its entry there."""
         places = self._places.get(self._image_id(image), {})
-        if set is not None and _known("set", set, self.sets) not in places:
+        if set is not None and known("set", set, self._every) not in places:
             raise StageError(f"image {image}: is not in the set {set}; see images({set!r})")
-        found = list(places) if set is None else [set]
+        own = [name for name in places if name not in self.learned.within]
+        found = own if set is None else [set]
         if len(found) > 1:
             raise StageError(f"image {image}: is in several sets, name one: {', '.join(found)}")
         return found[0], places[found[0]]
 
     def _layer(self, layer: str | None) -> str:
-        return self.layers[0] if layer is None else _known("layer", layer, self.layers)
+        return self.layers[0] if layer is None else known("layer", layer, self.layers)
 
     def _maps(self, kind: str, layer: str | None) -> ConceptMaps:
-        return self.maps[_known("maps", kind, KINDS)][self._layer(layer)]
+        return self.maps[known("maps", kind, KINDS)][self._layer(layer)]
 
     def _columns(self, k: int, seed: int | None) -> list[int]:
-        _known("k", str(k), [str(one) for one in self.ks])
+        known("k", str(k), [str(one) for one in self.ks])
         if seed is not None:
-            _known("seed", str(seed), [str(one) for one in self.seeds])
+            known("seed", str(seed), [str(one) for one in self.seeds])
         return self.learned.factorizations.columns_of(k, seed)
-
-
-def _known(what: str, value: str, known: Sequence[str]) -> str:
-    """The value, if it is one of the known ones.
-
-    Raises
-    ------
-    StageError
-    """
-    if value not in known:
-        raise StageError(f"{what} {value}: not there; {suggestion(value, known)}")
-    return value

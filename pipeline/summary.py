@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,9 +11,13 @@ from pipeline.registry import BY_NAME
 from stages.artifacts.evaluation import KINDS, REFINED, Evaluation, object_measure
 from stages.artifacts.factors import Factors
 from stages.artifacts.tables import read_rows
+from stages.artifacts.within import within_of
 from stages.index.notes import plural
 from stages.naming.names import FactorNames, title
 from store import ArtifactMissing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUP, SHOWN = ("layer", "set", "k"), ("object_iou", "part_iou")  # columns of the tables
 TOGETHER = ("matched_iou", "nmi", "ari", "overlap")  # those of all factors of a k together
@@ -36,6 +40,9 @@ def print_summary(project: Path) -> None:
     quality = Evaluation.quality.rows(
         evaluation.folder, *GROUP, "maps", *SHOWN, "corloc", *TOGETHER, "figure_iou"
     )
+    # a part of a factor is not compared with whole objects here: the report has these numbers
+    within = within_of(project / BY_NAME["factorize"].writes)
+    quality = [row for row in quality if row["set"] not in within]
     for row in quality:
         row["object_iou"] = row[object_measure(row)]
     if any(row["object_iou"] is not None for row in quality):
@@ -45,12 +52,18 @@ def print_summary(project: Path) -> None:
     if any(row["corloc"] is not None for row in quality):
         factors = Factors.open(project / BY_NAME["factorize"].writes)
         seed = factors.factorizations.shown_seed
-        console.print(_corloc(evaluation, seed))
-        console.print(_all_boxes(evaluation, seed))
+        shaped = evaluation.by_shape(seed)
+        shaped = shaped[shaped["corloc"].notna() & ~shaped["set"].isin(list(within))]
+        console.print(_corloc(shaped, evaluation.exclude))
+        console.print(_all_boxes(shaped))
     scored = any(row[name] is not None for row in quality for name in (*SHOWN, "corloc"))
     if not scored:
         images = evaluation.metrics["images"]
         console.print(f"{images} images; no ground truth of masks or parts, so no scores")
+    if within:
+        console.print(
+            f"divided further: {', '.join(within)}; the report shows into what", soft_wrap=True
+        )
     names = _names(evaluation)
     for line in names:
         console.print(line, soft_wrap=True)
@@ -122,13 +135,11 @@ def _names(evaluation: Evaluation) -> list[str]:
     return lines + [f"{evaluation.names['file']}: {line}" for line in names.notes]
 
 
-def _corloc(evaluation: Evaluation, seed: int) -> Table:
+def _corloc(chosen: "pd.DataFrame", exclude: str) -> Table:
     """Per class and the mean over the classes, of one seed; hits/total in brackets."""
     table = Table("layer", "k", "set", "CorLoc % (hits/total)", "refined", box=None)
-    if evaluation.exclude:
-        table.title = f"boxes by shape; images left out: {evaluation.exclude}"
-    chosen = evaluation.by_shape(seed)
-    chosen = chosen[chosen["corloc"].notna()]
+    if exclude:
+        table.title = f"boxes by shape; images left out: {exclude}"
     for (layer, k), group in chosen.groupby(["layer", "k"], sort=False):
         for name, rows in group.groupby("set", sort=False):
             by_kind = rows.set_index("maps")
@@ -143,12 +154,10 @@ def _corloc(evaluation: Evaluation, seed: int) -> Table:
     return table
 
 
-def _all_boxes(evaluation: Evaluation, seed: int) -> Table:
+def _all_boxes(chosen: "pd.DataFrame") -> Table:
     """All boxes of the same factors: average precision, and what the whole list finds."""
     heads = ("box AP %", "refined", "precision/recall %", "refined")
     table = Table("layer", "k", "set", *heads, box=None)
-    chosen = evaluation.by_shape(seed)
-    chosen = chosen[chosen["corloc"].notna()]
     measures = ["box_ap", "box_precision", "box_recall"]
     for (layer, k), group in chosen.groupby(["layer", "k"], sort=False):
         rows = [

@@ -77,6 +77,8 @@ class SetRows:
         What blocks are: numpy arrays, or scipy CSR arrays. How they lie on disk does not matter.
     readers : int
         Blocks that are read ahead at once, each by a thread of its own.
+    weights : float32 array [rows], optional
+        What each row is multiplied by as it is read; may be a memory map.
     """
 
     ragged: RowsOfEntries
@@ -84,7 +86,12 @@ class SetRows:
     block_rows: int | None = None
     form: Literal["dense", "sparse"] = "dense"
     readers: int = 1
+    weights: NDArray[np.float32] | None = None
     ndim = 2
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.weights.shape != self.shape[:1]:
+            raise ValueError(f"{self.shape[0]} rows cannot have weights {self.weights.shape}")
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -130,6 +137,16 @@ class SetRows:
         """The same rows, so many blocks read ahead at once."""
         return replace(self, readers=readers)
 
+    def weighted(self, weights: NDArray[np.float32]) -> SetRows:
+        """The same rows, each multiplied by its weight as it is read.
+
+        Raises
+        ------
+        ValueError
+            When there is not one weight for each row.
+        """
+        return replace(self, weights=weights)
+
     def blocks(self) -> Iterator[Any]:
         """Yield the rows in order, ``[rows, channels]`` each, reading `readers` blocks ahead.
 
@@ -159,7 +176,9 @@ class SetRows:
         start, stop, step = first.indices(self.shape[0])
         if step != 1:
             raise TypeError("slices of rows have no step")
-        return self.ragged.read_dense(self._spans(start, max(start, stop)))[(slice(None), *rest)]
+        stop = max(start, stop)
+        block = self._weigh(self.ragged.read_dense(self._spans(start, stop)), start, stop)
+        return block[(slice(None), *rest)]
 
     def locate(self, row: int) -> str:
         """Name of the image that owns row `row` of this matrix; its id where names are unknown."""
@@ -169,9 +188,20 @@ class SetRows:
 
     def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
         spans = self._spans(start, stop)
-        if self.form == "sparse":
-            return self.ragged.read_sparse(spans)
-        return self.ragged.read_dense(spans)
+        read = self.ragged.read_sparse if self.form == "sparse" else self.ragged.read_dense
+        return self._weigh(read(spans), start, stop)
+
+    def _weigh(self, block: Any, start: int, stop: int) -> Any:
+        """Rows ``start:stop`` times their weights, in place; in the end without stored zeros."""
+        if self.weights is None:
+            return block
+        weights = np.asarray(self.weights[start:stop])
+        if isinstance(block, np.ndarray):
+            block *= weights[:, None]
+            return block
+        block.data *= np.repeat(weights, np.diff(block.indptr))
+        block.eliminate_zeros()
+        return block
 
     def _spans(self, start: int, stop: int) -> Spans:
         """Where rows ``start:stop`` of this matrix lie on disk; neighbouring entries merge."""

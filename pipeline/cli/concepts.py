@@ -114,7 +114,7 @@ def export_concepts(
         int, typer.Option(min=0, help="Number of factors; 0: the largest that has names.")
     ] = 0,
     set: Annotated[
-        list[str] | None, typer.Option("--set", help="Image set; repeatable; by default all.")
+        list[str] | None, typer.Option("--set", help="Image set, or SET/K/FACTOR; by default all.")
     ] = None,
     layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
     out: Annotated[

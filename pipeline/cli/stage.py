@@ -115,8 +115,52 @@ def _refine_command() -> None:
         print(page)
 
 
+WITHIN_HELP = (
+    "\n\nWith --within SET/K/FACTOR, what one factor explains is factorized again, to find what it "
+    "is made of: its rows, each weighted by the factor's share, as one more image set of that "
+    "name. params.yaml says so from then on; `dff run` then makes its maps, and the report shows "
+    "it below its factor."
+)
+
+
+def _factorize_command() -> None:
+    said = _help(BY_NAME["factorize"]) + WITHIN_HELP
+
+    @app.command("factorize", help=said, rich_help_panel="Stages")
+    def command(
+        within: Annotated[
+            list[str] | None,
+            typer.Option(help="SET/K/FACTOR, such as horses/3/2; repeatable; none: none any more."),
+        ] = None,
+        k: Annotated[
+            list[int] | None,
+            typer.Option(
+                help="For --within: added to factorize.k, if it is not there; repeatable."
+            ),
+        ] = None,
+        project: Project = Path(),
+        device: Device = "auto",
+        workers: Workers = 0,
+        memory: Memory = "auto",
+        cluster: Annotated[str, typer.Option(help=CLUSTER_HELP)] = "",
+        store: Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=True)] = "",
+        reuse: Reuse = True,
+    ) -> None:
+        resources = make_resources(device, workers, memory, cluster, store, reuse)
+        if k and not within:
+            raise ParamsError("--k goes with --within; factorize.k in params.yaml is for all sets")
+        if within:
+            # imported here: the other commands divide nothing
+            from pipeline.divide import divide
+
+            divide(project, within, k or [])
+        _run_stage(BY_NAME["factorize"], project, resources)
+
+
 for _stage in STAGES:
     if _stage.name == "refine":
         _refine_command()
+    elif _stage.name == "factorize":
+        _factorize_command()
     else:
         _stage_command(_stage)

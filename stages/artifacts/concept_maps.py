@@ -71,7 +71,10 @@ class ConceptMaps:
       pixels of refined masks, another percentile (`stages.algorithms.apart`);
     - ``within``: the share of a factor's coefficients that lies in the figure: where those of k = 1
       and the same seed are in their upper quarter; NaN without that factorization;
-    - ``means``: each entry's mean coefficient, as a share of the scale.
+    - ``means``: each entry's mean coefficient, as a share of the scale;
+    - ``region``, where some image sets lie within factors (`stages.artifacts.within`): the share of
+      a set's cells in which that factor is. Percentiles of such a set are of these cells: where the
+      factor is not, its concepts cannot be either, and most of their entries are 0.
     """
 
     artifact: Artifact
@@ -84,6 +87,7 @@ class ConceptMaps:
     strength = LayerArray(np.float64, "sets", "columns")
     within = LayerArray(np.float64, "sets", "columns")
     means = LayerArray(np.float64, "entries", "columns")
+    region = LayerArray(np.float64, "sets")
     made_from = LayerArray(np.uint8, "entries", "bytes")
     # the largest share of each map, and the means (y, x) of its mask's pixels' centres, in pixels
     # of the map; NaN where the mask is empty
@@ -130,6 +134,11 @@ class ConceptMaps:
     def columns_of(self, k: int, seed: int | None = None) -> list[int]:
         """See `Factorizations.columns_of`."""
         return self.factorizations.columns_of(k, seed)
+
+    @property
+    def regions(self) -> NDArray[np.float64] | None:
+        """`region`, where there is one."""
+        return self.region if f"{layer_key(self.layer)}/region" in self.artifact.group else None
 
     def shares(self, entry: int, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """One entry's maps in [0, 1], float32 ``[columns, h, w]``, at their own or another size."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from stages.artifacts.declared import LayerArray
 from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.layered import Layered, contents_of
+from stages.artifacts.within import Within, from_attrs, recorded, root_of
 from store import Artifact, Ragged, Staging, create_artifact
 from store.artifact import layer_key
 
@@ -147,6 +148,20 @@ class Factors(Layered):
         """What found them."""
         return str(self.artifact.attrs["solver"])
 
+    @cached_property
+    def within(self) -> dict[str, Within]:
+        """The factors that some of the image sets lie within, by the names of these."""
+        return from_attrs(self.artifact.attrs)
+
+    @property
+    def own_sets(self) -> list[str]:
+        """The image sets of the collection: those that lie within no factor."""
+        return [name for name in self.sets if name not in self.within]
+
+    def root(self, image_set: str) -> str:
+        """The image set of the collection that a set is, or lies within: it has its images."""
+        return root_of(image_set, self.within)
+
     @property
     def held_percentile(self) -> float | None:
         """Of the thresholds that pinned heat maps go on with; None without pinned factors."""
@@ -179,6 +194,7 @@ def create_factors(
     factorizations: Factorizations,
     solver: str,
     held_percentile: float | None = None,
+    within: Mapping[str, Within] | None = None,
 ) -> dict[str, zarr.Group]:
     """Begin the artifact of factors, or go on with it; each layer's group."""
     group = create_artifact(
@@ -194,5 +210,6 @@ def create_factors(
         ks=factorizations.ks,
         solver=solver,
         held_percentile=held_percentile,
+        **recorded(within or {}),
     )
     return {layer: group.require_group(layer_key(layer)) for layer in activations.layers}

@@ -100,7 +100,7 @@ def label_automatically(
     named: dict[str, dict[int, Named]] = {}
     seen: dict[str, list[str]] = {}
     for name, entries in factors.sets.items():
-        truth = SetTruth(index, name)
+        truth = SetTruth(index, name, root=factors.root(name))
         pairs = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         chosen = _chosen(truth, pairs, images)
         if not chosen:

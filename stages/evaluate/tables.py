@@ -133,8 +133,11 @@ def metrics_of(
     losses: pd.DataFrame,
     choice: pd.DataFrame,
     index: ImageIndex,
+    own: Sequence[str],
 ) -> dict[str, Any]:
     """Nested numbers for `dvc metrics show`: a few by layer, set and k, and means over the sets.
+
+    Means are over the collection's `own` sets: not over those that lie within factors of these.
 
     ``explained`` is the share of the activations' energy, per cent. All scores are of refined
     masks but in the means over the sets, which have both.
@@ -158,7 +161,8 @@ def metrics_of(
     names = ["object_iou", "part_iou", "corloc", *OF_ALL]
     for row in quality[quality["maps"] == REFINED].to_dict("records"):
         metrics[row["layer"]][row["set"]][f"k{row['k']}"] |= _rounded(row, names)
-    for (layer, k, kind), group in quality.groupby(["layer", "k", "maps"]):
+    of_own = quality[quality["set"].isin(own)]
+    for (layer, k, kind), group in of_own.groupby(["layer", "k", "maps"]):
         mean = metrics[str(layer)].setdefault("mean over sets", {}).setdefault(f"k{k}", {})
         mean[str(kind)] = _rounded(group[names].mean().to_dict(), names)
     return metrics

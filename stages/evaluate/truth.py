@@ -19,6 +19,9 @@ class SetTruth:
 
     Attributes
     ----------
+    root : str
+        The image set of the collection whose annotations count: the set itself, or the one that it
+        lies within (`stages.artifacts.within`); empty for the set itself.
     seen : collection of image names
         Images that do not count, since their annotation was used to label factors.
     damaged : dict of image name to reason
@@ -32,14 +35,16 @@ class SetTruth:
     index: ImageIndex
     name: str
     seen: frozenset[str] = frozenset()
+    root: str = ""
     damaged: dict[str, str] = field(default_factory=dict)
     doubtful: dict[str, list[str]] = field(default_factory=dict)
     boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
     difficult: dict[int, tuple[bool, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.root = self.root or self.name
         annotated = self.index.images["annotation_sha256"] != ""
-        self._annotated = {i for i in self.index.sets[self.name] if annotated.iloc[i]}
+        self._annotated = {i for i in self.index.sets[self.root] if annotated.iloc[i]}
 
     @property
     def annotated(self) -> bool:
@@ -50,8 +55,8 @@ class SetTruth:
     def names_on_seen(self) -> frozenset[str]:
         """Regions that the images show which do not count."""
         names: set[str] = set()
-        everything = SetTruth(self.index, self.name)
-        for image_id in self.index.sets[self.name]:
+        everything = SetTruth(self.index, self.name, root=self.root)
+        for image_id in self.index.sets[self.root]:
             if self.index.names[image_id] in self.seen:
                 truth = everything.read(image_id)
                 names |= {*object_of(truth), *parts_of(truth)}
@@ -63,7 +68,7 @@ class SetTruth:
         if image_id not in self._annotated or name in self.seen or name in self.damaged:
             return GroundTruth()
         try:
-            truth = self.index.dataset.ground_truth(name, self.name)
+            truth = self.index.dataset.ground_truth(name, self.root)
         except DatasetError as error:
             self.damaged[name] = self._relative(str(error))
             return GroundTruth()

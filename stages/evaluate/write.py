@@ -55,7 +55,7 @@ def write_evaluation(
     columns, layers = len(factors.factorizations.columns), len(factors.layers)
     needs = evaluate_needs(index.sizes, grids, columns, layers)
     within = resources_within("evaluate", needs, resources)
-    tables = Tables()
+    tables, own = Tables(), factors.own_sets
     damaged: dict[str, str] = {}
     doubtful: dict[str, list[str]] = {}
     scored: dict[str, dict[str, int]] = {}
@@ -72,8 +72,9 @@ def write_evaluation(
                 for name, reasons in truth.doubtful.items():
                     doubtful[name] = list(dict.fromkeys([*doubtful.get(name, []), *reasons]))
                 targets[truth.name] = SetBoxes.of(truth, index)
-                for image_id, found in sorted(truth.boxes.items()):
-                    annotated += [(truth.name, image_id, box) for box in found]
+                if truth.name in own:
+                    for image_id, found in sorted(truth.boxes.items()):
+                        annotated += [(truth.name, image_id, box) for box in found]
             else:
                 overlap_rows(tables, counting, counting.overlaps(within))
             advance(1)
@@ -91,7 +92,9 @@ def write_evaluation(
     # boxes on images that do not count would be false alarms to other tools
     left_out = {(name, image) for name, images in labels.seen.items() for image in images}
     left_out |= {(name, image) for name in factors.sets for image in damaged}
-    write_detections(work.path / "detections", largest, index, annotated, left_out)
+    # a concept within a factor is no detection of the set's object
+    objects = largest[largest["set"].isin(own)]
+    write_detections(work.path / "detections", objects, index, annotated, left_out)
     write_concepts(work.path, opened, index, labels)
     write_failures(work.path, damaged, doubtful)
     for line in notes:
@@ -107,7 +110,7 @@ def countings(
     coefficients = {layer: factors.at(layer).coefficients for layer in factors.layers}
     boxes = {key: main_boxes(one, index) for key, one in maps.items()}
     for name, entries in factors.sets.items():
-        truth = SetTruth(index, name, labels.seen.get(name, frozenset()))
+        truth = SetTruth(index, name, labels.seen.get(name, frozenset()), factors.root(name))
         where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         merged = merged_columns(labels, name, maps)
         yield Counting(truth, maps, boxes, where, merged, coefficients)
@@ -127,7 +130,8 @@ def _write_summaries(
     choice = choice_table(factors, losses)
     Evaluation.loss.write(folder, losses)
     Evaluation.quality.write(folder, quality)
-    Evaluation.figure4.write(folder, figure4_table(scores))
+    own = factors.own_sets
+    Evaluation.figure4.write(folder, figure4_table(scores[scores["set"].isin(own)]))
     Evaluation.choice.write(folder, choice)
     Evaluation.links.write(folder, link_table(factors))
-    write_metrics(folder, metrics_of(quality, losses, choice, index))
+    write_metrics(folder, metrics_of(quality, losses, choice, index, own))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.factorizations import Factorizations
-from stages.artifacts.factors import Heat
+from stages.artifacts.factors import Factors, Heat
 from stages.artifacts.pinned import Pinned
+from stages.artifacts.within import Within
 from stages.frame.errors import StageError
 from store import Ragged
 
@@ -78,13 +79,21 @@ def held_by(
     pinned: Pinned,
     activations: Activations,
     layer: str,
-    name: str,
+    whose: tuple[str, NDArray[np.int64], Within | None],
     factorizations: Factorizations,
 ) -> Held | None:
-    """What the set `name` takes over; None where it, or all that is asked for, is not pinned."""
+    """What a set takes over; None where it, or all that is asked for, is not pinned.
+
+    Parameters
+    ----------
+    whose : (name, entries of the activations, the factor it lies within or None)
+    """
     theirs = pinned.factors
     their_layer = _same_recipe(pinned, activations, layer)
-    if name not in theirs.sets:
+    name, members, factor = whose
+    if name not in theirs.sets or theirs.within.get(name) != factor:
+        return None
+    if factor and not _same_parents(factor, theirs, factorizations):
         return None
     known = [pair for pair in factorizations.problems if pair in theirs.factorizations.problems]
     if not known:
@@ -124,10 +133,23 @@ def held_by(
         pinned.hashes[i].tobytes(): int(entry)
         for i, entry in zip(ids, theirs.sets[name], strict=True)
     }
-    mine = activations.at(layer).image_ids[activations.sets[name]]
+    mine = activations.at(layer).image_ids[members]
     entries = np.array([place.get(activations.hashes[i].tobytes(), -1) for i in mine], np.int64)
     of_factors = heat, largest, top, explained, stability, held_out
     return Held(start, entries, columns, coefficients, *of_factors)
+
+
+def _same_parents(factor: Within, theirs: Factors, ours: Factorizations) -> bool:
+    """Whether a factor, and each that it lies within, goes on from the pinned one of its name."""
+    seed = ours.shown_seed
+    if theirs.factorizations.shown_seed != seed:
+        return False
+    one: Within | None = factor
+    while one is not None:
+        if (one.k, seed) not in theirs.factorizations.problems:
+            return False
+        one = theirs.within.get(one.parent)
+    return True
 
 
 def _same_recipe(pinned: Pinned, activations: Activations, layer: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stages.artifacts.outline import Outline, most_pixels
+from stages.artifacts.within import resolved, root_of
 from stages.frame.memory import Needs, resident
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
@@ -73,8 +74,16 @@ def library_bytes() -> int:
 def foretell(
     params: "FactorizeParams", outline: Outline, inputs: Inputs, resources: Resources
 ) -> tuple[Outline, Needs]:
-    """See `stages.frame.stage.Stage.foretell`: of the set with the most rows."""
+    """See `stages.frame.stage.Stage.foretell`: of the set with the most rows.
+
+    Image sets within factors are sets like others from here on; what their rows are weighted by is
+    a file in the scratch.
+    """
     finest = {name: layer.finest for name, layer in outline.layers.items()}
+    if outline.sets:
+        within = resolved(params.within, outline.sets, params.k)
+        inside = {name: outline.sets[root_of(name, within)] for name in within}
+        outline = replace(outline, sets={**outline.sets, **inside})
     after = replace(outline, columns=len(params.factorizations.columns), layers=finest)
     worst, libraries = Needs({}), library_bytes()
     reads = writes = 0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stages.artifacts.factorizations import Factorizations
+from stages.artifacts.within import Within, not_asked
 from stages.frame.params import check_choices, param
 
 
@@ -25,6 +26,9 @@ class FactorizeParams:
     stability_runs: int = param(5, "runs on row samples that say how stable each k is; 0: none")
     start: str = param("", "factors to go on from, as `dff pin` keeps them; empty: from nothing")
     freeze: bool = param(False, "never change those: new images get only their coefficients")
+    within: tuple[str, ...] = param(
+        (), "factors to divide further, each SET/K/FACTOR", usual_is_as_before=True
+    )
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
@@ -47,6 +51,15 @@ class FactorizeParams:
             raise ValueError("tol must be at least 0 and max_passes at least 1")
         if self.stability_runs == 1 or self.stability_runs < 0:
             raise ValueError(f"stability_runs: {self.stability_runs} must be 0, or at least 2")
+        if len(set(self.within)) != len(self.within):
+            raise ValueError(f"within: {list(self.within)} has a factor twice")
+        for text in self.within:
+            try:
+                one = Within.read(text)
+            except ValueError as error:
+                raise ValueError(f"within: {error}") from error
+            if one.k not in self.k:
+                raise ValueError(f"within: {text}: {not_asked(one.k, self.k)}")
 
     @property
     def method(self) -> str:

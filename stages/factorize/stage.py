@@ -6,7 +6,7 @@ Writes ``factors.zarr``, see `stages.artifacts.factors`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.activations import OWN, Activations
-from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
+from stages.artifacts.factors import SCALES, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
+from stages.artifacts.within import Within, resolved, root_of
 from stages.factorize.held import Carrying, Held, drift_line, held_by
 from stages.factorize.needs import foretell, library_bytes, set_needs
 from stages.factorize.params import FactorizeParams
+from stages.factorize.results import SetResult, write_results
 from stages.factorize.scales import write_combined
+from stages.factorize.sharing import Shares, Sharing
 from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
 from stages.frame.memory import resources_within
@@ -36,8 +39,6 @@ CHUNK_ROWS = 2048
 if TYPE_CHECKING:
     import zarr
 
-    from stages.algorithms.nmf import Factorization
-    from stages.algorithms.nmf.usage import Usage
     from stages.algorithms.rows import RowBlocks
 
 
@@ -46,8 +47,10 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     activations = Activations.open(inputs["extract"])
     if params.nonneg != "H":
         refuse_signed(activations)
-    sets = activations.sets
-    positions, entries = _members(sets)
+    within = resolved(params.within, activations.sets, params.k)
+    inside = {name: activations.sets[root_of(name, within)] for name in within}
+    members = {**activations.sets, **inside}
+    positions, _ = _placed(members)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
     groups = create_factors(
         work,
@@ -56,23 +59,24 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         params.factorizations,
         params.method,
         pinned.percentile if pinned else None,
+        within,
     )
-    total = len(activations.layers) * len(sets)
+    total = len(activations.layers) * len(members)
     told: list[str] = []
-    job = _Job(params, work, resources, library_bytes(), pinned)
+    job = _Job(params, work, resources, library_bytes(), pinned, members, within)
     known = int(work.progress.get("done", 0))
     with track("factorize", total, "sets", known) as advance, told_of_compiling():
         done = 0
         for number, layer in enumerate(activations.layers):
             results = []
-            for one in _factorize_layer(job, activations, layer, entries, groups[layer], number):
+            for one in _factorize_layer(job, activations, layer, groups[layer], number):
                 results.append(one)
                 told += one.told
                 done += 1
                 if done > known:
                     work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
-            _write_results(groups[layer], params, results)
+            write_results(groups[layer], params, results)
     for line in told:
         note(line)
 
@@ -86,25 +90,11 @@ class _Job:
     resources: Resources
     libraries: int  # bytes of the process before any rows: what one set leaves is none of the next
     pinned: Pinned | None
+    members: dict[str, NDArray[np.int64]]  # entries of each image set; those within factors last
+    within: dict[str, Within]
 
 
-@dataclass(frozen=True)
-class _SetResult:
-    """What is known of one set in the end, besides its coefficients."""
-
-    factorizations: list[Factorization]
-    stability: Sequence[tuple[float, float]]
-    held_out: Sequence[float]
-    usage: Usage
-    parent: NDArray[np.int64]
-    parent_cosine: NDArray[np.float64]
-    held: Held | None
-    explained: NDArray[np.float64]  # [problems, 2], see `LayerFactors`
-    carried: tuple[int, int]
-    told: list[str]  # how far new images are from what pinned factors explain
-
-
-def _members(
+def _placed(
     sets: dict[str, NDArray[np.int64]],
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
     """Positions of each set's (set, image) pairs, and the activation entry of every pair."""
@@ -121,10 +111,9 @@ def _factorize_layer(
     job: _Job,
     activations: Activations,
     layer: str,
-    entries: NDArray[np.int64],
     group: zarr.Group,
     number: int,
-) -> Iterator[_SetResult]:
+) -> Iterator[SetResult]:
     """All factorizations of each set in turn, the coefficients going to disk."""
     ragged = activations.at(layer)
     if max(job.params.k) > ragged.channels:
@@ -132,31 +121,34 @@ def _factorize_layer(
             f"params.yaml: factorize.k: {max(job.params.k)} is more than the {ragged.channels} "
             f"channels of {layer}"
         )
+    positions, entries = _placed(job.members)
     grids = activations.grids(layer)
     several = grids[entries] if activations.several else None
     place, ids = "maps" if several is None else SCALES, ragged.image_ids[entries]
     writer = _writer(job, group, place, ragged.grid_hw[entries], ids, f"rows {number}")
     sizes, columns = grids.shape[1], len(job.params.factorizations.columns)
-    largest = np.full((len(activations.sets), sizes, columns), np.nan)
-    top = np.full((len(activations.sets), columns), np.nan)
+    largest = np.full((len(positions), sizes, columns), np.nan)
+    top = np.full((len(positions), columns), np.nan)
+    sharing = Sharing(job.within, job.params.factorizations, job.work.scratch, number)
     first_row = 0
-    for rank, (name, members) in enumerate(activations.sets.items()):
+    for rank, (name, members) in enumerate(job.members.items()):
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
         finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
         cells = grids[members].prod(axis=2)
-        one = _OfSet(name, ragged, members, cells, first_row, checkpoint, finest)
-        held = (
-            held_by(job.pinned, activations, layer, name, job.params.factorizations)
-            if job.pinned
-            else None
-        )
+        weights = sharing.weights(name, int(cells.sum()))
+        one = _OfSet(name, ragged, members, cells, first_row, checkpoint, finest, weights)
+        held = None
+        if job.pinned:
+            whose = name, members, job.within.get(name)
+            held = held_by(job.pinned, activations, layer, whose, job.params.factorizations)
         if held:
             largest[rank], top[rank] = held.largest, held.top
-        yield _factorize_set(job, one, writer, held)
+        with sharing.of(name, weights) as shares:
+            result = _factorize_set(job, one, writer, held, shares)
+        yield result
         first_row = one.end
     writer.close()
     if several is not None:
-        positions, _ = _members(activations.sets)
         maps = _writer(job, group, "maps", several[:, -1], ids, f"maps {number}")
         coefficients = Ragged.open(group.require_group(place))
         largest, top = write_combined(
@@ -209,18 +201,31 @@ class _OfSet:
     cells: NDArray[np.int64]  # [images, sizes]: rows of each image at each size
     first_row: int  # of all sets' coefficients
     checkpoint: Path
-    finest: int = 0  # most cells of an image's map that is combined of several sizes
+    finest: int  # most cells of an image's map that is combined of several sizes; 0 of one
+    weights: NDArray[np.float32] | None  # of the rows, where the set lies within a factor
 
     @property
     def rows(self) -> SetRows:
-        return self.ragged.select(self.members).compact()
+        rows = self.ragged.select(self.members).compact()
+        return rows if self.weights is None else rows.weighted(self.weights)
+
+    def rows_of(self, places: NDArray[np.int64]) -> SetRows:
+        """Those of some of its images, by their places in it."""
+        rows = self.ragged.select(self.members[places]).compact()
+        if self.weights is None:
+            return rows
+        of_each = np.split(self.weights, np.cumsum(self.cells.sum(axis=1))[:-1])
+        none = np.empty(0, np.float32)
+        return rows.weighted(np.concatenate([none, *(of_each[place] for place in places)]))
 
     @property
     def end(self) -> int:
         return self.first_row + int(self.cells.sum())
 
 
-def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None) -> _SetResult:
+def _factorize_set(
+    job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None, shares: Shares
+) -> SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
@@ -259,6 +264,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
         def write(row: int, block: NDArray[np.float32]) -> None:
             links.add(block)
             usage.add(block)
+            shares.add(row, block, [problem.W for problem in sweep.problems])
             writer.append(of.first_row + row, block)
 
         carrying = Carrying(held, of.cells, write) if held else None
@@ -270,14 +276,13 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
         if held and carrying:
             stability = held.stability or stability
             held_out = held.held_out or held_out
-            fresh = of.ragged.select(of.members[held.fresh]).compact()
-            new = carrying.explained(fresh, found, params.factorizations)
+            new = carrying.explained(of.rows_of(held.fresh), found, params.factorizations)
             explained = np.stack([held.explained, new], axis=1)
             carried = carrying.kept, len(held.fresh)
             told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
-    return _SetResult(
+    return SetResult(
         found, stability, held_out, usage, *links.parents(), held, explained, carried, told
     )
 
@@ -326,39 +331,6 @@ def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
         return None
     with np.load(path, allow_pickle=False) as saved:
         return dict(saved)
-
-
-def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_SetResult]) -> None:
-    of = LayerFactors
-    per_set = [result.factorizations for result in results]
-    updates = max(len(one.loss) for mine in per_set for one in mine)
-    padded = [
-        [np.pad(one.loss, (0, updates - len(one.loss)), constant_values=np.nan) for one in mine]
-        for mine in per_set
-    ]
-    of.loss.write(group, padded)
-    of.W.write(group, [np.concatenate([one.factors for one in mine]) for mine in per_set])
-    of.energy.write(group, [np.concatenate([one.energy for one in mine]) for mine in per_set])
-    of.norm.write(group, [mine[0].norm for mine in per_set])
-    for array in (of.passes, of.converged, of.reseeded):
-        array.write(group, [[int(getattr(one, array.name)) for one in mine] for mine in per_set])
-    stable = np.full((len(results), len(params.k), 2), np.nan)
-    for row, result in zip(stable, results, strict=True):
-        for entry, one in zip(row, result.stability, strict=False):
-            entry[:] = one
-    of.stability.write(group, stable)
-    of.held_out.write(group, [result.held_out for result in results])
-    of.nonzero.write(group, [result.usage.nonzero for result in results])
-    of.hoyer.write(group, [result.usage.hoyer for result in results])
-    nothing = np.full(len(params.factorizations.columns), np.nan)
-    none = Heat(*(nothing for _ in Heat._fields))
-    held = [one.held.heat if one.held else none for one in results]
-    for name in Heat._fields:
-        getattr(of, f"held_{name}").write(group, [getattr(one, name) for one in held])
-    of.explained.write(group, [result.explained for result in results])
-    of.carried.write(group, [result.carried for result in results])
-    of.parent.write(group, [result.parent for result in results])
-    of.parent_cosine.write(group, [result.parent_cosine for result in results])
 
 
 def sources(params: FactorizeParams, project: Path) -> str:

@@ -60,7 +60,8 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
         for layer in factors.layers:
             of = factors.at(layer)
             coefficients = of.coefficients
-            scale = _surveyed(of, sets, groups[layer], work, f"survey {layer}")
+            inside = [name in factors.within for name in factors.sets]
+            scale, region = _surveyed(of, sets, inside, groups[layer], work, f"survey {layer}")
             held = of.held_thresholds if factors.held_percentile == params.percentile else None
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
@@ -74,7 +75,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
                 sets,
                 columns,
                 np.uint16,
-                Percentile(params.percentile, held),
+                Percentile(params.percentile, held, region),
                 workers,
                 made_from(coefficients, sizes, scale, set_of),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
@@ -86,16 +87,18 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
 def _surveyed(
     factors: LayerFactors,
     sets: Sequence[Sequence[int]],
+    inside: Sequence[bool],
     group: zarr.Group,
     work: Staging,
     key: str,
-) -> NDArray[np.float64]:
-    """Store what the coefficients tell before they become maps; returns the scale of every set."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Store what the coefficients tell before they become maps; scale and region of every set."""
     if work.progress.get(key):
-        return ConceptMaps.scale.written(group)
+        region = ConceptMaps.region.written(group) if any(inside) else None
+        return ConceptMaps.scale.written(group), region
     columns = Factorizations.of(factors.artifact).columns
     found = [
-        survey(factors.coefficients, entries, columns, factors.held(rank))
+        survey(factors.coefficients, entries, columns, factors.held(rank), inside=inside[rank])
         for rank, entries in enumerate(sets)
     ]
     scale = np.array([one.scale for one in found])
@@ -104,8 +107,11 @@ def _surveyed(
     ConceptMaps.strength.write(group, [one.strength for one in found])
     ConceptMaps.within.write(group, [one.within for one in found])
     ConceptMaps.means.write(group, np.concatenate([one.means for one in found]))
+    region = np.array([one.region for one in found])
+    if any(inside):
+        ConceptMaps.region.write(group, region)
     work.checkpoint(**{key: True})
-    return scale
+    return scale, region if any(inside) else None
 
 
 HEATMAPS: Stage[HeatmapsParams] = Stage(

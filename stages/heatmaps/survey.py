@@ -26,6 +26,9 @@ class Survey:
     ----------
     scale, full, strength, within : float64 [columns]
     means : float64 [entries of the set, columns]
+    region : float
+        The share of the cells that have any coefficient above 0, of a set that lies within a
+        factor: percentiles are of these alone. 1 for others.
     """
 
     scale: Floats
@@ -33,6 +36,7 @@ class Survey:
     strength: Floats
     within: Floats
     means: Floats
+    region: float
 
 
 def survey(
@@ -40,6 +44,8 @@ def survey(
     entries: Sequence[int],
     columns: Sequence[tuple[int, int, int]],
     held: Heat | None = None,
+    *,
+    inside: bool = False,
 ) -> Survey:
     """Five passes over a set's coefficients, block by block.
 
@@ -49,6 +55,8 @@ def survey(
     held : Heat, optional
         Float64 ``[columns]`` each: those that are given all the same (`stages.artifacts.factors`);
         NaN: to be found.
+    inside : bool
+        The set lies within a factor: cells in which that is not have nothing to say.
     """
     reached = largest(coefficients, entries)
     held = held or Heat(*(np.full(len(reached), np.nan) for _ in Heat._fields))
@@ -64,13 +72,20 @@ def survey(
     sizes = coefficients.offsets[members + 1] - coefficients.offsets[members]
     ends = np.cumsum(sizes)
     sums = np.zeros((len(members), len(scale)))
-    row = 0
+    row = counted = 0
     for block in shares():
         owners = np.searchsorted(ends, np.arange(row, row + len(block)), side="right")
         for column in range(len(scale)):
             sums[:, column] += np.bincount(owners, block[:, column], minlength=len(members))
         row += len(block)
-    percentiles = exact_percentiles(shares, len(scale), [FULL_COLOUR, STRENGTH, FIGURE])
+        counted += int(block.any(axis=1).sum())
+    region = counted / row if inside and counted else 1.0
+
+    def of_region() -> Iterator[NDArray[np.float32]]:
+        for block in shares():
+            yield block[block.any(axis=1)] if region < 1 else block
+
+    percentiles = exact_percentiles(of_region, len(scale), [FULL_COLOUR, STRENGTH, FIGURE])
     # A factor of very few places has no such percentile: its largest value gets full colour.
     full, strength = np.where(percentiles[:2] > 0, percentiles[:2], np.where(scale > 0, 1.0, 0.0))
     return Survey(
@@ -79,6 +94,7 @@ def survey(
         _or_found(held.strength, strength),
         _or_found(held.within, _within(shares(), columns, percentiles[2])),
         sums / sizes[:, None],
+        region,
     )
 
 

@@ -65,10 +65,20 @@ class Percentile:
     q : float
     held : float64 [sets, columns], optional
         Thresholds that are given all the same; NaN: to be counted.
+    region : float64 [sets], optional
+        The share of each set's values that it is the percentile of: the largest ones. As many of
+        these are above it as percentile q leaves.
     """
 
     q: float
     held: NDArray[np.float64] | None = None
+    region: NDArray[np.float64] | None = None
+
+    def of_set(self, rank: int) -> float:
+        """The percentile of all of a set's values that this one is."""
+        if self.region is None or self.region[rank] == 1:
+            return self.q
+        return 100 - (100 - self.q) * float(self.region[rank])
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ class _Writing:
             found = rule.held[rank]
             self._computed((self.plan.passes - 1) * len(entries))
         else:
-            found = self._percentile(entries, rule.q)
+            found = self._percentile(entries, rule.of_set(rank))
             if rule.held is not None:
                 found = np.where(np.isfinite(rule.held[rank]), rule.held[rank], found)
         known.append(found.tolist())

@@ -72,7 +72,7 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 sets,
                 columns,
                 np.uint8,
-                thresholds_of(params, len(sets), columns),
+                thresholds_of(params, len(sets), columns, maps.regions),
                 within.workers,
                 _made_from(index, tasks),
                 find_earlier(work, recipe, layer) if resources.reuse else None,
@@ -102,11 +102,11 @@ def _made_from(index: ImageIndex, tasks: LayerTasks) -> NDArray[np.uint8]:
 
 
 def thresholds_of(
-    params: RefineParams, sets: int, columns: int
+    params: RefineParams, sets: int, columns: int, region: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64] | Percentile:
     """Where refined masks begin: at a half, or at the percentile of all of a set's q."""
     if params.binarise == "percentile":
-        return Percentile(params.percentile)
+        return Percentile(params.percentile, region=region)
     return np.full((sets, columns), 0.5)
 
 

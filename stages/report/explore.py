@@ -274,7 +274,7 @@ class Explored:
         at = parts_of(len(self.entries))[part]
         truths: list[Mask | None] = [None] * len(at)
         if self.annotated:
-            index, name = self.opened.index, self.view.name
+            index, name = self.opened.index, self.opened.factors.root(self.view.name)
             truths = [annotated_object(index, self.image_ids[i], name, self.sizes[i]) for i in at]
             self.put(f"truth-{part:03d}", truth_payload(at, truths))
         found = {}

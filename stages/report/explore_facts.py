@@ -58,6 +58,7 @@ def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
         "name": view.name,
         "count": view.count,
         "href": view.href,
+        "within": _within(opened, view),
         "k": suggested or _stable_k(opened, view, layer),
         "suggested": suggested,
         "scores": [
@@ -73,6 +74,14 @@ def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
             for row in one.rows
         ],
     }
+
+
+def _within(opened: Opened, view: SetView) -> dict[str, int] | None:
+    """The factor that a set lies within: number of its image set, k, factor."""
+    if view.within is None:
+        return None
+    rank = list(opened.factors.sets).index(view.within.parent)
+    return {"set": rank, "k": view.within.k, "factor": view.within.factor}
 
 
 def _stable_k(opened: Opened, view: SetView, layer: LayerView) -> int:

@@ -90,7 +90,9 @@ class Opened:
         layers = self.factors.layers
         facts.append(("Layer" if len(layers) == 1 else "Layers", ", ".join(layers)))
         facts.append(("Images", f"{len(self.index.images):,}"))
-        facts.append(("Image sets", f"{len(self.factors.sets):,}"))
+        facts.append(("Image sets", f"{len(self.factors.own_sets):,}"))
+        if self.factors.within:
+            facts.append(("Divided further", ", ".join(self.factors.within)))
         facts.append(("Factors k", ", ".join(map(str, self.ks))))
         if len(self.seeds) > 1:
             facts.append(("Seeds", f"{', '.join(map(str, self.seeds))} (pictures: {self.seed})"))

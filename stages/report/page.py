@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from stages.artifacts.factors import Drift
+from stages.artifacts.within import Within
 from stages.drawing.colours import css
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.opened import Opened
@@ -69,6 +70,7 @@ class FactorView:
     raw: dict[Hashable, Any] | None  # rows of scores.parquet, where there is ground truth
     refined: dict[Hashable, Any] | None
     top: list[Top]
+    inside: str  # the image set within it, where it is divided further
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,32 @@ class SetView:
     has_parts: bool
     shown: int
     layers: list[LayerView]
+    within: Within | None  # the factor that it lies within
+
+
+def hrefs_of(opened: Opened) -> dict[str, str]:
+    """Each image set's page, from the report's folder: the first one's is the report's, where the
+    collection has no other."""
+    alone = opened.factors.own_sets if len(opened.factors.own_sets) == 1 else []
+    return {
+        name: "index.html" if name in alone else f"pages/set-{rank:03d}.html"
+        for rank, name in enumerate(opened.factors.sets)
+    }
+
+
+def in_order(opened: Opened) -> list[str]:
+    """The image sets, each followed by those that lie within its factors."""
+    within, found = opened.factors.within, []
+
+    def add(name: str) -> None:
+        found.append(name)
+        for inside, one in within.items():
+            if one.parent == name:
+                add(inside)
+
+    for name in opened.factors.own_sets:
+        add(name)
+    return found
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -147,7 +175,8 @@ def collect_set(
         for number, layer in enumerate(opened.factors.layers)
     ]
     annotated = bool(scored["object_iou"].notna().any())
-    return SetView(name, href, len(entries), annotated, has_parts, len(chosen), layers)
+    within = opened.factors.within.get(name)
+    return SetView(name, href, len(entries), annotated, has_parts, len(chosen), layers, within)
 
 
 def _layer(
@@ -272,16 +301,26 @@ def _factors(
                     )
                     for entry in strongest
                 ],
+                inside=_inside(opened, name, concepts.k, factor),
             )
         )
     return views
 
 
-def score_tables(opened: Opened, names: list[str]) -> list[tuple[str, list[ScoreRow]]]:
-    """(layer, rows) for the first page: all sets, under their mean when there are several."""
-    tables = []
+def _inside(opened: Opened, name: str, k: int, factor: int) -> str:
+    inside = Within(name, k, factor).name
+    return inside if inside in opened.factors.within else ""
+
+
+def score_tables(opened: Opened) -> list[tuple[str, list[ScoreRow]]]:
+    """(layer, rows) for the first page: all sets, under their mean when there are several.
+
+    Those within factors come after their parent, and are not of the mean.
+    """
+    own, tables = opened.factors.own_sets, []
     for layer in opened.factors.layers:
-        rows = score_rows(opened, layer, names)
-        means = mean_rows(rows, "mean over sets") if len(names) > 1 else []
+        rows = score_rows(opened, layer, in_order(opened))
+        of_own = [row for row in rows if row.name in own]
+        means = mean_rows(of_own, "mean over sets") if len(own) > 1 else []
         tables.append((layer, means + rows))
     return tables

@@ -76,10 +76,10 @@ def _ours(opened: Opened, layer: str | None = None) -> str:
 
 def _match(opened: Opened, name: str) -> str | None:
     """This run's image set that the paper calls `name`."""
-    if name in opened.factors.sets:
+    if name in opened.factors.own_sets:
         return name
     word = ICOSEG.get(name)
-    for mine in opened.factors.sets:
+    for mine in opened.factors.own_sets:
         if word and word in "".join(filter(str.isalnum, mine.lower())):
             return str(mine)
     return None
@@ -129,7 +129,7 @@ def table1(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         matched.add(mine)
         theirs = _cells(whole, methods, set=name)
         rows.append([_label(name, mine), *theirs, *_own(mine, cell, precision)])
-    for mine in opened.factors.sets:
+    for mine in opened.factors.own_sets:
         if mine not in matched:
             rows.append([mine, *["–"] * len(methods), *_own(mine, cell, precision)])
     return Comparison(
@@ -157,7 +157,7 @@ def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
     cited = _cited(numbers)
     methods = [*cited, *KINDS.values()]
     names = [name for name in dict.fromkeys(numbers["set"]) if name != "mean"]
-    names += [name for name in opened.factors.sets if name not in names]
+    names += [name for name in opened.factors.own_sets if name not in names]
     hits = _corloc(opened, 1)
     rows = [
         [name, *_cells(numbers, methods, set=name), *(hits(name, kind) for kind in KINDS)]
@@ -184,7 +184,7 @@ def table2(opened: Opened, numbers: pd.DataFrame) -> Comparison:
 
 def _chosen(opened: Opened, k: int) -> pd.DataFrame:
     table = opened.evaluation.by_shape(opened.seed, opened.layer)
-    return table[table["k"] == k]
+    return table[(table["k"] == k) & table["set"].isin(opened.factors.own_sets)]
 
 
 def _corloc(opened: Opened, k: int) -> Callable[[str, str], str]:
@@ -212,7 +212,7 @@ def agnostic(opened: Opened, numbers: pd.DataFrame) -> Comparison:
         [row["method"], row["note"], row["set"], row["value"]] for row in numbers.to_dict("records")
     ]
     for k in opened.ks if opened.index.together else ():
-        for name in opened.factors.sets:
+        for name in opened.factors.own_sets:
             for kind, label in KINDS.items():
                 cell = _corloc(opened, k)(name, kind)
                 rows.append([f"{label}, k = {k}", _ours(opened), name, cell])
@@ -303,7 +303,7 @@ def _part_rows(opened: Opened, numbers: pd.DataFrame, ks: Sequence[int]) -> list
     scores = scores[(scores["layer"] == opened.layer) & (scores["seed"] == opened.seed)]
     theirs_of = {name: _match(opened, name) for name in dict.fromkeys(numbers["set"])}
     pairs: list[tuple[str, str | None]] = list(theirs_of.items())
-    pairs += [(name, name) for name in opened.factors.sets if name not in theirs_of.values()]
+    pairs += [(name, name) for name in opened.factors.own_sets if name not in theirs_of.values()]
     rows = []
     for name, own in pairs:
         for k in ks:

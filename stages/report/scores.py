@@ -156,7 +156,7 @@ class CorLocRow:
 def corloc_rows(opened: Opened, layer: str) -> list[CorLocRow]:
     """By k, every set with annotated boxes, and their mean; boxes by shape, of the first seed."""
     table = opened.evaluation.by_shape(opened.seed, layer)
-    table = table[table["corloc"].notna()]
+    table = table[table["corloc"].notna() & table["set"].isin(opened.factors.own_sets)]
     rows = []
     for k in sorted({int(k) for k in table["k"]}):
         of_k = table[table["k"] == k]

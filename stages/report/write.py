@@ -19,7 +19,7 @@ from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
 from stages.report.packed import DATA
-from stages.report.page import SetView, collect_set, score_tables
+from stages.report.page import SetView, collect_set, hrefs_of, score_tables
 from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
 from stages.report.pictures import FOLDER as PICTURES
@@ -49,8 +49,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
     sets = []
-    for rank, name in enumerate(names):
-        href = f"pages/set-{rank:03d}.html" if len(names) > 1 else "index.html"
+    for name, href in hrefs_of(opened).items():
         sets.append(collect_set(opened, book, name, href, params.images, params.top))
     photographs = Photographs.wanted(opened.index, params)
     made_by = recipe(opened, photographs)
@@ -79,6 +78,7 @@ def _write_pages(
     files: list[TableFile],
     folder: Path,
 ) -> None:
+    own = [one for one in sets if one.within is None]
     environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
     common = {
@@ -87,7 +87,8 @@ def _write_pages(
         "network": opened.network["backbone"],
         "image_count": len(opened.index.images),
         "seeds": opened.seeds,
-        "sets": sets,
+        "sets": own,
+        "pages": {one.name: one.href for one in sets},
         "left_out": left_out_lists(opened),
         "percentile": opened.heatmaps[opened.layer].facts["percentile"],
         "method": opened.refined[opened.layer].facts["method"],
@@ -105,14 +106,19 @@ def _write_pages(
 
     if len(sets) > 1:
         (folder / "pages").mkdir(exist_ok=True)
-        for i, one in enumerate(sets):
-            around = {"before": sets[i - 1] if i else None, "after": (*sets[1:], None)[i]}
-            write("set.html.j2", one.href, set=one, number=i, root="../", **around)
+    for number, one in enumerate(sets):
+        if one.href == "index.html":
+            continue
+        around: dict[str, SetView | None] = {"before": None, "after": None}
+        if one.within is None:
+            i = own.index(one)
+            around = {"before": own[i - 1] if i else None, "after": (*own[1:], None)[i]}
+        write("set.html.j2", one.href, set=one, number=number, root="../", **around)
     write(
         "index.html.j2",
         "index.html",
         root="",
-        tables=score_tables(opened, [one.name for one in sets]),
+        tables=score_tables(opened),
         corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
         exclude=opened.evaluation.exclude,
         figure4=figure4_plot(opened.evaluation.figure4) if _worth_a_figure(opened) else None,
@@ -127,9 +133,9 @@ def _write_pages(
 def _worth_a_figure(opened: Opened) -> bool:
     """Figure 4 is a curve over k of several layers, sets or seeds."""
     several = (
-        len(opened.factors.layers) > 1 or len(opened.factors.sets) > 1 or len(opened.seeds) > 1
+        len(opened.factors.layers) > 1 or len(opened.factors.own_sets) > 1 or len(opened.seeds) > 1
     )
-    parts = any(map(opened.evaluation.has_parts, opened.factors.sets))
+    parts = any(map(opened.evaluation.has_parts, opened.factors.own_sets))
     return several and parts and len(opened.ks) > 1
 
 

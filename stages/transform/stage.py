@@ -92,7 +92,7 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         largest, top = of_layer.largest[rank][:, columns], of_layer.top[rank, columns]
         combining = Combining(activations.grids(params.layer), largest, top)
     W = [factors.at(params.layer).W[rank, group] for group in groups_of]
-    seen = _Seen(ragged, W, combining, resources)
+    seen = _Seen(ragged, W, combining, resources, _above(factors, params.layer, params.set))
     scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
     long_side = known.facts["long_side"]
     of: MapsOf = {
@@ -139,6 +139,16 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         write_maps(groups[params.layer], plan, maps, work, f"rows {params.layer}", advance)
 
 
+def _above(factors: Factors, layer: str, name: str) -> list[tuple[NDArray[np.float32], int]]:
+    """W and number of each factor that a set lies within, the outermost first."""
+    one = factors.within.get(name)
+    if one is None:
+        return []
+    rank, columns = list(factors.sets).index(one.parent), factors.factorizations.columns_of(one.k)
+    W = factors.at(layer).W[rank, columns]
+    return [*_above(factors, layer, one.parent), (W, one.factor)]
+
+
 def _needed(known: Factorizations, k: int) -> Factorizations:
     """Of the shown seed: what is asked for, and the figure that shares out its masks' pixels."""
     ks = [one for one in known.ks if one in (1, k)]
@@ -173,13 +183,20 @@ class _Seen:
     W: Sequence[NDArray[np.float32]]
     combining: Combining | None
     resources: Resources
+    above: Sequence[tuple[NDArray[np.float32], int]] = ()  # see `_above`
 
     def coefficients(self, entries: Sequence[int]) -> Grids:
         """Coefficients of some images ``[h, w, columns]``, by entry; of several sizes, combined."""
         from stages.algorithms.nmf import transform
+        from stages.algorithms.nmf.shares import shares_of_rows
 
         rows = self.ragged.select(entries).compact()
         device, threads = self.resources.torch_device(), self.resources.workers
+        weights = np.ones(rows.shape[0], np.float32)
+        for W, factor in self.above:
+            H = transform(rows, W, device=device, threads=threads)
+            weights = weights * shares_of_rows(H, W)[:, factor]
+            rows = rows.weighted(weights)
         of_each = [transform(rows, W, device=device, threads=threads) for W in self.W]
         H = np.concatenate(of_each, axis=1)
         grids: Grids = {}

@@ -33,19 +33,21 @@ def run_stages(
     k: tuple[int, ...],
     seeds: tuple[int, ...],
     labels: dict[str, Any] | None = None,
+    within: tuple[str, ...] = (),
+    size: int | tuple[int, ...] = 64,
 ) -> Path:
     """Every stage on a collection of small images; returns the report's folder.
 
-    `labels` are what labels.yaml has of the sets.
+    `labels` are what labels.yaml has of the sets, `within` the factors that are divided further.
     """
-    project.mkdir()
+    project.mkdir(exist_ok=True)
     if labels is not None:
         text = yaml.safe_dump({"sets": labels}, allow_unicode=True)
         (project / "labels.yaml").write_text(text, encoding="utf-8")
     stages = [
         (INDEX, IndexParams(dataset="folder", root=str(root), max_failed=0.5)),
-        (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=64)),
-        (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3)),
+        (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=size)),
+        (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3, within=within)),
         (HEATMAPS, HeatmapsParams(long_side=32)),
         (REFINE, RefineParams(options=Guided(iterations=1))),
         (EVALUATE, EvaluateParams()),

@@ -54,7 +54,7 @@ App.parse = (hash) => {
   } else if (BASES) {
     state.view = "beside";
   } else if (path === "names") state.view = "allNames";
-  else if (App.run.sets.length === 1 && path !== "all") state.view = "set";
+  else if (Inside.own(App.run).length === 1 && path !== "all") state.view = "set";
   for (const [name, short] of Object.entries(SHORT)) {
     const value = asked.get(short);
     if (value !== null) state[name] = typeof BEGIN[name] === "string" ? value : Number(value);
@@ -171,12 +171,15 @@ App.bar = (state) => {
         href: "#/all",
         "aria-current": ["overview", "beside"].includes(state.view) ? "page" : null,
       },
-      BASES ? "Two runs" : run.sets.length === 1 ? "This run" : "All sets",
+      BASES ? "Two runs" : Inside.own(run).length === 1 ? "This run" : "All sets",
     ),
   ];
   const whole = BASES ? "pairs" : "set";
   if (!["overview", "allNames", "beside"].includes(state.view))
     crumbs.push(
+      ...Inside.above(run, state.set).map((rank) =>
+        h("a", { href: App.link({ view: whole, set: rank }) }, run.sets[rank].name),
+      ),
       h(
         "a",
         { href: App.link({ view: whole }), "aria-current": state.view === whole ? "page" : null },

@@ -63,7 +63,10 @@ const scoreTable = (layers, which) => {
   );
   // over the sets of which both runs have the number
   const mean = (some, what) => {
-    const both = some.filter(({ of }) => of.every((one) => score(one, what) !== null));
+    const both = some.filter(
+      ({ of, ranks }) =>
+        !runs[0].sets[ranks[0]].within && of.every((one) => score(one, what) !== null),
+    );
     if (!both.length) return [null, null];
     return [0, 1].map((n) => both.reduce((sum, { of }) => sum + of[n][what], 0) / both.length);
   };

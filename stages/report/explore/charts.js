@@ -114,6 +114,23 @@ const lossCurve = (of) => {
     : null;
 };
 
+// At a concept that is divided further: the way to what it is divided into.
+const branch = (of, factor, x, y) => {
+  const told = Inside.told(of, factor);
+  if (!told) return null;
+  return svg(
+    "a",
+    {
+      href: told.href,
+      class: "branch",
+      "aria-label": `k = ${of.k}, ${factor.title}: ${told.text}`,
+    },
+    svg("title", {}, `${told.text}: ${told.name}`),
+    svg("rect", { x: x + 16, y: y - 9, width: 70, height: 18, rx: 9 }),
+    svg("text", { x: x + 51, y: y + 4 }, told.text),
+  );
+};
+
 // The concepts of every k, each beside the one of the smaller k that it goes on from.
 const familyTree = (of, state) => {
   const { ks } = of.set.layers[state.layer];
@@ -122,7 +139,8 @@ const familyTree = (of, state) => {
     [across, down] = [108, 36];
   const x = (column) => 26 + column * across,
     y = (one, j) => 16 + ((j + 0.5) * most * down) / one.k;
-  const wide = x(ks.length - 1) + 26,
+  const divided = ks.some((one) => one.factors.some((factor) => Inside.told(one, factor)));
+  const wide = x(ks.length - 1) + (divided ? 96 : 26),
     tall = most * down + 32;
   const lines = [],
     nodes = [];
@@ -156,6 +174,7 @@ const familyTree = (of, state) => {
       );
     });
     nodes.push(svg("text", { x: x(column), y: tall - 2, class: "at" }, `k = ${one.k}`));
+    one.factors.forEach((factor, j) => nodes.push(branch(one, factor, x(column), y(one, j))));
   });
   return h(
     "div.family",

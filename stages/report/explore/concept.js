@@ -125,6 +125,9 @@ Views.concept = async (state) => {
             )
           : null,
         children.length ? h("div", {}, h("dt", {}, "goes on as"), h("dd", {}, children)) : null,
+        Inside.told(of, factor)
+          ? h("div", {}, h("dt", {}, "divided further"), h("dd", {}, Inside.link(of, factor)))
+          : null,
         together.length
           ? h(
               "div",

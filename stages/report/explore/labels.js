@@ -267,7 +267,7 @@ Views.allNames = async (state) => {
     one = asked && App.run.ks.includes(Number(asked[1])) ? Number(asked[1]) : null;
   return namingView(
     state,
-    App.run.sets.map(({ k }, rank) => [rank, one || k]),
+    Inside.nested(App.run).map((rank) => [rank, one || App.run.sets[rank].k]),
     true,
   );
 };

@@ -3,7 +3,8 @@
 
 Views.overview = async (state) => {
   const { run } = App;
-  const cards = run.sets.map((set, rank) => ({ set, rank, element: null }));
+  const own = Inside.own(run),
+    cards = own.map((rank) => ({ set: run.sets[rank], rank, element: null }));
   const list = h("div.cards", {});
   const watched = new IntersectionObserver(
     (seen) =>
@@ -21,7 +22,8 @@ Views.overview = async (state) => {
   };
   const card = ({ set, rank }) => {
     const sheet = h("div.sheet", {}),
-      href = App.link({ view: "set", set: rank });
+      href = App.link({ view: "set", set: rank }),
+      inside = Inside.nested(run).filter((one) => Inside.above(run, one).includes(rank));
     const facts = [
       Format.images(set.count),
       `k = ${set.k}${set.suggested ? ", suggested" : ""}`,
@@ -35,6 +37,16 @@ Views.overview = async (state) => {
       {},
       h("h2", {}, h("a", { href }, set.name)),
       h("p.quiet", {}, facts.join(" · ")),
+      inside.length
+        ? h(
+            "p.divided",
+            {},
+            "divided further: ",
+            inside.map((one) =>
+              h("a.chip", { href: App.link({ view: "set", set: one }) }, run.sets[one].name),
+            ),
+          )
+        : null,
       sheet,
     );
     made.fill = async () => {
@@ -88,7 +100,7 @@ Views.overview = async (state) => {
     list.replaceChildren(...shown.map((one) => one.element));
     say(`${shown.length} image sets`);
   };
-  const scored = run.sets.some((set) => best(set, "object") !== null);
+  const scored = cards.some(({ set }) => best(set, "object") !== null);
   const sort = h(
     "select",
     {
@@ -126,7 +138,7 @@ Views.overview = async (state) => {
     element: h(
       "div",
       {},
-      h("h1", {}, run.sets.length === 1 ? "One image set" : `${run.sets.length} image sets`),
+      h("h1", {}, own.length === 1 ? "One image set" : `${own.length} image sets`),
       h(
         "section.controls.loose",
         { "aria-label": "Controls" },

@@ -60,6 +60,7 @@ const conceptRow = (of, factor, state, changed) => {
       swatch(factor),
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
       Names.button(of, factor),
+      Inside.told(of, factor) ? h("span.below", {}, Inside.link(of, factor)) : null,
     ),
     strip,
     h(
@@ -260,6 +261,7 @@ Views.set = async (state) => {
     "div",
     {},
     h("h1", {}, set.name),
+    Inside.back(state),
     bar,
     said,
     title,
