@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.normalised import normalised
 from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, Heat, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
-from stages.factorize.held import Carrying, Held, drift_line, held_by
-from stages.factorize.needs import foretell, library_bytes, set_needs
+from stages.factorize.held import Carrying, Held, drift_line, held_by, refuse_other_rows
+from stages.factorize.needs import foretell, library_bytes
 from stages.factorize.params import FactorizeParams
+from stages.factorize.rows import SetOfLayer, rows_within_budget
 from stages.factorize.scales import write_combined
 from stages.frame.errors import StageError
-from stages.frame.memory import resources_within
 from stages.frame.params import user_path
 from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import Ragged, RaggedWriter, SetRows, Staging, plan_layout, replacing
+from store import Ragged, RaggedWriter, Staging, plan_layout, replacing
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from stages.algorithms.nmf import Factorization
     from stages.algorithms.nmf.usage import Usage
-    from stages.algorithms.rows import RowBlocks
 
 
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -48,6 +48,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     sets = activations.sets
     positions, entries = _members(sets)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
+    if pinned:
+        refuse_other_rows(pinned, params.normalise)
     groups = create_factors(
         work,
         activations,
@@ -55,6 +57,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         params.factorizations,
         params.method,
         pinned.percentile if pinned else None,
+        nonneg=params.nonneg,
+        normalise=params.normalise,
     )
     total = len(activations.layers) * len(sets)
     told: list[str] = []
@@ -100,6 +104,7 @@ class _SetResult:
     explained: NDArray[np.float64]  # [problems, 2], see `LayerFactors`
     carried: tuple[int, int]
     told: list[str]  # how far new images are from what pinned factors explain
+    mean: NDArray[np.float32] | None  # what was taken away from centred rows
 
 
 def _members(
@@ -142,7 +147,7 @@ def _factorize_layer(
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
         finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
         cells = grids[members].prod(axis=2)
-        one = _OfSet(name, ragged, members, cells, first_row, checkpoint, finest)
+        one = SetOfLayer(name, ragged, members, cells, first_row, checkpoint, finest)
         held = (
             held_by(job.pinned, activations, layer, name, job.params.factorizations)
             if job.pinned
@@ -197,28 +202,9 @@ def _writer(
     )
 
 
-@dataclass(frozen=True)
-class _OfSet:
-    """One set's rows."""
-
-    name: str
-    ragged: Ragged
-    members: NDArray[np.int64]
-    cells: NDArray[np.int64]  # [images, sizes]: rows of each image at each size
-    first_row: int  # of all sets' coefficients
-    checkpoint: Path
-    finest: int = 0  # most cells of an image's map that is combined of several sizes
-
-    @property
-    def rows(self) -> SetRows:
-        return self.ragged.select(self.members).compact()
-
-    @property
-    def end(self) -> int:
-        return self.first_row + int(self.cells.sum())
-
-
-def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None) -> _SetResult:
+def _factorize_set(
+    job: _Job, of: SetOfLayer, writer: RaggedWriter, held: Held | None
+) -> _SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
@@ -229,9 +215,13 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     from stages.algorithms.nmf.usage import Usage
 
     params = job.params
-    device = job.resources.torch_device()
-    kept = _within_budget(of.rows, job, (writer.total_rows, of.finest), device)
+    resources, how = job.resources, params.normalise
+    saved = _load_state(of.checkpoint)
     try:
+        mean = held.mean if held else None
+        if mean is None:
+            mean = saved["mean"] if saved and "mean" in saved else of.mean(how)
+        kept = rows_within_budget(of, params, resources, job.libraries, writer.total_rows, mean)
         sweep = Sweep(
             kept,
             params.k,
@@ -241,16 +231,17 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
             init=params.init,
             tol=params.tol,
             max_passes=params.max_passes,
-            device=device,
-            threads=job.resources.workers,
+            device=resources.torch_device(),
+            threads=resources.workers,
             stability_runs=0 if held and held.stability else params.stability_runs,
             start=held.start if held else None,
             freeze=params.freeze,
-            resume=_load_state(of.checkpoint),
+            resume=saved,
         )
         while not sweep.done:
             sweep.step()
-            _save_state(of.checkpoint, sweep.state())
+            known = {} if mean is None else {"mean": mean}
+            _save_state(of.checkpoint, sweep.state() | known)
         links = Links(params.factorizations.columns)
         usage = Usage(len(params.factorizations.columns))
 
@@ -268,7 +259,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
         if held and carrying:
             stability = held.stability or stability
             held_out = held.held_out or held_out
-            fresh = of.ragged.select(of.members[held.fresh]).compact()
+            fresh = normalised(of.stored(how, of.members[held.fresh]), how, mean)
             new = carrying.explained(fresh, found, params.factorizations)
             explained = np.stack([held.explained, new], axis=1)
             carried = carrying.kept, len(held.fresh)
@@ -276,42 +267,8 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
     return _SetResult(
-        found, stability, held_out, usage, *links.parents(), held, explained, carried, told
+        found, stability, held_out, usage, *links.parents(), held, explained, carried, told, mean
     )
-
-
-def _within_budget(rows: SetRows, job: _Job, of_layer: tuple[int, int], device: str) -> RowBlocks:
-    """The rows kept in memory where they fit the budget, streamed from disk otherwise.
-
-    A GPU that can keep them has them from disk, once. Of the layer are the rows of all sets, and
-    the most cells that are combined at once.
-    """
-    from stages.algorithms.nmf.budget import READERS, device_holds
-    from stages.algorithms.rows import ResidentRows
-
-    resources = job.resources
-    density = rows.density if rows.form == "sparse" else 1.0
-    needs = set_needs(
-        job.params,
-        rows.shape,
-        density,
-        rows.rows_per_block,
-        of_layer,
-        resources,
-        job.libraries,
-    )
-    resources_within("factorize", needs, resources)
-    spare = resources.memory - needs.least
-    if device != "cpu":
-        block = max(1, rows.nbytes * rows.rows_per_block // max(1, rows.shape[0]))
-        readers = max(1, min(READERS, resources.workers, spare // block))
-        rows = rows.reading(int(readers))
-        if device_holds(rows.shape, rows.density, device):
-            return rows
-    if rows.nbytes > spare:
-        return rows
-    # an estimate from the whole layer's share of non-zeros: this set may have more
-    return ResidentRows.within(rows, spare) or rows
 
 
 def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:
@@ -337,6 +294,9 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
     of.loss.write(group, padded)
     of.W.write(group, [np.concatenate([one.factors for one in mine]) for mine in per_set])
     of.energy.write(group, [np.concatenate([one.energy for one in mine]) for mine in per_set])
+    means = [one.mean for one in results if one.mean is not None]
+    if means:
+        of.mean.write(group, means)
     of.norm.write(group, [mine[0].norm for mine in per_set])
     for array in (of.passes, of.converged, of.reseeded):
         array.write(group, [[int(getattr(one, array.name)) for one in mine] for mine in per_set])

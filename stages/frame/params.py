@@ -33,9 +33,12 @@ from stages.algorithms.names import suggestion as suggestion
 AS_BEFORE = "usual_is_as_before"
 
 
-def param(default: Any, help: str) -> Any:
-    """A field of a params dataclass with the line of help that `dff init` writes beside it."""
-    return field(default=default, metadata={"help": help})
+def param(default: Any, help: str, *, usual_is_as_before: bool = False) -> Any:
+    """A field of a params dataclass with the line of help that `dff init` writes beside it.
+
+    `usual_is_as_before` as for `choice`.
+    """
+    return field(default=default, metadata={"help": help, AS_BEFORE: usual_is_as_before})
 
 
 def choice(

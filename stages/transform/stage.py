@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.normalised import normalised
 from stages.algorithms.scales import combined, shown, split
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps, MapsOf, create_maps
@@ -92,7 +93,8 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         largest, top = of_layer.largest[rank][:, columns], of_layer.top[rank, columns]
         combining = Combining(activations.grids(params.layer), largest, top)
     W = [factors.at(params.layer).W[rank, group] for group in groups_of]
-    seen = _Seen(ragged, W, combining, resources)
+    mean = factors.mean(params.layer, rank)
+    seen = _Seen(ragged, W, (factors.normalise, mean), factors.nonneg, combining, resources)
     scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
     long_side = known.facts["long_side"]
     of: MapsOf = {
@@ -167,10 +169,15 @@ class Combining(NamedTuple):
 
 @dataclass(frozen=True)
 class _Seen:
-    """Photographs as the factors W ``[k, channels]`` of some factorizations see them."""
+    """Photographs as the factors W ``[k, channels]`` of some factorizations see them.
+
+    `normalise` as `stages.algorithms.normalised.normalised` has it, with the factors' own mean.
+    """
 
     ragged: Ragged
     W: Sequence[NDArray[np.float32]]
+    normalise: tuple[str, NDArray[np.float32] | None]
+    nonneg: str | None
     combining: Combining | None
     resources: Resources
 
@@ -178,9 +185,11 @@ class _Seen:
         """Coefficients of some images ``[h, w, columns]``, by entry; of several sizes, combined."""
         from stages.algorithms.nmf import transform
 
-        rows = self.ragged.select(entries).compact()
+        rows = normalised(self.ragged.select(entries).compact(), *self.normalise)
         device, threads = self.resources.torch_device(), self.resources.workers
-        of_each = [transform(rows, W, device=device, threads=threads) for W in self.W]
+        of_each = [
+            transform(rows, W, nonneg=self.nonneg, device=device, threads=threads) for W in self.W
+        ]
         H = np.concatenate(of_each, axis=1)
         grids: Grids = {}
         first = 0
