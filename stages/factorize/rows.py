@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,10 @@ class SetOfLayer:
     def stored(self, how: str, members: NDArray[np.int64] | None = None) -> SetRows:
         """The rows of some members, or of all, in the form that normalising them starts from."""
         rows = self.ragged.select(self.members if members is None else members)
-        return rows if how == CENTRE else rows.compact()
+        if how == CENTRE:
+            return rows
+        # what is normalised is float32 then
+        return rows.compact() if how == NONE else replace(rows.compact(), narrow=False)
 
 
 def rows_within_budget(
