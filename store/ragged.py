@@ -120,6 +120,12 @@ class Ragged:
         """How many chunks hold their values as which type, such as ``{"float16": 812}``."""
         return dict(cast(dict[str, int], self.values.attrs.get("stored_dtypes", {})))
 
+    @property
+    def narrow_dtype(self) -> np.dtype[Any]:
+        """The type that all values are stored as; `dtype` where they are of several, or unknown."""
+        known = list(self.stored_dtypes)
+        return np.dtype(known[0]) if len(known) == 1 else self.dtype
+
     @cached_property
     def nbytes_stored(self) -> int:
         """Bytes the values take on disk, compressed."""
@@ -140,9 +146,13 @@ class Ragged:
         """
         return self.read_dense([(start, stop)])
 
-    def read_dense(self, spans: Sequence[Span]) -> Array:
-        """Rows of several spans, one after the other; errors as `rows`."""
-        out = np.empty((sum(stop - start for start, stop in spans), self.channels), self.dtype)
+    def read_dense(self, spans: Sequence[Span], dtype: Any = None) -> Array:
+        """Rows of several spans, one after the other; errors as `rows`.
+
+        As `dtype`, which must hold them; by default `self.dtype`.
+        """
+        rows = sum(stop - start for start, stop in spans)
+        out = np.empty((rows, self.channels), dtype or self.dtype)
         at = 0
         with self._damage(spans):
             for chunk, first, stop in self._pieces(spans):

@@ -52,7 +52,11 @@ class RowsOfEntries(Protocol):
     def density(self) -> float:
         """Share of the values that are not zero."""
 
-    def read_dense(self, spans: Spans) -> Array:
+    @property
+    def narrow_dtype(self) -> np.dtype[Any]:
+        """The narrowest type that holds them all."""
+
+    def read_dense(self, spans: Spans, dtype: Any = None) -> Array:
         """Rows of several spans, one after the other."""
 
     def read_sparse(self, spans: Spans) -> scipy.sparse.csr_array:
@@ -77,8 +81,8 @@ class SetRows:
         What blocks are: numpy arrays, or scipy CSR arrays. How they lie on disk does not matter.
     readers : int
         Blocks that are read ahead at once, each by a thread of its own.
-    weights : float32 array [rows], optional
-        What each row is multiplied by as it is read; may be a memory map.
+    narrow : bool
+        Dense blocks have the type that values are stored as, such as float16.
     """
 
     ragged: RowsOfEntries
@@ -86,12 +90,8 @@ class SetRows:
     block_rows: int | None = None
     form: Literal["dense", "sparse"] = "dense"
     readers: int = 1
-    weights: NDArray[np.float32] | None = None
+    narrow: bool = False
     ndim = 2
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and self.weights.shape != self.shape[:1]:
-            raise ValueError(f"{self.shape[0]} rows cannot have weights {self.weights.shape}")
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -107,7 +107,8 @@ class SetRows:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the blocks' values."""
-        return self.ragged.dtype
+        narrow = self.narrow and self.form == "dense"
+        return self.ragged.narrow_dtype if narrow else self.ragged.dtype
 
     @property
     def density(self) -> float:
@@ -124,28 +125,17 @@ class SetRows:
 
     @property
     def rows_per_block(self) -> int:
-        """Rows of each block but the last."""
-        return self.block_rows or max(
-            1, BLOCK_BYTES // (self.ragged.channels * self.dtype.itemsize)
-        )
+        """Rows of each block but the last; as many of narrow ones."""
+        size = self.ragged.dtype.itemsize
+        return self.block_rows or max(1, BLOCK_BYTES // (self.ragged.channels * size))
 
     def compact(self) -> SetRows:
-        """The same rows in the form that takes less memory."""
-        return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense")
+        """The same rows in the form that takes less memory: sparse, or dense as they are stored."""
+        return replace(self, form="sparse" if self.density < SPARSE_BELOW else "dense", narrow=True)
 
     def reading(self, readers: int) -> SetRows:
         """The same rows, so many blocks read ahead at once."""
         return replace(self, readers=readers)
-
-    def weighted(self, weights: NDArray[np.float32]) -> SetRows:
-        """The same rows, each multiplied by its weight as it is read.
-
-        Raises
-        ------
-        ValueError
-            When there is not one weight for each row.
-        """
-        return replace(self, weights=weights)
 
     def blocks(self) -> Iterator[Any]:
         """Yield the rows in order, ``[rows, channels]`` each, reading `readers` blocks ahead.
@@ -176,9 +166,8 @@ class SetRows:
         start, stop, step = first.indices(self.shape[0])
         if step != 1:
             raise TypeError("slices of rows have no step")
-        stop = max(start, stop)
-        block = self._weigh(self.ragged.read_dense(self._spans(start, stop)), start, stop)
-        return block[(slice(None), *rest)]
+        found = self.ragged.read_dense(self._spans(start, max(start, stop)), self.dtype)
+        return found[(slice(None), *rest)]
 
     def locate(self, row: int) -> str:
         """Name of the image that owns row `row` of this matrix; its id where names are unknown."""
@@ -188,20 +177,9 @@ class SetRows:
 
     def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
         spans = self._spans(start, stop)
-        read = self.ragged.read_sparse if self.form == "sparse" else self.ragged.read_dense
-        return self._weigh(read(spans), start, stop)
-
-    def _weigh(self, block: Any, start: int, stop: int) -> Any:
-        """Rows ``start:stop`` times their weights, in place; in the end without stored zeros."""
-        if self.weights is None:
-            return block
-        weights = np.asarray(self.weights[start:stop])
-        if isinstance(block, np.ndarray):
-            block *= weights[:, None]
-            return block
-        block.data *= np.repeat(weights, np.diff(block.indptr))
-        block.eliminate_zeros()
-        return block
+        if self.form == "sparse":
+            return self.ragged.read_sparse(spans)
+        return self.ragged.read_dense(spans, self.dtype)
 
     def _spans(self, start: int, stop: int) -> Spans:
         """Where rows ``start:stop`` of this matrix lie on disk; neighbouring entries merge."""

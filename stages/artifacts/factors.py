@@ -63,6 +63,8 @@ class LayerFactors:
       ``carried``: of how many images the coefficients were taken over, and how many are new;
     - of several sizes: the ``largest`` coefficients of each, and the ``top`` of what they combine
       to, by which the maps were divided; of pinned factors those that were pinned;
+    - ``mean``: what was taken away from each set's rows, where they were centred
+      (`Factors.normalise`); not there otherwise;
     - ``parent``: the column of the next smaller k that a factor's coefficients are most like, -1
       for none, and ``parent_cosine``, how much.
     """
@@ -71,6 +73,7 @@ class LayerFactors:
     layer: str
 
     W = LayerArray(np.float32, "sets", "columns", "channels", name="factors")
+    mean = LayerArray(np.float32, "sets", "channels")
     energy = LayerArray(np.float64, "sets", "columns")
     norm = LayerArray(np.float64, "sets")
     loss = LayerArray(np.float64, "sets", "problems", "updates")
@@ -163,6 +166,20 @@ class Factors(Layered):
         return root_of(image_set, self.within)
 
     @property
+    def normalise(self) -> str:
+        """What was done to the rows (`stages.algorithms.normalised`)."""
+        return str(self.artifact.attrs.get("normalise", "none"))
+
+    @property
+    def nonneg(self) -> str | None:
+        """What is >= 0 (`stages.algorithms.nmf.solvers.NONNEG`); None: of an earlier version."""
+        return self.artifact.attrs.get("nonneg")
+
+    def mean(self, layer: str, rank: int) -> NDArray[np.float32] | None:
+        """What was taken away from the rows of a set ``[channels]``; None where nothing was."""
+        return self.at(layer).mean[rank] if self.normalise == "centre" else None
+
+    @property
     def held_percentile(self) -> float | None:
         """Of the thresholds that pinned heat maps go on with; None without pinned factors."""
         found = self.artifact.attrs.get("held_percentile")
@@ -195,8 +212,13 @@ def create_factors(
     solver: str,
     held_percentile: float | None = None,
     within: Mapping[str, Within] | None = None,
+    nonneg: str | None = None,
+    normalise: str = "none",
 ) -> dict[str, zarr.Group]:
-    """Begin the artifact of factors, or go on with it; each layer's group."""
+    """Begin the artifact of factors, or go on with it; each layer's group.
+
+    Parameters as the attributes of `Factors`.
+    """
     group = create_artifact(
         work.path,
         owner=work,
@@ -211,5 +233,7 @@ def create_factors(
         solver=solver,
         held_percentile=held_percentile,
         **recorded(within or {}),
+        nonneg=nonneg,
+        normalise=normalise,
     )
     return {layer: group.require_group(layer_key(layer)) for layer in activations.layers}

@@ -54,6 +54,8 @@ class Held:
         Of several sizes, what their maps are divided by; NaN: not pinned.
     explained : float64 [problems]
         Share of the energy that was explained when they were pinned.
+    mean : float32 [channels] or None
+        What was taken away from their rows, where they were centred.
     stability, held_out : list of (cosine, silhouette), list of float
         Of each k then; empty unless all were pinned.
     """
@@ -66,6 +68,7 @@ class Held:
     largest: Floats
     top: Floats
     explained: Floats
+    mean: NDArray[np.float32] | None
     stability: list[tuple[float, float]]
     held_out: list[float]
 
@@ -135,7 +138,8 @@ def held_by(
     }
     mine = activations.at(layer).image_ids[members]
     entries = np.array([place.get(activations.hashes[i].tobytes(), -1) for i in mine], np.int64)
-    of_factors = heat, largest, top, explained, stability, held_out
+    mean = theirs.mean(their_layer, rank)
+    of_factors = heat, largest, top, explained, mean, stability, held_out
     return Held(start, entries, columns, coefficients, *of_factors)
 
 
@@ -150,6 +154,17 @@ def _same_parents(factor: Within, theirs: Factors, ours: Factorizations) -> bool
             return False
         one = theirs.within.get(one.parent)
     return True
+
+
+def refuse_other_rows(pinned: Pinned, normalise: str) -> None:
+    """Raise a StageError where pinned factors are of rows that were normalised in another way."""
+    theirs = pinned.factors.normalise
+    if theirs != normalise:
+        raise StageError(
+            f"params.yaml: factorize.normalise: {normalise}: the factors of {pinned.folder.name} "
+            f"were pinned with {theirs}: set it back, or leave start empty, and `dff pin` again "
+            "after the run"
+        )
 
 
 def _same_recipe(pinned: Pinned, activations: Activations, layer: str) -> str:

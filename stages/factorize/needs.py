@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stages.algorithms.normalised import CENTRE, NONE
 from stages.artifacts.outline import Outline, most_pixels
 from stages.artifacts.within import resolved, root_of
 from stages.frame.memory import Needs, resident
@@ -54,12 +55,15 @@ def set_needs(
         threads=resources.workers,
     )
     columns = len(params.factorizations.columns)
+    row_bytes = round(min(8 * density, 4) * shape[1])
     fixed = {
         "libraries": libraries,
         f"passes over {shape[0]} rows with {columns} factors": passes,
         # the writer of the coefficients holds an encoded shard
         "coefficients": min(SHARD_BYTES, 4 * of_layer[0] * columns),
     }
+    if params.normalise != NONE:
+        fixed["a block as it is and normalised"] = 2 * min(block_rows, shape[0]) * row_bytes
     if of_layer[1]:
         # float64: what is combined, the next size and what brings it to the finest grid
         fixed["maps of several sizes"] = 5 * 8 * of_layer[1] * columns
@@ -98,7 +102,8 @@ def foretell(
         block = max(1, BLOCK_BYTES // (4 * layer.channels))
         for ids in outline.sets.values():
             shape = layer.rows(ids), layer.channels
-            needs = set_needs(params, shape, layer.density, block, of_layer, resources, libraries)
+            density = 1.0 if params.normalise == CENTRE else layer.density
+            needs = set_needs(params, shape, density, block, of_layer, resources, libraries)
             worst = max(worst, needs, key=lambda one: one.least)
     images = len(outline.members) * len(outline.layers)
     return after, replace(worst, images=images, reads=reads, writes=writes)

@@ -18,6 +18,11 @@ class FactorizeParams:
     nonneg: Literal["W and H", "H"] = param(
         "W and H", "what is >= 0; H alone (semi-NMF) for layers with values below zero"
     )
+    normalise: Literal["none", "l2", "centre"] = param(
+        "none",
+        "rows: none (as they are), l2 (unit length) or centre (less the set's mean; nonneg: H)",
+        usual_is_as_before=True,
+    )
     init: Literal["sample", "random", "nndsvd"] = param(
         "sample", "sample (warm start), random (the paper's) or nndsvd"
     )
@@ -42,6 +47,10 @@ class FactorizeParams:
             raise ValueError(
                 "nonneg: H alone is solved by hals from init sample or random, not by "
                 f"{self.solver} from {self.init}"
+            )
+        if self.normalise == "centre" and self.nonneg != "H":
+            raise ValueError(
+                "normalise: centre leaves values below zero, which nonneg: H (semi-NMF) is for"
             )
         if self.freeze and not self.start:
             raise ValueError("freeze: true needs factors to keep: `dff pin` sets start to some")

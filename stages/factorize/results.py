@@ -34,6 +34,7 @@ class SetResult:
     explained: NDArray[np.float64]  # [problems, 2], see `LayerFactors`
     carried: tuple[int, int]
     told: list[str]  # how far new images are from what pinned factors explain
+    mean: NDArray[np.float32] | None  # what was taken away from centred rows
 
 
 def write_results(group: zarr.Group, params: FactorizeParams, results: Sequence[SetResult]) -> None:
@@ -48,6 +49,9 @@ def write_results(group: zarr.Group, params: FactorizeParams, results: Sequence[
     of.loss.write(group, padded)
     of.W.write(group, [np.concatenate([one.factors for one in mine]) for mine in per_set])
     of.energy.write(group, [np.concatenate([one.energy for one in mine]) for mine in per_set])
+    means = [one.mean for one in results if one.mean is not None]
+    if means:
+        of.mean.write(group, means)
     of.norm.write(group, [mine[0].norm for mine in per_set])
     for array in (of.passes, of.converged, of.reseeded):
         array.write(group, [[int(getattr(one, array.name)) for one in mine] for mine in per_set])

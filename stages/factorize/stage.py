@@ -18,28 +18,26 @@ from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
 from stages.artifacts.within import Within, resolved, root_of
-from stages.factorize.held import Carrying, Held, drift_line, held_by
-from stages.factorize.needs import foretell, library_bytes, set_needs
+from stages.factorize.held import Carrying, Held, drift_line, held_by, refuse_other_rows
+from stages.factorize.needs import foretell, library_bytes
 from stages.factorize.params import FactorizeParams
 from stages.factorize.results import SetResult, write_results
+from stages.factorize.rows import SetOfLayer, rows_within_budget
 from stages.factorize.scales import write_combined
 from stages.factorize.sharing import Shares, Sharing
 from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
-from stages.frame.memory import resources_within
 from stages.frame.params import user_path
 from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import Ragged, RaggedWriter, SetRows, Staging, plan_layout, replacing
+from store import Ragged, RaggedWriter, Staging, plan_layout, replacing
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
 
 if TYPE_CHECKING:
     import zarr
-
-    from stages.algorithms.rows import RowBlocks
 
 
 def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -52,6 +50,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     members = {**activations.sets, **inside}
     positions, _ = _placed(members)
     pinned = Pinned.open(user_path(params.start, inputs.project)) if params.start else None
+    if pinned:
+        refuse_other_rows(pinned, params.normalise)
     groups = create_factors(
         work,
         activations,
@@ -60,6 +60,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         params.method,
         pinned.percentile if pinned else None,
         within,
+        nonneg=params.nonneg,
+        normalise=params.normalise,
     )
     total = len(activations.layers) * len(members)
     told: list[str] = []
@@ -130,13 +132,15 @@ def _factorize_layer(
     largest = np.full((len(positions), sizes, columns), np.nan)
     top = np.full((len(positions), columns), np.nan)
     sharing = Sharing(job.within, job.params.factorizations, job.work.scratch, number)
+    means: dict[str, NDArray[np.float32] | None] = {}
     first_row = 0
     for rank, (name, members) in enumerate(job.members.items()):
         checkpoint = job.work.scratch / f"{number}-{rank}.npz"
         finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
         cells = grids[members].prod(axis=2)
         weights = sharing.weights(name, int(cells.sum()))
-        one = _OfSet(name, ragged, members, cells, first_row, checkpoint, finest, weights)
+        mean = means.get(root_of(name, job.within))
+        one = SetOfLayer(name, ragged, members, cells, first_row, checkpoint, finest, weights, mean)
         held = None
         if job.pinned:
             whose = name, members, job.within.get(name)
@@ -145,6 +149,7 @@ def _factorize_layer(
             largest[rank], top[rank] = held.largest, held.top
         with sharing.of(name, weights) as shares:
             result = _factorize_set(job, one, writer, held, shares)
+        means[name] = result.mean
         yield result
         first_row = one.end
     writer.close()
@@ -191,40 +196,8 @@ def _writer(
     )
 
 
-@dataclass(frozen=True)
-class _OfSet:
-    """One set's rows."""
-
-    name: str
-    ragged: Ragged
-    members: NDArray[np.int64]
-    cells: NDArray[np.int64]  # [images, sizes]: rows of each image at each size
-    first_row: int  # of all sets' coefficients
-    checkpoint: Path
-    finest: int  # most cells of an image's map that is combined of several sizes; 0 of one
-    weights: NDArray[np.float32] | None  # of the rows, where the set lies within a factor
-
-    @property
-    def rows(self) -> SetRows:
-        rows = self.ragged.select(self.members).compact()
-        return rows if self.weights is None else rows.weighted(self.weights)
-
-    def rows_of(self, places: NDArray[np.int64]) -> SetRows:
-        """Those of some of its images, by their places in it."""
-        rows = self.ragged.select(self.members[places]).compact()
-        if self.weights is None:
-            return rows
-        of_each = np.split(self.weights, np.cumsum(self.cells.sum(axis=1))[:-1])
-        none = np.empty(0, np.float32)
-        return rows.weighted(np.concatenate([none, *(of_each[place] for place in places)]))
-
-    @property
-    def end(self) -> int:
-        return self.first_row + int(self.cells.sum())
-
-
 def _factorize_set(
-    job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | None, shares: Shares
+    job: _Job, of: SetOfLayer, writer: RaggedWriter, held: Held | None, shares: Shares
 ) -> SetResult:
     """All factorizations of one set, checkpointed after each pass.
 
@@ -236,9 +209,13 @@ def _factorize_set(
     from stages.algorithms.nmf.usage import Usage
 
     params = job.params
-    device = job.resources.torch_device()
-    kept = _within_budget(of.rows, job, (writer.total_rows, of.finest), device)
+    resources, how = job.resources, params.normalise
+    saved = _load_state(of.checkpoint)
     try:
+        mean = held.mean if held else None
+        if mean is None:
+            mean = saved["mean"] if saved and "mean" in saved else of.mean(how)
+        kept = rows_within_budget(of, params, resources, job.libraries, writer.total_rows, mean)
         sweep = Sweep(
             kept,
             params.k,
@@ -248,16 +225,17 @@ def _factorize_set(
             init=params.init,
             tol=params.tol,
             max_passes=params.max_passes,
-            device=device,
-            threads=job.resources.workers,
+            device=resources.torch_device(),
+            threads=resources.workers,
             stability_runs=0 if held and held.stability else params.stability_runs,
             start=held.start if held else None,
             freeze=params.freeze,
-            resume=_load_state(of.checkpoint),
+            resume=saved,
         )
         while not sweep.done:
             sweep.step()
-            _save_state(of.checkpoint, sweep.state())
+            known = {} if mean is None else {"mean": mean}
+            _save_state(of.checkpoint, sweep.state() | known)
         links = Links(params.factorizations.columns)
         usage = Usage(len(params.factorizations.columns))
 
@@ -276,49 +254,16 @@ def _factorize_set(
         if held and carrying:
             stability = held.stability or stability
             held_out = held.held_out or held_out
-            new = carrying.explained(of.rows_of(held.fresh), found, params.factorizations)
+            fresh = of.taken(of.stored(how, held.fresh), how, mean, held.fresh)
+            new = carrying.explained(fresh, found, params.factorizations)
             explained = np.stack([held.explained, new], axis=1)
             carried = carrying.kept, len(held.fresh)
             told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
     return SetResult(
-        found, stability, held_out, usage, *links.parents(), held, explained, carried, told
+        found, stability, held_out, usage, *links.parents(), held, explained, carried, told, mean
     )
-
-
-def _within_budget(rows: SetRows, job: _Job, of_layer: tuple[int, int], device: str) -> RowBlocks:
-    """The rows kept in memory where they fit the budget, streamed from disk otherwise.
-
-    A GPU that can keep them has them from disk, once. Of the layer are the rows of all sets, and
-    the most cells that are combined at once.
-    """
-    from stages.algorithms.nmf.budget import READERS, device_holds
-    from stages.algorithms.rows import ResidentRows
-
-    resources = job.resources
-    density = rows.density if rows.form == "sparse" else 1.0
-    needs = set_needs(
-        job.params,
-        rows.shape,
-        density,
-        rows.rows_per_block,
-        of_layer,
-        resources,
-        job.libraries,
-    )
-    resources_within("factorize", needs, resources)
-    spare = resources.memory - needs.least
-    if device != "cpu":
-        block = max(1, rows.nbytes * rows.rows_per_block // max(1, rows.shape[0]))
-        readers = max(1, min(READERS, resources.workers, spare // block))
-        rows = rows.reading(int(readers))
-        if device_holds(rows.shape, rows.density, device):
-            return rows
-    if rows.nbytes > spare:
-        return rows
-    # an estimate from the whole layer's share of non-zeros: this set may have more
-    return ResidentRows.within(rows, spare) or rows
 
 
 def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:

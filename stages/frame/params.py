@@ -36,10 +36,7 @@ AS_BEFORE = "usual_is_as_before"
 def param(default: Any, help: str, *, usual_is_as_before: bool = False) -> Any:
     """A field of a params dataclass with the line of help that `dff init` writes beside it.
 
-    Parameters
-    ----------
-    usual_is_as_before : bool
-        As of `choice`.
+    `usual_is_as_before` as for `choice`.
     """
     return field(default=default, metadata={"help": help, AS_BEFORE: usual_is_as_before})
 

@@ -10,11 +10,12 @@ them as the project's own are refined, and puts tables and masks beside them.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.normalised import normalised, weighted
 from stages.algorithms.scales import combined, shown, split
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps, MapsOf, create_maps
@@ -92,7 +93,9 @@ def run(params: TransformParams, inputs: Inputs, work: Staging, resources: Resou
         largest, top = of_layer.largest[rank][:, columns], of_layer.top[rank, columns]
         combining = Combining(activations.grids(params.layer), largest, top)
     W = [factors.at(params.layer).W[rank, group] for group in groups_of]
-    seen = _Seen(ragged, W, combining, resources, _above(factors, params.layer, params.set))
+    mean = factors.mean(params.layer, rank)
+    how, above = (factors.normalise, mean), _above(factors, params.layer, params.set)
+    seen = _Seen(ragged, W, how, factors.nonneg, combining, resources, above)
     scale, thresholds = known.scale[rank, columns], known.thresholds[rank, columns]
     long_side = known.facts["long_side"]
     of: MapsOf = {
@@ -177,10 +180,15 @@ class Combining(NamedTuple):
 
 @dataclass(frozen=True)
 class _Seen:
-    """Photographs as the factors W ``[k, channels]`` of some factorizations see them."""
+    """Photographs as the factors W ``[k, channels]`` of some factorizations see them.
+
+    `normalise` as `stages.algorithms.normalised.normalised` has it, with the factors' own mean.
+    """
 
     ragged: Ragged
     W: Sequence[NDArray[np.float32]]
+    normalise: tuple[str, NDArray[np.float32] | None]
+    nonneg: str | None
     combining: Combining | None
     resources: Resources
     above: Sequence[tuple[NDArray[np.float32], int]] = ()  # see `_above`
@@ -190,14 +198,15 @@ class _Seen:
         from stages.algorithms.nmf import transform
         from stages.algorithms.nmf.shares import shares_of_rows
 
-        rows = self.ragged.select(entries).compact()
+        rows = normalised(self.ragged.select(entries).compact(), *self.normalise)
         device, threads = self.resources.torch_device(), self.resources.workers
+        how: dict[str, Any] = {"nonneg": self.nonneg, "device": device, "threads": threads}
         weights = np.ones(rows.shape[0], np.float32)
+        of = rows
         for W, factor in self.above:
-            H = transform(rows, W, device=device, threads=threads)
-            weights = weights * shares_of_rows(H, W)[:, factor]
-            rows = rows.weighted(weights)
-        of_each = [transform(rows, W, device=device, threads=threads) for W in self.W]
+            weights = weights * shares_of_rows(transform(of, W, **how), W)[:, factor]
+            of = weighted(rows, weights)
+        of_each = [transform(of, W, **how) for W in self.W]
         H = np.concatenate(of_each, axis=1)
         grids: Grids = {}
         first = 0

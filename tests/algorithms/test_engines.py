@@ -190,6 +190,42 @@ def test_threads_do_not_change_a_bit(kernels):
 
 
 @every_set_of_kernels
+@pytest.mark.parametrize(
+    ("rows", "channels", "ks"), [(300, 100, [5]), (129, 64, [1, 4]), (3, 7, [2]), (200, 33, [17])]
+)
+def test_float16_is_read_as_it_is_to_the_last_bit(kernels, rows, channels, ks):
+    A = (matrix(rows, channels) - 0.4).astype(np.float16)
+    A.reshape(-1)[:5] = 0.0, -0.0, 6e-8, 65504.0, -65504.0
+    stack = Stack(factors(ks, channels), np.dtype("f4"))
+    backwards = np.ascontiguousarray(A[:, ::-1])[:, ::-1]
+    frozen = A.copy()
+    frozen.setflags(write=False)
+    with loops(kernels):
+        runs = [
+            (CpuEngine(1).run_pass(as_row_blocks(form), stack, Rule()),
+             CpuEngine(1).survey(form, signed=True))
+            for form in (A, A.astype(np.float32), backwards, frozen)
+        ]  # fmt: skip
+    expected, survey = runs[1]
+    for sums, found in runs:
+        assert found == survey
+        for f, g in zip(sums, expected, strict=True):
+            assert f.HtA.tobytes() == g.HtA.tobytes()
+            assert f.HtH.tobytes() == g.HtH.tobytes() and f.HtP == g.HtP
+
+
+@every_engine
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf, -6e-8, -1])
+def test_a_survey_of_float16_sees_every_bad_value(engine, bad):
+    A = matrix(40, 6).astype(np.float16)
+    A[0, 0] = -0.0
+    assert engine().survey(A)[1]
+    A[39, 5] = bad
+    assert not engine().survey(A)[1]
+    assert engine().survey(A, signed=True)[1] == bool(np.isfinite(bad))
+
+
+@every_set_of_kernels
 @given(
     rows=st.integers(1, 200),
     channels=st.integers(1, 40),

@@ -26,7 +26,13 @@ def matrix(rows=80, channels=9, dtype=np.float64):
 
 
 @pytest.mark.filterwarnings("default")  # scikit-learn's checks make warnings of their own
-@parametrize_with_checks([DeepFeatureFactorization(2, random_state=0)])
+@parametrize_with_checks(
+    [
+        DeepFeatureFactorization(2, random_state=0),
+        DeepFeatureFactorization(2, random_state=0, nonneg="H", normalise="centre"),
+        DeepFeatureFactorization(2, random_state=0, normalise="l2"),
+    ]
+)
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 

@@ -12,6 +12,7 @@ from scipy.optimize import nnls
 from loops import SETS, loops
 from stages.algorithms.baselines import pca
 from stages.algorithms.nmf import Sweep, factorize, factorize_many, transform
+from stages.algorithms.nmf.stack import unit_rows
 from stages.algorithms.rows import MatrixRows
 
 Matrix = NDArray[np.float64]
@@ -65,6 +66,41 @@ def test_objective_within_a_thousandth_of_independent_solvers_best(k: int, seed:
     assert f.loss[-1] <= 1.001 * best
     labels = np.abs(rng.standard_normal((len(A), k))) + 0.2
     assert f.loss[-1] <= 1.001 * ding(A, labels, 400)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_from_one_start_the_objective_equals_an_independent_ones_within_a_thousandth(
+    k: int, seed: int
+) -> None:
+    """Update by update: scipy's nnls for H and numpy's lstsq for W."""
+    A = signed_matrix(seed=seed)
+    W = unit_rows(A[np.random.default_rng(seed).choice(len(A), k, replace=False)])
+    f = factorize(A, k, nonneg="H", start={(k, 0): W}, tol=0.0, max_passes=12)
+    for updates in (1, 4, 12):
+        assert f.loss[updates - 1] == pytest.approx(alternated(A, W, updates), rel=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    more=st.integers(0, 12),
+    channels=st.integers(1, 8),
+    k=st.integers(1, 4),
+    seed=st.integers(0, 99),
+    init=st.sampled_from(["sample", "random"]),
+    single=st.booleans(),
+)
+def test_of_few_rows_it_hardly_rises(
+    more: int, channels: int, k: int, seed: int, init: str, single: bool
+) -> None:
+    """Two directions can become opposite, but for the eighth digit: amounts then take more sweeps
+    than there are."""
+    k = min(k, channels)
+    A = signed_matrix(k + more, channels, 3, seed).astype(np.float32 if single else np.float64)
+    f = factorize(A, k, seed, nonneg="H", init=init, max_passes=15)
+    assert (np.diff(f.loss) <= 1e-3 * f.norm).all()
+    direct = np.square(A - f.coefficients.astype(float) @ f.factors.astype(float)).sum()
+    assert abs(f.loss[-1] - direct) <= 1e-4 * f.norm
 
 
 @settings(max_examples=40, deadline=None)

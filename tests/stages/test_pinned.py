@@ -296,6 +296,7 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         largest=largest,
         top=np.ones(3),
         explained=np.zeros(1),
+        mean=None,
         stability=[],
         held_out=[],
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs import blosc
 
 from store.chunk import DENSE, HEADER, LINES, SPARSE, Chunk, ChunkError, assemble, encode
 
@@ -157,6 +158,21 @@ def test_pieces_of_chunks_make_one_sparse_matrix(pieces, dtype):
     assert matrix.has_sorted_indices
     assert matrix.dtype == (np.float32 if dtype == "float16" else dtype)
     np.testing.assert_array_equal(matrix.toarray(), np.concatenate(expected))
+
+
+def test_dense_rows_with_little_to_find_are_kept_as_they_are():
+    """Features of any sign: a copy reads them. What Zstandard was taken for is still read."""
+    values = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float16)
+    content = encode(values)
+    assert values.tobytes() in content and len(content) < values.nbytes + 64
+    same_bits(Chunk.parse(content, 64).dense(), values)
+    frame = blosc.compress(values, b"zstd", 1, blosc.SHUFFLE)
+    header = HEADER.pack(1, DENSE, b"<f2", 0, 300, values.size, 0, 0)
+    assert len(header + frame) < len(content)
+    same_bits(Chunk.parse(header + frame, 64).dense(), values)
+    part = np.empty((7, 64), np.float32)
+    Chunk.parse(content, 64).fill(part, 5, 12)
+    same_bits(part, values[5:12].astype(np.float32))
 
 
 @pytest.mark.parametrize("density", [0.1, 0.9])

@@ -132,6 +132,27 @@ def test_selected_rows_are_the_concatenated_maps(tmp_path_factory, entries, bloc
         np.testing.assert_array_equal(once, again)
 
 
+@pytest.mark.parametrize("large", [1.0, 1e6])
+def test_dense_rows_in_the_form_that_takes_less_memory_are_as_they_are_stored(tmp_path, large):
+    """float16, unless one chunk needed more; as many rows a block either way."""
+    values = values_for(GRIDS, 3, np.float32) + np.float32(0.5)
+    values[-1, -1] = large
+    group = new_group(tmp_path)
+    writer = RaggedWriter(group, GRIDS, range(len(GRIDS)), 3, np.float32, narrow=True)
+    writer.append(0, values)
+    writer.close()
+    whole = Ragged.open(group).select(range(len(GRIDS)))
+    rows = whole.compact()
+    assert rows.form == "dense" and whole.dtype == np.float32
+    assert rows.dtype == (np.float16 if large == 1 else np.float32)
+    assert rows.rows_per_block == whole.rows_per_block
+    assert rows.nbytes == values.size * rows.dtype.itemsize
+    found = np.concatenate(list(rows.blocks()))
+    assert found.dtype == rows.dtype
+    np.testing.assert_array_equal(found, values.astype(rows.dtype))
+    assert rows[2:9].dtype == rows.dtype
+
+
 def test_default_block_holds_everything_small(written):
     ragged, values, _ = written
     (block,) = ragged.select(range(len(GRIDS))).blocks()

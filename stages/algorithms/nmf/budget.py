@@ -10,7 +10,7 @@ from stages.algorithms.nmf.solvers import SOLVERS
 READERS = 2  # threads that read for a GPU: more get in each other's way (the interpreter lock)
 
 
-def device_holds(shape: tuple[int, int], density: float, device: str) -> bool:
+def device_holds(shape: tuple[int, int], density: float, device: str, *, half: bool = True) -> bool:
     """Whether a GPU has room for all rows, dense or as their non-zeros.
 
     Parameters
@@ -20,13 +20,16 @@ def device_holds(shape: tuple[int, int], density: float, device: str) -> bool:
         Share of non-zeros.
     device : str
         By its name in torch.
+    half : bool
+        Whether values are float16.
     """
     import torch
 
     from stages.algorithms.nmf.placed import free_bytes
 
     values = shape[0] * shape[1]
-    smaller = min(2 * values, round(4 * density * values) + 8 * shape[0])
+    size = 2 if half else 4
+    smaller = min(size * values, round((2 + size) * density * values) + 8 * shape[0])
     return smaller <= free_bytes(torch.device(device)) // 2
 
 

@@ -14,7 +14,9 @@ from stages.algorithms.cores import cores
 from stages.algorithms.nmf.kernels import (
     GROUP,
     LANES,
+    PAIR,
     WIDE,
+    dense_pass_over,
     pass_over,
     sum_of_squares,
     sweep_coordinates,
@@ -25,6 +27,7 @@ from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 T = TypeVar("T")
 PIECE_ROWS = 8192
 CACHE_LINE = 64
+MINUS_ZERO = 0x8000  # as float16
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class CpuEngine:
     def survey(self, block: Any, *, signed: bool = False) -> tuple[float, bool]:
         """See `Engine.survey`."""
         values = as_numpy(block.data if is_sparse(block) else block)
+        if values.dtype == np.float16:
+            bits = np.ascontiguousarray(values).view(np.uint16).reshape(-1)
+            squares = float(sum_of_squares(_writable(bits)))
+            # of float16 below zero, and of NaN, which its squares tell
+            below = not signed and bool((bits > MINUS_ZERO).any())
+            return squares, bool(np.isfinite(squares)) and not below
         if values.dtype not in (np.float32, np.float64):
             values = values.astype(np.float32)
         squares = float(sum_of_squares(_writable(np.ascontiguousarray(values)).ravel()))
@@ -180,24 +189,40 @@ def _compute(
     P = aligned((len(tiles), GROUP * LANES), stack.dtype)
     group = tuple(aligned((largest * GROUP,), stack.dtype) for _ in range(3))
     sums = _room_for_sums(stack, channels, with_HtA)
-    kept = H is not None
-    if len(values) == 1:  # dense: of the right type only piece by piece
-        piece = np.ascontiguousarray(values[0][first:last], stack.dtype)
-        nothing = np.zeros(0, np.int32), np.zeros(0, np.int64)
-        values, first, last = (_writable(piece).ravel(), *nothing), 0, last - first
-    pass_over(
-        *values,
-        first,
-        last,
-        tiles,
-        (stack.grams, stack.firsts, stack.sizes, stack.targets),
-        (rule.multiplicative, stack.dtype.type(rule.tol), rule.sweeps, kept),
-        (P, group),
-        sums,
-        H if kept else np.empty((0, 0), stack.dtype),
-        with_HtA,
-    )
+    by = (stack.grams, stack.firsts, stack.sizes, stack.targets)
+    how = (rule.multiplicative, stack.dtype.type(rule.tol), rule.sweeps, H is not None)
+    found = np.empty((0, 0), stack.dtype) if H is None else H
+    if len(values) == 3:
+        pass_over(*values, first, last, tiles, by, how, (P, group), sums, found, with_HtA)
+        return _Piece(*sums)
+    W = _side_by_side(stack, channels)
+    wide = aligned(W.shape, np.dtype(np.float64))
+    # an odd number of cache lines a row, so that rows do not meet in the same ones
+    block = aligned((GROUP * (W.shape[1] + LANES),), stack.dtype)
+    piece = _as_computed(values[0][first:last], stack.dtype)
+    room, into = (P, group, block), (wide, *sums[1:])
+    dense_pass_over(piece, channels, W, by, how, room, into, found, with_HtA)
+    if with_HtA:
+        S = sums[0].reshape(len(tiles), channels, LANES)
+        padded = np.zeros((len(tiles) * LANES, channels))
+        padded[: len(W)] = wide[:, :channels]
+        S[:] = padded.reshape(len(tiles), LANES, channels).transpose(0, 2, 1)
     return _Piece(*sums)
+
+
+def _as_computed(rows: Array, dtype: np.dtype[Any]) -> Array:
+    """Dense rows as the kernels take them, flat: of `dtype`, or float16 as its bits."""
+    if rows.dtype == np.float16 and dtype == np.float32:
+        return _writable(np.ascontiguousarray(rows)).view(np.uint16).reshape(-1)
+    return _writable(np.ascontiguousarray(rows, dtype)).reshape(-1)
+
+
+def _side_by_side(stack: Stack, channels: int) -> Array:
+    """All factors as the kernels want them for dense rows ``[columns, width]``, zero-padded."""
+    columns, width = -(-stack.columns // PAIR) * PAIR, -(-channels // WIDE) * WIDE
+    W = aligned((columns, width), stack.dtype)
+    W[: stack.columns, :channels] = stack.side_by_side
+    return W
 
 
 def _room_for_sums(stack: Stack, channels: int, with_HtA: bool) -> tuple[Matrix, Matrix, Matrix]:

@@ -9,7 +9,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from stages.algorithms.nmf.factorization import factorize, transform
+from stages.algorithms.nmf.solvers import BOTH
 from stages.algorithms.nmf.state import Factorization
+from stages.algorithms.normalised import CENTRE, Normalised, normalised
 from stages.algorithms.rows import RowBlocks, as_row_blocks, float_type
 
 Array = NDArray[Any]
@@ -27,6 +29,10 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         k. At most the number of features.
     solver : {"hals", "mu"}
     init : {"sample", "random", "nndsvd"}
+    nonneg : {"W and H", "H"}
+        What is >= 0. "H": semi-NMF, for X with values below zero; by "hals" alone.
+    normalise : {"none", "l2", "centre"}
+        What is done to rows first, see `stages.algorithms.normalised`. "centre" needs "H".
     tol : float
         Stop when an update lowers the loss by less than this share.
     max_iter : int
@@ -39,7 +45,9 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     ----------
     components_ : array [n_components, n_features]
     reconstruction_err_ : float
-        ``||X - HW||_F``.
+        ``||X - HW||_F``, X normalised.
+    mean_ : array [n_features]
+        What is taken away from rows; with "centre" alone.
     n_iter_ : int
         Updates made.
     n_components_, n_features_in_ : int
@@ -56,12 +64,16 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     array([[0.6, 0. , 0.8]])
     """
 
+    mean_: Array
+
     def __init__(
         self,
         n_components: int = 2,
         *,
         solver: Literal["hals", "mu"] = "hals",
         init: Literal["sample", "random", "nndsvd"] = "sample",
+        nonneg: Literal["W and H", "H"] = "W and H",
+        normalise: Literal["none", "l2", "centre"] = "none",
         tol: float = 1e-4,
         max_iter: int = 200,
         random_state: Any = None,
@@ -70,6 +82,8 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         self.n_components = n_components
         self.solver = solver
         self.init = init
+        self.nonneg = nonneg
+        self.normalise = normalise
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
@@ -86,7 +100,7 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         Parameters
         ----------
         X : array or CSR [n_samples, n_features], or RowBlocks (an image set of the store)
-            Finite and >= 0.
+            Finite, and >= 0 unless `nonneg` is "H".
         y : None
             Ignored.
 
@@ -101,17 +115,28 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
     def transform(self, X: Any) -> Array:
         """Coefficients of other rows for the learned W: least squares with H >= 0."""
         check_is_fitted(self)
-        rows = self._checked(X, reset=False)
-        found = transform(rows, self.components_, device=self.device)
+        rows = normalised(
+            self._checked(X, reset=False), self.normalise, getattr(self, "mean_", None)
+        )
+        found = transform(rows, self.components_, nonneg=self.nonneg, device=self.device)
         return found.astype(float_type(rows.dtype), copy=False)
 
     def inverse_transform(self, X: Any) -> Array:
-        """``H W`` for coefficients ``[n_samples, n_components]``."""
+        """``H W`` for coefficients ``[n_samples, n_components]``.
+
+        With the mean that was taken away; of unit length, where rows were brought to it.
+        """
         check_is_fitted(self)
-        return np.asarray(X) @ self.components_
+        return np.asarray(X) @ self.components_ + getattr(self, "mean_", 0)
 
     def _fit(self, X: Any) -> Factorization:
-        rows = self._checked(X, reset=True)
+        if self.normalise == CENTRE and self.nonneg == BOTH:
+            raise ValueError("normalise='centre' leaves values below zero: it needs nonneg='H'")
+        rows = normalised(self._checked(X, reset=True), self.normalise)
+        if hasattr(self, "mean_"):  # of another fit
+            del self.mean_
+        if isinstance(rows, Normalised) and rows.mean is not None:
+            self.mean_ = rows.mean
         # one number out of whatever kind of state it is; the same state gives the same number
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         f = factorize(
@@ -120,6 +145,7 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             seed,
             solver=self.solver,
             init=self.init,
+            nonneg=self.nonneg,
             tol=self.tol,
             max_passes=self.max_iter,
             device=self.device,
@@ -138,7 +164,10 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         found = validate_data(
             self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
-        if (found.data if hasattr(found, "indptr") else found).min(initial=0) < 0:
+        if (
+            self.nonneg == BOTH
+            and (found.data if hasattr(found, "indptr") else found).min(initial=0) < 0
+        ):
             raise ValueError(
                 "Negative values in data passed to DeepFeatureFactorization: X must be >= 0"
             )
@@ -150,7 +179,7 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
+        tags.input_tags.positive_only = self.nonneg == BOTH
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

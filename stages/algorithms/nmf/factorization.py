@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stages.algorithms.nmf.checks import sound_squares
 from stages.algorithms.nmf.engines import make_engine
+from stages.algorithms.nmf.solvers import BOTH
 from stages.algorithms.nmf.stack import EXACT, Stack, numbered_blocks
 from stages.algorithms.nmf.state import Factorization
 from stages.algorithms.nmf.sweep import Sweep
@@ -55,14 +56,23 @@ def factorize(A: Any, k: int, seed: int = 0, **options: Any) -> Factorization:
     return factorize_many(A, [k], [seed], **options)[0]
 
 
-def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | None = None) -> Array:
+def transform(
+    A: Any,
+    factors: Array,
+    *,
+    nonneg: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Array:
     """Coefficients of new rows for fixed factors: least squares with H >= 0.
 
     Parameters
     ----------
     A : as for `factorize`, [rows, channels]
     factors : array [k, channels]
-        Where some are below zero (semi-NMF), A may be, too.
+    nonneg : {"W and H", "H"}, optional
+        What was >= 0 in the factorization: of "H" A may be below zero. By default "H" where some
+        of the factors are below zero.
     device, threads
         See `Sweep`.
 
@@ -79,7 +89,7 @@ def transform(A: Any, factors: Array, *, device: str = "cpu", threads: int | Non
     rows = as_row_blocks(A)
     if rows.shape[1] != np.shape(factors)[1]:
         raise ValueError(f"A is {rows.shape}, factors are {np.shape(factors)}: channels differ")
-    signed = bool(np.min(factors, initial=0) < 0)
+    signed = bool(np.min(factors, initial=0) < 0) if nonneg is None else nonneg != BOTH
     engine, dtype = make_engine(device, threads, signed=signed), float_type(rows.dtype)
     H = np.zeros((rows.shape[0], len(factors)), dtype)
     for start, block in numbered_blocks(rows):

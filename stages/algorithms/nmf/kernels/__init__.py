@@ -17,9 +17,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stages.algorithms.nmf.kernels.compiling import GROUP, LANES, WIDE
+from stages.algorithms.nmf.kernels.compiling import GROUP, LANES, PAIR, WIDE
 
-__all__ = ["GROUP", "LANES", "WIDE", "pass_over", "sum_of_squares", "sweep_coordinates"]
+__all__ = [
+    "GROUP",
+    "LANES",
+    "PAIR",
+    "WIDE",
+    "dense_pass_over",
+    "pass_over",
+    "sum_of_squares",
+    "sweep_coordinates",
+]
 
 
 @cache
@@ -46,6 +55,11 @@ def chosen() -> ModuleType:
 def pass_over(*arguments: Any) -> None:
     """See `vector.pass_over`."""
     chosen().pass_over(*arguments)
+
+
+def dense_pass_over(*arguments: Any) -> None:
+    """See `vector.dense_pass_over`."""
+    chosen().dense_pass_over(*arguments)
 
 
 def sum_of_squares(flat: NDArray[Any]) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 LANES = 16
 GROUP = 128  # rows that are gathered, solved and scattered together: W is read once for them
-WIDE = 4 * LANES  # rows that are solved side by side
+WIDE = 4 * LANES  # rows that are solved side by side; channels that are summed up together
+PAIR = 2  # columns of dense rows that are multiplied together
 
 _SOURCES = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))

@@ -15,6 +15,8 @@ from numba.extending import intrinsic, models, register_model
 
 from stages.algorithms.nmf.kernels.compiling import LANES, compiled
 
+_HALF = ir.HalfType()
+
 
 class Lanes(types.Type):
     """The Numba type of 16 float32 or float64 side by side."""
@@ -53,6 +55,42 @@ def load(typingctx, flat, at):
 
 
 @intrinsic
+def load_number(typingctx, flat, at):
+    """One number of a flat array, as float32 or float64: uint16 are the bits of float16."""
+    half = flat.dtype == types.uint16
+    found = types.float32 if half else flat.dtype
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        position = context.cast(builder, args[1], signature.args[1], types.intp)
+        value = builder.load(builder.gep(array.data, [position]))
+        return builder.fpext(builder.bitcast(value, _HALF), ir.FloatType()) if half else value
+
+    return found(flat, at), build
+
+
+@intrinsic
+def load_wide(typingctx, flat, at):
+    """`load`, of uint16 too: they are the bits of float16, and come as float32."""
+    if flat.dtype != types.uint16:
+
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _pointer(context, builder, signature, args)
+            return builder.load(pointer, align=flat.dtype.bitwidth // 8)
+
+        return Lanes(flat.dtype)(flat, at), build
+
+    def build_wide(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        position = context.cast(builder, args[1], signature.args[1], types.intp)
+        halves = ir.VectorType(_HALF, LANES).as_pointer()
+        pointer = builder.bitcast(builder.gep(array.data, [position]), halves)
+        return builder.fpext(builder.load(pointer, align=2), _vector(types.float32))
+
+    return Lanes(types.float32)(flat, at), build_wide
+
+
+@intrinsic
 def store(typingctx, flat, at, lanes):
     """Put lanes into a flat array, from position `at` on."""
 
@@ -75,12 +113,13 @@ def _everywhere(builder: Any, number: Any, vector: ir.VectorType) -> Any:
 
 @intrinsic
 def zeros(typingctx, flat):
-    """Lanes of zeros, of the array's type."""
+    """Lanes of zeros, of the array's type; float32 for uint16, as in `load_wide`."""
+    dtype = types.float32 if flat.dtype == types.uint16 else flat.dtype
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(_vector(flat.dtype), [0.0] * LANES)
+        return ir.Constant(_vector(dtype), [0.0] * LANES)
 
-    return Lanes(flat.dtype)(flat), build
+    return Lanes(dtype)(flat), build
 
 
 @intrinsic
@@ -167,6 +206,13 @@ def _use_all(flat, room):
     return total_of(widen(both)) + largest_of(load(room, 0))
 
 
+@compiled
+def _widen_all(halves, room):
+    """Both ways of reading float16 once; see `check`."""
+    store(room, 0, load_wide(halves, 0))
+    return load_number(halves, LANES)
+
+
 def check() -> None:
     """Compile every operation and compare what it gives with NumPy.
 
@@ -183,3 +229,9 @@ def check() -> None:
         found = _use_all(flat, room)
         if found != both.sum() + expected.max() or not np.array_equal(room, expected):
             raise ArithmeticError("vector instructions give wrong numbers")
+    # all kinds: zeros, the smallest, normal ones, the largest
+    few = [0.0, -0.0, 6e-8, -6e-5, 1.0, -2.5, 65504.0, 0.1]
+    halves, room = np.array([*few, *few, 0.3], np.float16), np.zeros(LANES, np.float32)
+    last = _widen_all(halves.view(np.uint16), room)
+    if last != halves[LANES] or not np.array_equal(room, halves[:LANES]):
+        raise ArithmeticError("float16 is read wrongly")

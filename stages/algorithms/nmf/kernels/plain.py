@@ -35,20 +35,6 @@ def _scatter_sparse(values, columns, starts, first, count, H, S):
                 s[lane] += value * h[lane]
 
 
-@compiled
-def _gather_dense(values, channels, first, count, W, P):
-    """P = A W^T for rows of a dense matrix."""
-    A = values[first * channels : (first + count) * channels].reshape((count, channels))
-    P[: count * LANES] = np.dot(A, W.reshape((channels, LANES))).ravel()
-
-
-@compiled
-def _scatter_dense(values, channels, first, count, H, S):
-    """S += H^T A; the few rows of a group are summed in the type of the values, then in float64."""
-    A = values[first * channels : (first + count) * channels].reshape((count, channels))
-    S += np.dot(A.T, H[: count * LANES].reshape((count, LANES))).ravel()
-
-
 # -- coefficients of a group of rows -------------------------------------------------------------
 
 
@@ -144,28 +130,55 @@ def pass_over(values, columns, starts, first, last, W, stack, rule, room, sums, 
     """See `vector.pass_over`."""
     P, group_room = room
     S, HtH, cross = sums
-    channels = W.shape[1] // LANES
-    dense = len(starts) == 0
     for row in range(first, last, GROUP):
         count = min(GROUP, last - row)
         for tile in range(len(W)):
-            if dense:
-                _gather_dense(values, channels, row, count, W[tile], P[tile])
-            else:
-                _gather_sparse(values, columns, starts, row, count, W[tile], P[tile])
+            _gather_sparse(values, columns, starts, row, count, W[tile], P[tile])
         _solve(P, stack, rule, group_room, HtH, cross, H, row - first, count)
-        if not scatter:
-            continue
-        for tile in range(len(W)):
-            if dense:
-                _scatter_dense(values, channels, row, count, P[tile], S[tile])
-            else:
+        if scatter:
+            for tile in range(len(W)):
                 _scatter_sparse(values, columns, starts, row, count, P[tile], S[tile])
 
 
+def dense_pass_over(values, channels, W, stack, rule, room, sums, H, scatter):  # type: ignore[no-untyped-def]
+    """See `vector.dense_pass_over`."""
+    _dense_pass(_as_numbers(values), channels, W, stack, rule, room, sums, H, scatter)
+
+
 @compiled
-def sum_of_squares(flat):
+def _dense_pass(values, channels, W, stack, rule, room, sums, H, scatter):
+    P, group_room, _ = room
+    S, HtH, cross = sums
+    A = values.reshape((-1, channels))
+    factors = np.ascontiguousarray(W[:, :channels].T)
+    of_group = np.empty((GROUP, len(W)), W.dtype)
+    for row in range(0, len(A), GROUP):
+        part = A[row : row + GROUP]
+        found = np.dot(part, factors)
+        for r in range(len(part)):
+            for column in range(len(W)):
+                P[column // LANES, r * LANES + column % LANES] = found[r, column]
+        _solve(P, stack, rule, group_room, HtH, cross, H, row, len(part))
+        if not scatter:
+            continue
+        for r in range(len(part)):
+            for column in range(len(W)):
+                of_group[r, column] = P[column // LANES, r * LANES + column % LANES]
+        S[:, :channels] += np.dot(np.ascontiguousarray(of_group[: len(part)].T), part)
+
+
+def sum_of_squares(flat):  # type: ignore[no-untyped-def]
     """See `vector.sum_of_squares`."""
+    return _sum_of_squares(_as_numbers(flat))
+
+
+def _as_numbers(flat):  # type: ignore[no-untyped-def]
+    """float32 of what are the bits of float16."""
+    return flat.view(np.float16).astype(np.float32) if flat.dtype == np.uint16 else flat
+
+
+@compiled
+def _sum_of_squares(flat):
     sum = 0.0
     for x in flat:
         sum += np.float64(x) * np.float64(x)

@@ -6,7 +6,7 @@ slower; hence `lanes`. What is computed is told more simply by `plain`.
 
 import numpy as np
 
-from stages.algorithms.nmf.kernels.compiling import GROUP, LANES, WIDE, compiled
+from stages.algorithms.nmf.kernels.compiling import GROUP, LANES, PAIR, WIDE, compiled
 from stages.algorithms.nmf.kernels.lanes import (
     add_scaled,
     check,
@@ -14,6 +14,8 @@ from stages.algorithms.nmf.kernels.lanes import (
     larger,
     largest_of,
     load,
+    load_number,
+    load_wide,
     plus,
     store,
     total_of,
@@ -22,7 +24,9 @@ from stages.algorithms.nmf.kernels.lanes import (
 )
 from stages.algorithms.nmf.kernels.plain import multiply
 
-__all__ = ["check", "pass_over", "sum_of_squares", "sweep_coordinates"]
+__all__ = ["check", "dense_pass_over", "pass_over", "sum_of_squares", "sweep_coordinates"]
+
+AT_ONCE = 16  # rows of a group that are taken and multiplied while they are in the nearest cache
 
 # -- products and sums of a group of rows --------------------------------------------------------
 #
@@ -57,41 +61,86 @@ def _scatter_sparse(values, columns, starts, first, count, H, S):
             store(S, at, add_scaled(load(S, at), values[i], h))
 
 
-@compiled
-def _gather_dense(values, channels, first, count, W, P):
-    """P = A W^T for rows of a dense matrix: four at a time, so that W is loaded once for them."""
-    last = first + count - 1
-    for r in range(0, count, 4):
-        # behind the last row the last one is taken again; P has room for it, nobody reads it
-        a, b = (first + r) * channels, min(first + r + 1, last) * channels
-        c, d = min(first + r + 2, last) * channels, min(first + r + 3, last) * channels
-        one, two, three, four = zeros(W), zeros(W), zeros(W), zeros(W)
-        for channel in range(channels):
-            w = load(W, channel * LANES)
-            one = add_scaled(one, values[a + channel], w)
-            two = add_scaled(two, values[b + channel], w)
-            three = add_scaled(three, values[c + channel], w)
-            four = add_scaled(four, values[d + channel], w)
-        store(P, r * LANES, one)
-        store(P, (r + 1) * LANES, two)
-        store(P, (r + 2) * LANES, three)
-        store(P, (r + 3) * LANES, four)
+# -- the same of dense rows ----------------------------------------------------------------------
+#
+# Here lanes are neighbouring channels: the few columns of one factorization would leave most lanes
+# of a tile empty. A group of rows is read once, float16 as it is, into a block that stays in the
+# cache, [GROUP * stride] flat. W and S are [columns, width], columns a multiple of `PAIR`, width of
+# WIDE. Of four rows (or WIDE channels) and two columns all sums are in registers.
 
 
 @compiled
-def _scatter_dense(values, channels, first, count, H, S):
+def _take(values, channels, first, count, block, at, stride):
+    """Rows ``first : first + count`` of a dense matrix into a block, from place `at` on."""
+    whole = channels // LANES * LANES
+    for r in range(count):
+        source, to = (first + r) * channels, at + r * stride
+        for channel in range(0, whole, LANES):
+            store(block, to + channel, load_wide(values, source + channel))
+        for channel in range(whole, channels):
+            block[to + channel] = load_number(values, source + channel)
+
+
+@compiled
+def _gather_dense(block, stride, first, count, W, P):
+    """P = A W^T for rows ``first : first + count`` of a block, and up to three behind them."""
+    columns, width = W.shape
+    flat = W.reshape(-1)
+    for column in range(0, columns, PAIR):
+        tile, lane = column // LANES, column % LANES
+        one, two = column * width, (column + 1) * width
+        for r in range(first, first + count, 4):
+            at = r * stride
+            a1, b1, c1, d1 = zeros(block), zeros(block), zeros(block), zeros(block)
+            a2, b2, c2, d2 = zeros(block), zeros(block), zeros(block), zeros(block)
+            for channel in range(0, width, LANES):
+                w1, w2 = load(flat, one + channel), load(flat, two + channel)
+                x = load(block, at + channel)
+                a1, a2 = add_scaled(a1, x, w1), add_scaled(a2, x, w2)
+                x = load(block, at + stride + channel)
+                b1, b2 = add_scaled(b1, x, w1), add_scaled(b2, x, w2)
+                x = load(block, at + 2 * stride + channel)
+                c1, c2 = add_scaled(c1, x, w1), add_scaled(c2, x, w2)
+                x = load(block, at + 3 * stride + channel)
+                d1, d2 = add_scaled(d1, x, w1), add_scaled(d2, x, w2)
+            to = r * LANES + lane
+            P[tile, to], P[tile, to + 1] = total_of(a1), total_of(a2)
+            P[tile, to + LANES], P[tile, to + LANES + 1] = total_of(b1), total_of(b2)
+            P[tile, to + 2 * LANES], P[tile, to + 2 * LANES + 1] = total_of(c1), total_of(c2)
+            P[tile, to + 3 * LANES], P[tile, to + 3 * LANES + 1] = total_of(d1), total_of(d2)
+
+
+@compiled
+def _scatter_dense(block, stride, count, H, S):
     """S += H^T A; the few rows of a group are summed in the type of the values, then in float64."""
-    for channel in range(channels):
-        even, odd = zeros(H), zeros(H)
-        at = first * channels + channel
-        for r in range(0, count - 1, 2):
-            even = add_scaled(even, values[at], load(H, r * LANES))
-            odd = add_scaled(odd, values[at + channels], load(H, (r + 1) * LANES))
-            at += 2 * channels
-        if count % 2:
-            even = add_scaled(even, values[at], load(H, (count - 1) * LANES))
-        sum = load(S, channel * LANES)
-        store(S, channel * LANES, plus(sum, widen(plus(even, odd))))
+    columns, width = S.shape
+    flat = S.reshape(-1)
+    for channel in range(0, width, WIDE):
+        for column in range(0, columns, PAIR):
+            tile, lane = column // LANES, column % LANES
+            a1, b1, c1, d1 = zeros(block), zeros(block), zeros(block), zeros(block)
+            a2, b2, c2, d2 = zeros(block), zeros(block), zeros(block), zeros(block)
+            for r in range(count):
+                h1, h2 = H[tile, r * LANES + lane], H[tile, r * LANES + lane + 1]
+                at = r * stride + channel
+                x = load(block, at)
+                a1, a2 = add_scaled(a1, h1, x), add_scaled(a2, h2, x)
+                x = load(block, at + LANES)
+                b1, b2 = add_scaled(b1, h1, x), add_scaled(b2, h2, x)
+                x = load(block, at + 2 * LANES)
+                c1, c2 = add_scaled(c1, h1, x), add_scaled(c2, h2, x)
+                x = load(block, at + 3 * LANES)
+                d1, d2 = add_scaled(d1, h1, x), add_scaled(d2, h2, x)
+            _add_wide(flat, column * width + channel, a1, b1, c1, d1)
+            _add_wide(flat, (column + 1) * width + channel, a2, b2, c2, d2)
+
+
+@compiled
+def _add_wide(flat, at, a, b, c, d):
+    store(flat, at, plus(load(flat, at), widen(a)))
+    store(flat, at + LANES, plus(load(flat, at + LANES), widen(b)))
+    store(flat, at + 2 * LANES, plus(load(flat, at + 2 * LANES), widen(c)))
+    store(flat, at + 3 * LANES, plus(load(flat, at + 3 * LANES), widen(d)))
 
 
 # -- coefficients of a group of rows -------------------------------------------------------------
@@ -203,12 +252,11 @@ def _dot(left, i, right, j):
 
 @compiled
 def pass_over(values, columns, starts, first, last, W, stack, rule, room, sums, H, scatter):
-    """Solve rows ``first : last`` of a matrix group by group and add up what W needs.
+    """Solve rows ``first : last`` of a CSR matrix group by group and add up what W needs.
 
     Parameters
     ----------
-    values, columns, starts
-        CSR; or all values of a dense matrix and an empty `starts`. Flat.
+    values, columns, starts : flat
     W : [tiles, channels * LANES]
     stack : (G [problems, k, k], firsts, sizes, into)
         Per factorization: ``W W^T``, its first column in the tiles, its k, its first column in H.
@@ -223,33 +271,59 @@ def pass_over(values, columns, starts, first, last, W, stack, rule, room, sums, 
     """
     P, group_room = room
     S, HtH, cross = sums
-    dense, channels = len(starts) == 0, W.shape[1] // LANES
     for row in range(first, last, GROUP):
         count = min(GROUP, last - row)
         for tile in range(len(W)):
-            if dense:
-                _gather_dense(values, channels, row, count, W[tile], P[tile])
-            else:
-                _gather_sparse(values, columns, starts, row, count, W[tile], P[tile])
+            _gather_sparse(values, columns, starts, row, count, W[tile], P[tile])
         _solve(P, stack, rule, group_room, HtH, cross, H, row - first, count)
-        if not scatter:
-            continue
-        for tile in range(len(W)):
-            if dense:
-                _scatter_dense(values, channels, row, count, P[tile], S[tile])
-            else:
+        if scatter:
+            for tile in range(len(W)):
                 _scatter_sparse(values, columns, starts, row, count, P[tile], S[tile])
 
 
 @compiled
+def dense_pass_over(values, channels, W, stack, rule, room, sums, H, scatter):
+    """`pass_over` of all rows of a dense matrix.
+
+    Parameters
+    ----------
+    values : flat [rows * channels]
+        Of the type of W; or uint16, which are the bits of float16, and W is float32.
+    W : [columns, width]
+        Columns a multiple of `PAIR`, width of WIDE; zero where there is no factor or channel.
+    stack, rule, H, scatter
+        As there.
+    room : (P [tiles, GROUP * LANES], (Q, X, new), block: flat [GROUP * stride])
+        Zero; stride above the width.
+    sums : (S float64 [columns, width], HtH, cross)
+    """
+    P, group_room, block = room
+    S, HtH, cross = sums
+    rows, stride = len(values) // channels, len(block) // GROUP
+    for row in range(0, rows, GROUP):
+        count = min(GROUP, rows - row)
+        for r in range(0, count, AT_ONCE):
+            some = min(AT_ONCE, count - r)
+            _take(values, channels, row + r, some, block, r * stride, stride)
+            _gather_dense(block, stride, r, some, W, P)
+        _solve(P, stack, rule, group_room, HtH, cross, H, row, count)
+        if scatter:
+            _scatter_dense(block, stride, count, P, S)
+
+
+@compiled
 def sum_of_squares(flat):
-    """``sum(x^2)`` in float64: NaN or infinity when a value is, of values up to 1e154."""
+    """``sum(x^2)`` in float64: NaN or infinity when a value is, of values up to 1e154.
+
+    uint16 are the bits of float16.
+    """
     sum = widen(zeros(flat))
     whole = len(flat) // LANES * LANES
     for at in range(0, whole, LANES):
-        x = widen(load(flat, at))
+        x = widen(load_wide(flat, at))
         sum = add_scaled(sum, x, x)
     total = total_of(sum)
     for at in range(whole, len(flat)):
-        total += np.float64(flat[at]) * np.float64(flat[at])
+        number = np.float64(load_number(flat, at))
+        total += number * number
     return total
