@@ -71,9 +71,11 @@ def test_an_interrupted_stage_does_not_survey_twice(
         dff(stage)
     surveyed: list[str] = []
 
-    def counted(of: Ragged, entries: list[int], columns: Columns, held: Heat) -> object:
+    def counted(
+        of: Ragged, entries: list[int], columns: Columns, held: Heat, *, inside: bool
+    ) -> object:
         surveyed.append(str(of.values.path))
-        return survey(of, entries, columns, held)
+        return survey(of, entries, columns, held, inside=inside)
 
     monkeypatch.setattr(heatmaps, "survey", counted)
     checkpoint = Staging.checkpoint
