@@ -118,8 +118,7 @@ def main() -> None:
             row[f"% of a copy, {copy}"] = 100 * median[f"copy, {copy}", threads] / found
         table.append(row)
     title = f"Dense rows: {kept:.0f} bytes each in the store, {raw} as float16"
-    facts = {"rows": rows.shape[0], "channels": CHANNELS, "k": K, "bytes a row": kept}
-    report("dense_read", title, table, **facts)
+    report("dense_read", title, table, images=images, channels=CHANNELS, k=K, bytes_a_row=kept)
 
 
 if __name__ == "__main__":

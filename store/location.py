@@ -184,13 +184,19 @@ class Location:
     def read_spans(self, spans: Sequence[Span]) -> list[bytes]:
         """Byte ranges ``start:stop`` of this file; errors as `read_end`."""
         if self.path is not None:
-            with self.path.open("rb") as file:
-                return [os.pread(file.fileno(), stop - start, start) for start, stop in spans]
+            return list(self.each_span(spans))
         filesystem, path = self._filesystem()
         starts, stops = [start for start, _ in spans], [stop for _, stop in spans]
         with self.answering(FileNotFoundError):
             found = filesystem.cat_ranges([path] * len(spans), starts, stops, on_error="raise")
             return [bytes(part) for part in found]
+
+    def each_span(self, spans: Sequence[Span]) -> Iterator[bytes]:
+        """Byte ranges of this file on a disk, one after the other; errors as `read_end`."""
+        assert self.path is not None
+        with self.path.open("rb") as file:
+            for start, stop in spans:
+                yield os.pread(file.fileno(), stop - start, start)
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Write this file whole; a reader, or a crash, sees all of it or nothing.

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -187,9 +188,20 @@ class Ragged:
             for number in range(start // size, -(-stop // size) if stop > start else 0):
                 base = number * size
                 wanted.append((number, max(start - base, 0), min(stop - base, size)))
-        chunks = self._shards.chunks(number for number, _, _ in wanted)
+        numbers = [number for number, _, _ in wanted]
+        if any(after < before for before, after in pairwise(numbers)):
+            chunks = self._shards.chunks(numbers)
+            for number, first, last in wanted:
+                yield chunks[number], first, last
+            return
+        # one by one: what was read is decoded while it is in the cache
+        each = self._shards.each(list(dict.fromkeys(numbers)))
+        at, chunk = next(each, (-1, None))
         for number, first, last in wanted:
-            yield chunks[number], first, last
+            if number != at:
+                at, chunk = next(each)
+            assert chunk is not None
+            yield chunk, first, last
 
     def map(self, entry: int) -> Array:
         """Entry `entry` as an ``[h, w, channels]`` array."""

@@ -7,6 +7,7 @@ same files; the tests compare the two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ NOTHING = np.iinfo(np.uint64).max
 CHECKSUM = 4
 # Two ranges of one file are read as one when no more than this lies between them.
 GAP = 256 * 2**10
+# From a disk no more is read at once: what was read is decoded while it is in the cache.
+TOGETHER = 2**20
 Index = NDArray[np.uint64]
 
 
@@ -35,7 +38,11 @@ def with_checksum(content: bytes) -> bytes:
     return content + google_crc32c.value(content).to_bytes(CHECKSUM, "little")
 
 
-def checked(content: bytes | memoryview) -> bytes | memoryview:
+# What the checksum of content and its checksum is, whatever the content.
+RESIDUE = google_crc32c.value(with_checksum(b""))
+
+
+def checked(content: bytes | memoryview) -> memoryview:
     """What `with_checksum` was given.
 
     Raises
@@ -45,10 +52,9 @@ def checked(content: bytes | memoryview) -> bytes | memoryview:
     """
     if len(content) < CHECKSUM:
         raise ChunkError("cut off")
-    body = content[:-CHECKSUM]
-    if google_crc32c.value(bytes(body)).to_bytes(CHECKSUM, "little") != content[-CHECKSUM:]:
+    if google_crc32c.value(bytes(content)) != RESIDUE:
         raise ChunkError("its checksum does not match")
-    return body
+    return memoryview(content)[:-CHECKSUM]
 
 
 def index_of(lengths: Sequence[int], chunks: int) -> bytes:
@@ -81,7 +87,11 @@ class ShardReader:
         self._indices: dict[int, Index] = {}
 
     def chunks(self, numbers: Iterable[int]) -> dict[int, Chunk]:
-        """Chunks by number, each read once, neighbours together.
+        """Chunks by number, each read once; errors as `each`."""
+        return dict(self.each(sorted(set(numbers))))
+
+    def each(self, numbers: Sequence[int]) -> Iterator[tuple[int, Chunk]]:
+        """Chunks of ascending numbers, read as they are asked for; neighbours together.
 
         Raises
         ------
@@ -89,9 +99,8 @@ class ShardReader:
             When one fails its checksum or its shard is gone; the line names shard and images.
         """
         per_shard = self.shard_rows // self.chunk_rows
-        found: dict[int, Chunk] = {}
         by_shard: dict[int, list[int]] = {}
-        for number in sorted(set(numbers)):
+        for number in numbers:
             by_shard.setdefault(number // per_shard, []).append(number)
         for shard, wanted in by_shard.items():
             at = wanted  # what to blame
@@ -101,14 +110,15 @@ class ShardReader:
                 if any(start == NOTHING for start, _ in places):
                     raise ChunkError("a chunk was never written")
                 spans = [(start, start + length) for start, length in places]
-                for number, content in zip(wanted, self._contents(shard, spans), strict=True):
+                contents = self._contents(shard, spans)
+                for number in wanted:
                     at = [number]
-                    found[number] = Chunk.parse(checked(content), self.channels)
-                    if found[number].rows != self.chunk_rows:
-                        raise ChunkError(f"a chunk of {found[number].rows} rows")
+                    chunk = Chunk.parse(checked(next(contents)), self.channels)
+                    if chunk.rows != self.chunk_rows:
+                        raise ChunkError(f"a chunk of {chunk.rows} rows")
+                    yield number, chunk
             except (ChunkError, OSError) as error:
                 raise self._error(error, shard, at) from error
-        return found
 
     def _error(self, error: Exception, shard: int, chunks: Sequence[int]) -> StoreError:
         if isinstance(error, OSError) and not isinstance(
@@ -147,15 +157,20 @@ class ShardReader:
             self._indices[shard] = np.frombuffer(content, "<u8").reshape(chunks, 2)
         return self._indices[shard]
 
-    def _contents(self, shard: int, spans: list[Span]) -> Iterator[memoryview]:
+    def _contents(self, shard: int, spans: list[Span]) -> Iterator[bytes | memoryview]:
         """The bytes of ascending spans of a shard's file, in few reads."""
+        file = self.location / self.key(shard)
+        most = math.inf if file.path is None else TOGETHER
         groups: list[list[Span]] = [[spans[0]]]
         for before, span in pairwise(spans):
-            if span[0] - before[1] > GAP:
+            if span[0] - before[1] > GAP or span[1] - groups[-1][0][0] > most:
                 groups.append([])
             groups[-1].append(span)
         joined = [(group[0][0], group[-1][1]) for group in groups]
-        parts = (self.location / self.key(shard)).read_spans(joined)
+        parts = file.read_spans(joined) if file.path is None else file.each_span(joined)
         for group, part in zip(groups, parts, strict=True):
+            if len(group) == 1:
+                yield part
+                continue
             for start, stop in group:
                 yield memoryview(part)[start - group[0][0] : stop - group[0][0]]
