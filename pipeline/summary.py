@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.meaning import meaning_lines
 from pipeline.registry import BY_NAME
 from stages.artifacts.evaluation import KINDS, REFINED, Evaluation, object_measure
 from stages.artifacts.factors import Factors
@@ -56,6 +57,11 @@ def print_summary(project: Path) -> None:
         console.print(line, soft_wrap=True)
     if not scored and not names:
         console.print("`dff label` writes a form in which you name what the factors show")
+    told_of_network, meaning = meaning_lines(project)
+    if meaning:
+        console.print(meaning)
+    for line in told_of_network:
+        console.print(line, soft_wrap=True)
     failures = read_rows(project / BY_NAME["index"].writes / "failures.parquet", "kind")
     kinds = [row["kind"] for row in failures]
     kinds += [

@@ -150,6 +150,7 @@ Views.concept = async (state) => {
         draw();
       }),
       rows,
+      Meaning.section(of, factor),
     ),
   };
 };

@@ -60,6 +60,7 @@ const conceptRow = (of, factor, state, changed) => {
       swatch(factor),
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
       Names.button(of, factor),
+      factor.name ? null : Meaning.hint(of, factor),
     ),
     strip,
     h(
