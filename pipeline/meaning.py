@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from pipeline.registry import BY_NAME
 from stages.artifacts.explained_tables import curves_table, importance_table
-from stages.artifacts.explanations import Explanations, LayerExplanation, reasons_at
+from stages.artifacts.explanations import Explanations, reasons_at
 
 __all__ = ["Explanations", "Meaning", "meaning_lines"]
 
@@ -55,41 +54,34 @@ class Meaning:
         return self.explained.reasons
 
 
-def meaning_lines(project: Path) -> tuple[list[str], Table | None]:
-    """Why nothing is known, and a table of what is known of the largest k; for `dff show`."""
+def meaning_lines(project: Path) -> list[str]:
+    """For `dff show`: a line per set about the largest k, or why nothing is known."""
     path = project / BY_NAME["explain"].writes
     reasons = reasons_at(path)
     told = [
-        f"{layer}: what the concepts mean to the network is not known: {reason}"
+        f"{layer}: what concepts mean to the network is not known: {reason}"
         for layer, reason in reasons.items()
         if reason
     ]
-    return told, None if all(reasons.values()) else _table(Explanations.open(path))
+    if all(reasons.values()):
+        return told
+    of = Explanations.open(path)
+    return told + [_line(of, layer, name) for layer in of.explained for name in of.sets]
 
 
-def _table(of: Explanations) -> Table:
-    k = max(of.factorizations.ks)
-    heads = ("layer", "set", "class (first on)", f"importance of factors, k = {k}", "looks like")
-    table = Table(*heads, box=None)
-    table.title = "what the concepts mean to the network"
-    for layer in of.explained:
-        for name in of.sets:
-            hints = [one[0] if one else "–" for one in of.hints(layer, name, k)]
-            for row, (place, called) in enumerate(of.classes_of(layer, name)):
-                found = of.at(layer)
-                seen = found.predicted[list(of.sets).index(name), place]
-                looks = ", ".join(f"{j} {hint}" for j, hint in enumerate(hints)) if not row else ""
-                cells = _cells(of, found, name, k, place)
-                table.add_row(layer, name, f"{called} ({100 * seen:.0f} %)", cells, looks)
-    return table
-
-
-def _cells(of: Explanations, found: LayerExplanation, name: str, k: int, place: int) -> str:
-    """Each factor's share with its error, the most important first."""
-    rank, columns = list(of.sets).index(name), of.factorizations.columns_of(k)
+def _line(of: Explanations, layer: str, name: str) -> str:
+    """The first class of a set, what each factor is to it, and what it looks like."""
+    k, found, rank = max(of.factorizations.ks), of.at(layer), list(of.sets).index(name)
+    columns = of.factorizations.columns_of(k)
+    place, called = of.classes_of(layer, name)[0]
     totals, errors = found.total[rank, columns, place], found.total_error[rank, columns, place]
-    order = sorted(range(k), key=lambda j: -totals[j])
-    return ", ".join(
-        f"{j}: {totals[j]:.2f}" + (f" ± {errors[j]:.2f}" if errors[j] == errors[j] else "")
-        for j in order
+    shares = [
+        f"{j}: {100 * totals[j]:.0f}" + ("" if isnan(errors[j]) else f" ± {100 * errors[j]:.0f}")
+        for j in sorted(range(k), key=lambda j: -totals[j])
+    ]
+    looks = [f"{j} {one[0]}" for j, one in enumerate(of.hints(layer, name, k)) if one]
+    seen = f"{100 * found.predicted[rank, place]:.0f} % of {found.sampled[rank]} images"
+    return (
+        f"the network on {name}, {layer}, k = {k}: {called} first on {seen}; factors' importance "
+        f"for it, %: {', '.join(shares)}; they look like: {', '.join(looks)}"
     )

@@ -57,10 +57,7 @@ def print_summary(project: Path) -> None:
         console.print(line, soft_wrap=True)
     if not scored and not names:
         console.print("`dff label` writes a form in which you name what the factors show")
-    told_of_network, meaning = meaning_lines(project)
-    if meaning:
-        console.print(meaning)
-    for line in told_of_network:
+    for line in meaning_lines(project):
         console.print(line, soft_wrap=True)
     failures = read_rows(project / BY_NAME["index"].writes / "failures.parquet", "kind")
     kinds = [row["kind"] for row in failures]

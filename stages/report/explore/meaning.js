@@ -31,7 +31,6 @@ const Meaning = {
       "section.meaning",
       { "aria-label": "What it means to the network" },
       h("h2", {}, "What it means to the network"),
-      Meaning.hint(of, factor),
       h("p.quiet", {}, about),
       h(
         "div.meanings",
@@ -82,12 +81,7 @@ const meaningOfClass = (of, factor, one) => {
   return h(
     "figure.meaning-class",
     {},
-    h(
-      "figcaption",
-      {},
-      h("bdi", {}, one.name),
-      ` first on ${Format.percent(one.share)} of them`,
-    ),
+    h("figcaption", {}, h("bdi", {}, one.name), ` first on ${Format.percent(one.share)} of them`),
     h("ul.importance", {}, of.factors.map(line)),
     stepsPlot(one),
   );
@@ -134,6 +128,7 @@ const stepsPlot = (one) => {
     h(
       "p.quiet.steps-key",
       {},
+      h("span", {}, "logit with so many concepts:"),
       h("span.key.insertion", {}, "added, best first"),
       h("span.key.deletion", {}, "taken away"),
       h("span.key.orders", {}, "added in any order"),

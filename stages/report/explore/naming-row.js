@@ -120,10 +120,10 @@ class NamingRow {
           `Name it as the annotated part ${part}`,
         ),
       );
-    for (const name of this.looks.slice(0, 2))
-      hints.push(
-        offer("looks like: ", [name], `Name it ${name}, as which the network sees it: a hint`),
-      );
+    this.looks.slice(0, 2).forEach((name, n) => {
+      const before = n ? "or " : "looks to the network like: ";
+      hints.push(offer(before, [name], `Name it ${name}, which it looks like to the network`));
+    });
     this.hints.replaceChildren(...hints);
   }
 
