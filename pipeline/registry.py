@@ -3,6 +3,7 @@
 from typing import Any
 
 from stages.evaluate.stage import EVALUATE
+from stages.explain.stage import EXPLAIN
 from stages.extract.stage import EXTRACT
 from stages.factorize.stage import FACTORIZE
 from stages.frame.stage import Stage
@@ -18,6 +19,7 @@ STAGES: tuple[Stage[Any], ...] = (
     HEATMAPS,
     REFINE,
     EVALUATE,
+    EXPLAIN,
     REPORT,
 )
 BY_NAME: dict[str, Stage[Any]] = {stage.name: stage for stage in STAGES}

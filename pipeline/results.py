@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.bring import bring_activations
 from pipeline.find import find_images, known
+from pipeline.meaning import Explanations, Meaning
 from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
 from pipeline.run_project import prepared, run_project
@@ -47,7 +48,7 @@ Kind = Literal["raw", "refined"]
 
 
 def open_results(project: str | Path = ".") -> "Results":
-    """Open what a project's stages have made, up to evaluate; the report is not needed.
+    """Open what a project's stages have made, up to explain; the report is not needed.
 
     Raises
     ------
@@ -65,6 +66,7 @@ def open_results(project: str | Path = ".") -> "Results":
         maps={"raw": ConceptMaps.open(inputs["heatmaps"]),
               "refined": ConceptMaps.open(inputs["refine"])},
         evaluation=Evaluation.open(inputs["evaluate"]),
+        explained=Explanations.open(inputs["explain"]),
     )  # fmt: skip
 
 
@@ -78,8 +80,7 @@ def run(
     store: str = "",
     force: bool = False,
 ) -> "Results":
-    """Run every stage that is not up to date, without DVC, as `dff run` does in a folder of its
-    own; the resources are those of its flags.
+    """Run every stage that is not up to date, as `dff run` without DVC, with the same resources.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Meaning):
     """A project's results, open for reading; made by `open_results`.
 
     Attributes

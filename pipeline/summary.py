@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.meaning import meaning_lines
 from pipeline.registry import BY_NAME
 from stages.artifacts.evaluation import KINDS, REFINED, Evaluation, object_measure
 from stages.artifacts.factors import Factors
@@ -69,6 +70,8 @@ def print_summary(project: Path) -> None:
         console.print(line, soft_wrap=True)
     if not scored and not names:
         console.print("`dff label` writes a form in which you name what the factors show")
+    for line in meaning_lines(project):
+        console.print(line, soft_wrap=True)
     failures = read_rows(project / BY_NAME["index"].writes / "failures.parquet", "kind")
     kinds = [row["kind"] for row in failures]
     kinds += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.declared import LayerArray
 from stages.artifacts.layered import Layered
+from stages.frame.params import user_path
 from store import Artifact, Location, Ragged, Staging, create_artifact
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ class NetworkFacts(TypedDict):
     resize: str
     size: int | list[int]  # one, or several in ascending order
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files
+
+
+def weights_of(weights: str, project: Path) -> str:
+    """A weights file by its whole path; other names of weights as they are."""
+    path = user_path(weights, project)
+    is_file = weights.endswith((".pth", ".pt", ".safetensors")) or (weights and path.is_file())
+    return str(path) if is_file else weights
 
 
 def pixels_seen(network: NetworkFacts) -> str:

@@ -65,6 +65,8 @@ class Outline:
         Factors of all k and seeds.
     maps : int64 [images, 2]
         Sizes of heat maps.
+    network : (backbone, weights) or None
+        As `load_backbone` takes them, or as params have them.
     """
 
     sizes: Shapes = field(default_factory=lambda: np.empty((0, 2), np.int64))
@@ -74,6 +76,7 @@ class Outline:
     layers: Mapping[str, LayerOutline] = field(default_factory=dict)
     columns: int = 0
     maps: Shapes = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    network: tuple[str, str] | None = None
 
     @property
     def images(self) -> int:

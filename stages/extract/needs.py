@@ -134,7 +134,8 @@ def foretell(
     shapes = [shapes_at(size, params.resize, params.sizes) for size in sizes]
     grids = grids_of(params, sizes)
     layers = {layer: LayerOutline(grids[layer], width) for layer, width in channels_of(params)}
-    after = replace(outline, inputs=_largest(shapes), layers=layers)
+    network = params.backbone, params.weights
+    after = replace(outline, inputs=_largest(shapes), layers=layers, network=network)
     needs = footprint(params, outline.sizes, shapes, resources).needs
     values = sum(one.rows() * one.channels for one in layers.values())
     return after, replace(

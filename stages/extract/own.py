@@ -225,7 +225,8 @@ def foretell_own(
         layer: LayerOutline(np.tile(np.array(array.grid), (outline.images, 1)), array.width)
         for layer, array in arrays.items()
     }
-    after = replace(outline, inputs=outline.sizes, layers=layers)
+    network = params.backbone, params.weights
+    after = replace(outline, inputs=outline.sizes, layers=layers, network=network)
     values = sum(one.rows() * one.channels for one in layers.values())
     needs = _needs(arrays.values())
     writes = values * np.dtype(params.dtype).itemsize

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.shipped import MODULE, located, network_files
-from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations
+from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations, weights_of
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
 from stages.extract.grids import entry_grids, grids_of, note_single_cells
@@ -36,7 +36,6 @@ from stages.extract.stream import Stream
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import digest, file_digest
 from stages.frame.memory import Needs, resident
-from stages.frame.params import user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
@@ -102,7 +101,7 @@ def _extract(
     # before weights are downloaded, and before anything assumes that the network takes them
     grids = grids_of(params, [index.size(i) for i in order.image_ids], names)
     note_single_cells(grids, names)
-    weights = _weights(params.weights, inputs.project)
+    weights = weights_of(params.weights, inputs.project)
     device = resources.torch_device()
     backbone = load_backbone(
         params.backbone,
@@ -272,16 +271,9 @@ def _leave_pointer(work: Staging, place: Location) -> None:
 
 def sources(params: ExtractParams, project: Path) -> str:
     """Digest of the weights file, where the weights are one: another file is another network."""
-    backbone, weights = located(params.backbone, project), _weights(params.weights, project)
+    backbone, weights = located(params.backbone, project), weights_of(params.weights, project)
     digests = [file_digest(path) for path in network_files(backbone, weights)]
     return digests[0] if len(digests) == 1 else "".join(digests) and digest(*digests)
-
-
-def _weights(weights: str, project: Path) -> str:
-    """A weights file by its whole path; other names of weights as they are."""
-    path = user_path(weights, project)
-    is_file = weights.endswith((".pth", ".pt", ".safetensors")) or (weights and path.is_file())
-    return str(path) if is_file else weights
 
 
 def _preprocessing(params: ExtractParams) -> Preprocessing | None:

@@ -7,6 +7,7 @@ from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.evaluation import OBJECT, REFINED
 from stages.drawing.overlays import GAMMA, OPACITY
 from stages.report.concepts import Concepts
+from stages.report.explore_meaning import meaning_of, reasons_of_run
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
 from stages.report.packed import FORMAT
@@ -37,6 +38,7 @@ def facts_of_run(
         "opacity": OPACITY,
         "method": str(opened.refined[opened.layer].facts["method"]),
         "large": photographs.large.long_side if photographs.large else None,
+        "meaning": reasons_of_run(opened),
         "sets": [_facts_of_set(opened, one) for one in sets],
         "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
@@ -145,6 +147,7 @@ def facts_of_ks(
             "suggested": bool(chosen.get(one.k, {}).get("suggested", False)),
             "reason": str(chosen.get(one.k, {}).get("reason", "")),
             **scores[one.k],
+            "meaning": meaning_of(opened.explained, layer.name, of_set.name, one.k),
             "loss": [number(loss) for loss in losses["relative_error"][losses["k"] == one.k]],
             "factors": [
                 {

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.explanations import Explanations
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.stage import Inputs
@@ -32,6 +33,7 @@ class Opened:
     heatmaps: dict[str, ConceptMaps]
     refined: dict[str, ConceptMaps]
     evaluation: Evaluation
+    explained: Explanations
 
     @classmethod
     def open(cls, inputs: Inputs) -> "Opened":
@@ -44,6 +46,7 @@ class Opened:
             heatmaps=ConceptMaps.open(inputs["heatmaps"]),
             refined=ConceptMaps.open(inputs["refine"]),
             evaluation=Evaluation.open(inputs["evaluate"]),
+            explained=Explanations.open(inputs["explain"]),
         )
 
     @cached_property

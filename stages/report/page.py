@@ -1,5 +1,6 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +14,7 @@ from stages.artifacts.factors import Drift
 from stages.artifacts.within import Within
 from stages.drawing.colours import css
 from stages.report.concepts import Concepts, open_concepts
+from stages.report.explore_meaning import meaning_of
 from stages.report.opened import Opened
 from stages.report.pictures import Picture, PictureBook
 from stages.report.plots import choice_plot, family_plot, loss_plot, quality_plot
@@ -67,6 +69,8 @@ class FactorView:
     colour: str
     energy: float  # per cent of the factors' energy
     mask_start: float  # per cent of full colour
+    hint: str  # what it looks like to the network; empty where nobody knows
+    importance: list[tuple[str, float, float]]  # class, total index and its error, per cent
     raw: dict[Hashable, Any] | None  # rows of scores.parquet, where there is ground truth
     refined: dict[Hashable, Any] | None
     top: list[Top]
@@ -281,6 +285,7 @@ def _factors(
     starts = concepts.mask_starts()
     titles = opened.names.texts(layer, name, concepts.k, opened.seed)
     named = opened.names.named(layer, name, concepts.k, opened.seed)
+    meaning = meaning_of(opened.explained, layer, name, concepts.k)
     views = []
     for factor in range(concepts.k):
         strongest = [int(entries[i]) for i in concepts.top_images(factor, top)]
@@ -292,6 +297,11 @@ def _factors(
                 colour=css(concepts.colours[factor]),
                 energy=100 * float(concepts.energy[factor]),
                 mask_start=100 * min(1.0, float(starts[factor])),
+                hint=", ".join(meaning["hints"][factor]) if meaning else "",
+                importance=[
+                    (of["name"], _percent(of["total"][factor]), _percent(of["error"][factor]))
+                    for of in (meaning["classes"] if meaning else ())
+                ],
                 raw=scores.get((factor, "raw")),
                 refined=scores.get((factor, "refined")),
                 top=[
@@ -305,6 +315,10 @@ def _factors(
             )
         )
     return views
+
+
+def _percent(share: float | None) -> float:
+    return math.nan if share is None else 100 * share
 
 
 def _inside(opened: Opened, name: str, k: int, factor: int) -> str:

@@ -33,6 +33,7 @@ REPORT: Stage[ReportParams] = Stage(
         "heatmaps": Path("artifacts/heatmaps.zarr"),
         "refine": Path("artifacts/refined.zarr"),
         "evaluate": Path("artifacts/evaluation"),
+        "explain": Path("artifacts/explained.zarr"),
     },
     writes=Path("artifacts/report"),
     run=run,

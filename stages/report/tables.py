@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from stages.artifacts.evaluation import METRICS
+from stages.artifacts.explained_tables import curves_table, importance_table
 from stages.report.opened import Opened
 from stages.report.paper import Comparison
 
@@ -33,6 +34,12 @@ MEANINGS = {
 }
 
 
+EXPLAINED = {
+    "importance": (importance_table, "what every concept means to the network's own classes"),
+    "importance-curves": (curves_table, "logits while concepts are added or taken away"),
+}
+
+
 @dataclass(frozen=True)
 class TableFile:
     """A table in the report's folder."""
@@ -53,7 +60,7 @@ def write_tables(
     """Put all tables that have rows into the folder; say which there are.
 
     As CSV, for spreadsheets; Parquet with more than `MOST_ROWS` rows. First the paper's
-    tables, then evaluate's, what index left out, and metrics.json.
+    tables, then evaluate's and explain's, what index left out, and metrics.json.
     """
     folder.mkdir(exist_ok=True)
     evaluation, found = opened.evaluation, []
@@ -72,6 +79,11 @@ def write_tables(
         else:
             shutil.copyfile(source, path)
         found.append(TableFile(f"{FOLDER}/{path.name}", meaning, rows))
+    for name, (table_of, meaning) in EXPLAINED.items():
+        frame = table_of(opened.explained)
+        if len(frame):
+            frame.to_csv(folder / f"{name}.csv", index=False)
+            found.append(TableFile(f"{FOLDER}/{name}.csv", meaning, len(frame)))
     if left := len(opened.index.failures):
         opened.index.failures.to_csv(folder / LEFT_OUT, index=False)
         found.append(TableFile(f"{FOLDER}/{LEFT_OUT}", "files that were left out, and why", left))

@@ -19,7 +19,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = small_project(folder / "project", photographs)
     edit(project, "seeds: [0]", "seeds: [0, 1]")
     (project / "labels.yaml").write_text(NAMES)
-    run_in_process(project, *(stage.name for stage in STAGES[:6]))
+    run_in_process(project, *(stage.name for stage in STAGES[:7]))
     return project
 
 

@@ -31,7 +31,7 @@ def two(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     shutil.copytree(one, other)
     edit(other, "k: [1, 2]", "k: [3]")
     (other / "labels.yaml").unlink()
-    run_in_process(other, "factorize", "heatmaps", "refine", "evaluate", "report")
+    run_in_process(other, "factorize", "heatmaps", "refine", "evaluate", "explain", "report")
     return one, other
 
 

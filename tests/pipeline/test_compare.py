@@ -65,7 +65,7 @@ def test_a_checkout_without_git_runs_without_dvc(reported: Path, tmp_path: Path)
 
 
 def test_compares_networks(finished: Path, tmp_path: Path) -> None:
-    to_evaluate = [stage.name for stage in STAGES[:6]]
+    to_evaluate = [stage.name for stage in STAGES[:7]]
     other = tmp_path / "other"
     shutil.copytree(finished, other)
     out = tmp_path / "out" / "figure4"

@@ -54,7 +54,7 @@ def test_a_run_through_dvc(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("DFF_KEEP", "3")
     first = run(clone, "dff", "run")
     assert first.returncode == 0, first.stderr
-    everything = ["extract", "factorize", "heatmaps", "refine", "evaluate", "report"]
+    everything = ["extract", "factorize", "heatmaps", "refine", "evaluate", "explain", "report"]
     assert stages_run(first) == everything
     assert "report: " in first.stdout and "object IoU" in first.stdout
     commit(clone, "both")

@@ -171,7 +171,7 @@ def test_a_file_that_is_not_there_and_two_ways_at_once(named: Path, tmp_path: Pa
 
 def test_what_was_brought_is_shown(named: Path, bring: Dff) -> None:
     assert bring(of_these(named, {"discs": {2: ["ear", "eye"]}})).exit_code == 0
-    for stage in STAGES[-2:]:
+    for stage in STAGES[-3:]:
         assert run_dff(stage.name, "--project", str(named)).exit_code == 0
     assert "ear" in run_dff("show", "--project", str(named)).stdout
     W = directions_of(factors_of(named), "features.5", 0)["discs"][2]

@@ -225,7 +225,7 @@ def test_run_does_what_is_left_to_do(
     assert (project / "artifacts/report/index.html").exists()
     assert r.table().equals(open_results(finished).table())
     said = capfd.readouterr().err
-    assert [f"{stage.name}: fresh" in said for stage in STAGES] == [True] * 6 + [False]
+    assert [f"{stage.name}: fresh" in said for stage in STAGES] == [True] * 7 + [False]
 
 
 def test_the_notebook_runs(finished: Path) -> None:

@@ -314,7 +314,7 @@ def test_from_the_page_into_the_project_and_back(
 
         result = run_dff("label", "--from", str(path), *command)
         assert result.exit_code == 0 and "5 new names" in result.stdout
-        for stage in STAGES[-2:]:
+        for stage in STAGES[-3:]:
             assert run_dff(stage.name, *command).exit_code == 0
         go(page, copied, f"#/s{hostile}/names?k=3")
         assert page.evaluate("Names.typed.size") == 0, "labels.yaml has them"

@@ -7,6 +7,8 @@ import yaml
 
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
+from stages.explain.params import ExplainParams
+from stages.explain.stage import EXPLAIN
 from stages.extract.params import ExtractParams
 from stages.extract.stage import EXTRACT
 from stages.factorize.params import FactorizeParams
@@ -51,6 +53,7 @@ def run_stages(
         (HEATMAPS, HeatmapsParams(long_side=32)),
         (REFINE, RefineParams(options=Guided(iterations=1))),
         (EVALUATE, EvaluateParams()),
+        (EXPLAIN, ExplainParams()),
         (REPORT, PARAMS),
     ]
     for stage, params in stages:

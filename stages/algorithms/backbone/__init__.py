@@ -12,7 +12,15 @@ from stages.algorithms.backbone.describe import (
     signed_layers,
 )
 from stages.algorithms.backbone.families import FAMILIES, backbone_names, family_of
-from stages.algorithms.backbone.family import BackboneError, Family, Preprocessing, Published
+from stages.algorithms.backbone.family import (
+    BackboneError,
+    ClassNames,
+    Family,
+    NoClassifierError,
+    Preprocessing,
+    Published,
+)
+from stages.algorithms.backbone.head import Head, head_bytes, load_head
 from stages.algorithms.backbone.layers import (
     aliases,
     channels,
@@ -27,8 +35,11 @@ __all__ = [
     "FAMILIES",
     "Backbone",
     "BackboneError",
+    "ClassNames",
     "Family",
+    "Head",
     "LayerInfo",
+    "NoClassifierError",
     "Preprocessing",
     "Published",
     "aliases",
@@ -39,7 +50,9 @@ __all__ = [
     "family_of",
     "forward_bytes",
     "grid_shape",
+    "head_bytes",
     "load_backbone",
+    "load_head",
     "next_side",
     "relus_near",
     "resolve_layer",

@@ -26,6 +26,10 @@ class BackboneError(ValueError):
     """
 
 
+class NoClassifierError(BackboneError):
+    """What comes behind a layer cannot tell its classes; the line says why."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What images are normalised with: red, green, blue, for values in 0 to 1.
@@ -70,6 +74,22 @@ class Published:
     def revision(self) -> str:
         """Of the repository on the Hub; empty for the newest, and for other places."""
         return hub_parts(self.place)[1] if _on_hub(self.place) else ""
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """What a network's classes are called.
+
+    Attributes
+    ----------
+    names : sequence of str
+        One for each output.
+    assumed : str
+        Why they may be others, for a message; empty where whoever published the weights says them.
+    """
+
+    names: Sequence[str]
+    assumed: str = ""
 
 
 HUB = "hf-hub:"
@@ -140,6 +160,10 @@ class Family(Protocol):
 
     def preprocessing(self, name: str) -> Preprocessing:
         """For a random start, or weights of unknown origin."""
+
+    def class_names(self, name: str, weights: str, count: int) -> ClassNames | None:
+        """What the classes of a network with so many are called; None where nobody says."""
+        return None
 
     def side(self, name: str) -> int:
         """Pixels of the side of an input that the network takes: what it was trained with."""

@@ -88,18 +88,23 @@ class Traced:
         )
 
 
-def trace(backbone: str, network: nn.Module) -> Traced:
+def trace(backbone: str, network: nn.Module, towards: str = "") -> Traced:
     """Trace a network in eval mode, with torchvision's rules and node names.
 
     Only eval mode is traced (torchvision's own extractor also needs a train-mode graph with the
     same nodes, which GoogLeNet and Inception do not have).
+
+    Parameters
+    ----------
+    towards
+        See `NamingTracer`.
 
     Raises
     ------
     BackboneError
         The network's `forward` cannot be traced.
     """
-    tracer = NamingTracer()
+    tracer = NamingTracer(towards)
     try:
         with _TRACING:
             tracer.trace(network)

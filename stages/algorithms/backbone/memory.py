@@ -4,7 +4,7 @@ import weakref
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from stages.algorithms.backbone.hooks import watching
 from stages.algorithms.backbone.layers import full_node, shape_graph
@@ -72,10 +72,18 @@ def forward_bytes(
         interpreter = _Peak(cut)
         with torch.inference_mode():
             outputs = interpreter.run(images)
-        peak = interpreter.peak
-    else:
-        alive = _Alive(images)
-        with torch.inference_mode(), watching(alive.seen):
-            outputs = cut.forward(images)
-        peak = alive.peak
+        return interpreter.peak, sum(output.nbytes for output in outputs.values())
+    peak, outputs = _watched(cut, images)
     return peak, sum(output.nbytes for output in outputs.values())
+
+
+def peak_bytes(network: nn.Module, inputs: torch.Tensor) -> int:
+    """Most bytes that are alive in a pass of a network on the meta device."""
+    return _watched(network, inputs)[0]
+
+
+def _watched(network: nn.Module, inputs: torch.Tensor) -> tuple[int, Any]:
+    alive = _Alive(inputs)
+    with torch.inference_mode(), watching(alive.seen):
+        outputs = network.forward(inputs)
+    return alive.peak, outputs

@@ -249,7 +249,7 @@ def load_backbone(
     whole, told, revision = _whole(backbone, source, nodes.values()), "", ""
     network = whole.cut(nodes.values(), to_load=True)
     if source.seed is None:
-        told, revision = _install(network, backbone, source, weights)
+        told, revision = fill(network, backbone, source, weights)
     weights_digest = digest(network)
     layer_digests = {
         layer: digest(network, _tensors_of(whole, network, node)) for layer, node in nodes.items()
@@ -312,7 +312,7 @@ def _whole(backbone: str, source: Source, nodes: Collection[str]) -> Whole:
     return Whole(backbone, build(backbone, "cpu" if values else "meta"), model)
 
 
-def _install(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str, str]:
+def fill(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str, str]:
     """Read weights and give them to a network: what is to be said of that, and their revision."""
     found, model, family = read(source), skeleton(backbone).network, family_of(backbone)
     tensors, prefix, ordered = found.tensors, "", None

@@ -20,13 +20,19 @@ class NamingTracer(fx.Tracer):
     by the path of that module and the name of the operation, ``layer4.2.add``. What comes again
     gets a number: ``relu``, ``relu_1``.
 
+    Parameters
+    ----------
+    towards : str
+        A module's path: only those that it lies in are traced into, and all others are one
+        operation each, whatever their ``forward`` does. By default as torch.fx does.
+
     Attributes
     ----------
     names : dict of node to str
         In the order of execution; input and output of the network among them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, towards: str = "") -> None:
         operations = torchvision_operations()
         super().__init__(autowrap_modules=(math, *operations))  # type: ignore[arg-type]
         self._leaves = tuple(
@@ -35,12 +41,15 @@ class NamingTracer(fx.Tracer):
             for one in vars(module).values()
             if isinstance(one, type) and issubclass(one, nn.Module)
         )
+        self._towards = towards
         self._module = ""
         self._last: dict[str, int] = {}
         self.names: dict[fx.Node, str] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Not traced into: torch's own modules, and torchvision's operations."""
+        if self._towards:
+            return not self._towards.startswith(f"{module_qualified_name}.")
         return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -107,6 +107,7 @@ Views.concept = async (state) => {
         ", ",
         h("a", { href: App.link({ view: "set" }) }, set.name),
       ),
+      Meaning.hint(of, factor),
       h(
         "dl.facts",
         {},
@@ -153,6 +154,7 @@ Views.concept = async (state) => {
         draw();
       }),
       rows,
+      Meaning.section(of, factor),
     ),
   };
 };

@@ -18,6 +18,7 @@ class NamingRow {
       value: Names.text(Names.of(this.place)),
       commit: (text) => view.name(this, Names.parse(text)),
       key: (event) => view.fieldKey(this, event),
+      hints: () => this.looks,
     });
     this.head = h("span.naming-swatch", {}, String(j));
     this.crops = h("div.crops", {});
@@ -119,7 +120,16 @@ class NamingRow {
           `Name it as the annotated part ${part}`,
         ),
       );
+    this.looks.slice(0, 2).forEach((name, n) => {
+      const before = n ? "or " : "looks to the network like: ";
+      hints.push(offer(before, [name], `Name it ${name}, which it looks like to the network`));
+    });
     this.hints.replaceChildren(...hints);
+  }
+
+  // What it looks like to the network; nothing before it is in sight.
+  get looks() {
+    return this.factor ? Meaning.hints(this.of, this.factor) : [];
   }
 
   // The place of the factor that this one splits from.

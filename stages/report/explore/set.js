@@ -61,6 +61,7 @@ const conceptRow = (of, factor, state, changed) => {
       h("a.name", { href: App.link({ view: "concept", factor: j }) }, factor.name || `factor ${j}`),
       Names.button(of, factor),
       Inside.told(of, factor) ? h("span.below", {}, Inside.link(of, factor)) : null,
+      factor.name ? null : Meaning.hint(of, factor),
     ),
     strip,
     h(

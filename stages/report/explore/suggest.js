@@ -4,8 +4,16 @@
 const SUGGESTED = 7;
 let fields = 0;
 
-// `commit(text)` when the text is changed and left; `key(event)` for keys that the list does not take.
-const nameField = ({ label, value, commit, key = () => {}, placeholder = "no name" }) => {
+// `commit(text)` when the text is changed and left; `key(event)` for keys that the list does not take;
+// `hints()` are names that nobody has given, only the network: they come last, and are marked.
+const nameField = ({
+  label,
+  value,
+  commit,
+  key = () => {},
+  hints = () => [],
+  placeholder = "no name",
+}) => {
   const id = `names-${fields++}`;
   let chosen = -1,
     before = value;
@@ -64,6 +72,10 @@ const nameField = ({ label, value, commit, key = () => {}, placeholder = "no nam
           .sort((a, b) => begins(a) - begins(b))
           .slice(0, SUGGESTED)
       : [];
+    const given = found.length;
+    found.push(
+      ...hints().filter((name) => !found.includes(name) && name.toLowerCase().includes(typed)),
+    );
     close();
     if (!found.length || (found.length === 1 && found[0] === cut()[1])) return;
     list.replaceChildren(
@@ -74,6 +86,7 @@ const nameField = ({ label, value, commit, key = () => {}, placeholder = "no nam
             id: `${id}-${n}`,
             role: "option",
             "aria-selected": "false",
+            suggested: name,
             on: {
               // the field keeps the focus
               pointerdown: (event) => event.preventDefault(),
@@ -84,6 +97,7 @@ const nameField = ({ label, value, commit, key = () => {}, placeholder = "no nam
             },
           },
           h("bdi", {}, name),
+          n < given ? null : h("span.quiet", {}, " looks like it to the network"),
         ),
       ),
     );
@@ -105,7 +119,7 @@ const nameField = ({ label, value, commit, key = () => {}, placeholder = "no nam
       choose(event.key === "ArrowDown" ? 1 : -1);
     else if (event.key === "Escape") close();
     else if (event.key === "Enter" && chosen >= 0) {
-      take(list.children[chosen].textContent);
+      take(list.children[chosen].suggested);
       return false; // and on, as with any other name
     } else return false;
     event.preventDefault();

@@ -25,12 +25,14 @@ from stages.algorithms.backbone.family import (
     HUB,
     BackboneError,
     Channels,
+    ClassNames,
     Family,
     Preprocessing,
     Published,
 )
 from stages.algorithms.shipped import LOCAL, local_weights
 
+IMAGENET = 1000  # classes
 PREFIX = "timm/"
 # What lets a network take images of any size, where it has such a thing.
 ANY_SIZE: Sequence[Mapping[str, bool]] = (
@@ -129,6 +131,19 @@ class TimmFamily(Family):
     def preprocessing(self, name: str) -> Preprocessing:
         """See `Family.preprocessing`: of the tag in the name, else of the usual one."""
         return _preprocessing(_cfg(name))
+
+    def class_names(self, name: str, weights: str, count: int) -> ClassNames | None:
+        """See `Family.class_names`: of the description, else ImageNet's for 1000."""
+        if len(said := _cfg(name).get("label_names") or ()) == count:
+            return ClassNames(tuple(map(str, said)))
+        if count != IMAGENET:
+            return None
+        from timm import data
+
+        info: Any = data.ImageNetInfo()  # type: ignore[attr-defined]
+        # the first of several words for the same thing
+        names = [info.index_to_description(at).partition(",")[0] for at in range(count)]
+        return ClassNames(tuple(names), f"{IMAGENET} classes are taken for ImageNet's")
 
     def side(self, name: str) -> int:
         """See `Family.side`."""

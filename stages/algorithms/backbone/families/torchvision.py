@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
-from stages.algorithms.backbone.family import Family, Preprocessing, Published
+from stages.algorithms.backbone.family import ClassNames, Family, Preprocessing, Published
 
 # Their own truncated-normal start takes minutes and warns that it will change.
 _SLOW_START = ("googlenet", "inception_v3")
+IMAGENET = 1000  # classes
 PREFIX = "torchvision/"  # may stand before a name, to tell it from timm's
 
 
@@ -71,6 +72,16 @@ class TorchvisionFamily(Family):
         """See `Family.preprocessing`: that of the default weights, else ImageNet's."""
         default = self.weights(name).get("DEFAULT")
         return default.preprocessing if default else Preprocessing()
+
+    def class_names(self, name: str, weights: str, count: int) -> ClassNames | None:
+        """See `Family.class_names`: of published weights their own, else ImageNet's for 1000."""
+        members = _models().get_model_weights(name.removeprefix(PREFIX)).__members__
+        if weights in members:
+            return ClassNames(tuple(members[weights].meta["categories"]))
+        if count == IMAGENET and "DEFAULT" in members:
+            assumed = f"{IMAGENET} classes are taken for ImageNet's"
+            return ClassNames(tuple(members["DEFAULT"].meta["categories"]), assumed)
+        return None
 
     def aliases(self, name: str, network: nn.Module) -> dict[str, str]:
         """See `Family.aliases`.

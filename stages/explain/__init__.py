@@ -1,0 +1,1 @@
+"""explain: what concepts mean to the network that they were found in."""
