@@ -1,6 +1,6 @@
 """What the concepts of one image set mean to the network: arrays of its own, all k together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,25 @@ class SampledSet:
     Attributes
     ----------
     activations, coefficients : sequences of float32 [h, w, channels] and [h, w, columns]
+        Of the concepts in the activations themselves, however rows were normalised.
     W : float32 [columns, channels]
+    mean : float32 [channels] or None
+        What rows have besides, where it was taken away from them.
     """
 
     activations: Sequence[Grid]
     coefficients: Sequence[Grid]
     W: NDArray[np.float32]
+    mean: NDArray[np.float32] | None = None
+
+    def rebuilt(self, head: "Callable[[Any], Any]", device: Any) -> "Callable[[Any], Any]":
+        """A head for what concepts make, without the mean that goes with it."""
+        if self.mean is None:
+            return head
+        import torch
+
+        mean = torch.from_numpy(np.asarray(self.mean, np.float32)).to(device)
+        return lambda maps: head(maps + mean)
 
 
 def explain_set(
@@ -40,7 +53,7 @@ def explain_set(
     from stages.algorithms.importance import importance
 
     device = head.device
-    logits = np.concatenate([_logits(head, [one]) for one in of.activations])
+    logits = np.concatenate([_logits(head, [one], device) for one in of.activations])
     first = logits.argmax(axis=1)
     chosen = frequent(logits, params.classes)
     found = _empty(factorizations, params)
@@ -48,17 +61,18 @@ def explain_set(
     found["classes"][: len(chosen)] = chosen
     found["predicted"][: len(chosen)] = [(first == one).mean() for one in chosen]
     found["logits"][: len(chosen)] = logits[:, chosen].mean(axis=0)
-    narrow = head.only(chosen, _on(head, of.activations[:1]))
+    narrow = of.rebuilt(head.only(chosen, _on(device, of.activations[:1])), device)
+    whole = of.rebuilt(head, device)
     rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in of.coefficients])
     grid = of.coefficients[0].shape[:2]
-    alone = seen_alone(head, of.W, typical_strength(rows), (grid[0], grid[1]), device)
+    alone = seen_alone(whole, of.W, typical_strength(rows), (grid[0], grid[1]), device)
     order = np.argsort(-alone, axis=1, kind="stable")[:, :HINTS]
     found["hints"][:, : order.shape[1]] = order
     found["hint_logits"][:, : order.shape[1]] = np.take_along_axis(alone, order, axis=1)
     for at, (k, seed) in enumerate(factorizations.problems):
         columns = factorizations.columns_of(k, seed)
         mine, W = [one[..., columns] for one in of.coefficients], of.W[columns]
-        rebuilt = np.concatenate([_logits(head, [H @ W]) for H in mine])
+        rebuilt = np.concatenate([_logits(whole, [H @ W], device) for H in mine])
         found["kept"][at] = (rebuilt.argmax(axis=1) == first).mean()
         one = importance(narrow, mine, W, points=params.design, batch=batch, device=device)
         many = len(chosen)
@@ -95,14 +109,14 @@ def _empty(of: Factorizations, params: ExplainParams) -> dict[str, NDArray[Any]]
     return {**none, **{name: np.full(shape, np.nan) for name, shape in shapes.items()}}
 
 
-def _on(head: "Head", maps: Sequence[Grid]) -> Any:
+def _on(device: Any, maps: Sequence[Grid]) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(maps, np.float32)).to(head.device)
+    return torch.from_numpy(np.ascontiguousarray(maps, np.float32)).to(device)
 
 
-def _logits(head: "Head", maps: Sequence[Grid]) -> NDArray[np.float64]:
+def _logits(head: "Callable[[Any], Any]", maps: Sequence[Grid], device: Any) -> NDArray[np.float64]:
     import torch
 
     with torch.inference_mode():
-        return np.asarray(head(_on(head, maps)).double().cpu().numpy())
+        return np.asarray(head(_on(device, maps)).double().cpu().numpy())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.normalised import L2
 from stages.algorithms.scales import split
 from stages.algorithms.shipped import located
 from stages.artifacts.activations import Activations, weights_of
@@ -105,7 +106,7 @@ class _Job:
     def sampled(self, layer: str, name: str) -> SampledSet:
         """Their activations and coefficients, at the size that is nearest to the network's own."""
         chosen, of = self.chosen(name), self.factors.at(layer)
-        members = self.activations.sets[name][chosen]
+        members = self.activations.sets[self.factors.root(name)][chosen]
         entries = self.factors.sets[name][chosen]
         coefficients = of.scales if of.several else of.coefficients
         grids, at = self.activations.grids(layer), _nearest_size(self.activations)
@@ -115,12 +116,19 @@ class _Job:
             flat = rows.reshape(-1, rows.shape[-1])
             return np.asarray(split(flat, grids[member])[at], np.float32)
 
-        return SampledSet(
-            [of_size(maps.map(int(one)), one) for one in members],
-            [of_size(coefficients.map(int(one))[..., self.columns], member)
-             for one, member in zip(entries, members, strict=True)],
-            of.W[list(self.factors.sets).index(name), self.columns],
-        )  # fmt: skip
+        seen = [of_size(maps.map(int(one)), one) for one in members]
+        parts = [
+            of_size(coefficients.map(int(one))[..., self.columns], member)
+            for one, member in zip(entries, members, strict=True)
+        ]
+        if self.factors.normalise == L2:
+            # of rows of unit length: in the activations they are so much longer
+            parts = [
+                part * np.linalg.norm(one, axis=-1, keepdims=True)
+                for part, one in zip(parts, seen, strict=True)
+            ]
+        rank = list(self.factors.sets).index(name)
+        return SampledSet(seen, parts, of.W[rank, self.columns], self.factors.mean(layer, rank))
 
 
 def _nearest_size(activations: Activations) -> int:
