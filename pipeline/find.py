@@ -69,3 +69,17 @@ def known(what: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise StageError(f"{what} {value}: not there; {suggestion(value, known)}")
     return value
+
+
+def only_set(sets: Sequence[str]) -> str:
+    """The image set, where there is one alone: nobody need name it.
+
+    Raises
+    ------
+    StageError
+        When there are several.
+    """
+    if len(sets) == 1:
+        return sets[0]
+    few = ", ".join(sets[:5]) + (", ..." if len(sets) > 5 else "")
+    raise StageError(f"--set: name one of the {len(sets)} image sets: {few}")

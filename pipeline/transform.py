@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pipeline.find import only_set
 from pipeline.params import PARAMS, read_params
 from pipeline.registry import BY_NAME
 from stages.algorithms.shipped import located
@@ -19,6 +20,7 @@ from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.boxes import write_boxes
 from stages.evaluate.concepts import write_concepts
 from stages.export.masks import Masks
+from stages.export.names import file_name
 from stages.export.selection import Selection, factor_names
 from stages.export.write import export
 from stages.frame.errors import StageError
@@ -49,7 +51,7 @@ def transform_photographs(
     set: str,
     k: int,
     layer: str,
-    out: Path,
+    out: Path | None,
     resources: Resources,
     *,
     force: bool = False,
@@ -61,6 +63,10 @@ def transform_photographs(
 
     Parameters
     ----------
+    set : str
+        Empty: the only one.
+    out : Path, optional
+        By default ``transformed/SET-kK`` in the project.
     force : bool
         Replace a result of other photographs, another set or k in `out`.
 
@@ -75,7 +81,9 @@ def transform_photographs(
     layer = layer or next(iter(maps))
     if layer not in maps:
         raise StageError(f"--layer {layer}: not extracted, there are {', '.join(maps)}")
+    set = set or only_set(Factors.open(known["factorize"]).own_sets)
     check_columns(maps[layer], set, k)
+    out = out or project / "transformed" / f"{file_name(set)}-k{k}"
     if not photographs.exists():
         raise StageError(f"{photographs}: no such folder of photographs, nor such a photograph")
     params = read_params(project)

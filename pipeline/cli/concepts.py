@@ -9,7 +9,6 @@ from pipeline.cli.app import Device, Memory, Project, Workers, app, interruptibl
 from pipeline.params import read_params
 from pipeline.resources import make_resources
 from stages.export.formats import EXPORTERS
-from stages.export.names import file_name
 from stages.frame.errors import StageError
 from stages.frame.progress import note
 
@@ -19,8 +18,13 @@ FORMATS = "; ".join(f"{name}: {one.summary}" for name, one in EXPORTERS.items())
 @app.command(rich_help_panel="Concepts")
 def transform(
     photographs: Annotated[Path, typer.Argument(help="Folder of photographs, or one photograph.")],
-    set: Annotated[str, typer.Option("--set", help="Image set whose factors are used.")],
     k: Annotated[int, typer.Option("--k", help="Number of factors.")],
+    set: Annotated[
+        str,
+        typer.Option(
+            "--set", help="Image set whose factors are used.", show_default="the only one"
+        ),
+    ] = "",
     layer: Annotated[str, typer.Option(help="Layer; by default the first.")] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder to make.", show_default="transformed/SET-kK")
@@ -41,10 +45,9 @@ def transform(
     from pipeline.transform import transform_photographs
 
     resources = make_resources(device, workers, memory, "")
-    target = out or project / "transformed" / f"{file_name(set)}-k{k}"
     with interruptible():
         page = transform_photographs(
-            project, photographs, set, k, layer, target, resources, force=force
+            project, photographs, set, k, layer, out, resources, force=force
         )
     print(page)
 
@@ -176,10 +179,10 @@ def export_concepts(
 
 @app.command(rich_help_panel="Concepts")
 def find(
-    set: Annotated[str, typer.Option("--set", help="Image set.")],
     concept: Annotated[
         str, typer.Option(help="A name of labels.yaml, or a factor's number, 0 the strongest.")
     ],
+    set: Annotated[str, typer.Option("--set", help="Image set.", show_default="the only one")] = "",
     k: Annotated[
         int, typer.Option(min=0, help="Number of factors; 0: the largest with the concept.")
     ] = 0,
@@ -193,9 +196,11 @@ def find(
     largest value in the set. The same and more is in artifacts/evaluation/concepts.parquet.
     """
     # imported here: the other commands need no tables
+    from pipeline.find import only_set
     from pipeline.results import open_results
 
-    found = open_results(project).find(set, concept, k, layer=layer or None)
+    results = open_results(project)
+    found = results.find(set or only_set(results.sets), concept, k, layer=layer or None)
     for image, strength in found.head(top).items():
         print(f"{image}\t{strength:.4f}")
 

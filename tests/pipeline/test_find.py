@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.find import only_set
 from pipeline.results import open_results
 from tools import message, run_dff
 
@@ -51,4 +52,11 @@ def test_by_name_and_by_number(finished: Path) -> None:
 def test_mistakes_are_one_line(finished: Path, arguments: list[str], line: str) -> None:
     result = run_dff("find", "--project", str(finished), "--set", *arguments)
     assert line in message(result)
+    assert result.stdout == ""
+
+
+def test_the_only_set_need_not_be_named(finished: Path) -> None:
+    assert only_set(["horses"]) == "horses"
+    result = run_dff("find", "--project", str(finished), "--concept", "0")
+    assert "--set: name one of the 2 image sets: discs, more discs" in message(result)
     assert result.stdout == ""
