@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -64,19 +65,48 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
     maps = {node: one for node, one in zip(nodes, maps_of(backbone, nodes), strict=True) if one}
     names = {whole.find(node): alias for alias, node in reversed(list(aliases(backbone).items()))}
     found = []
-    for node, (lowest, highest, dimensions) in _trial(backbone, list(maps)).items():
-        # nothing but zeros: a norm that starts at zero, which says nothing of its sign
-        positive = lowest >= 0 and (highest > 0 or _is_relu(whole, node))
-        what, one = _what(whole, node, positive, dimensions), maps[node]
+    for node, tried in _trial(backbone, list(maps)).items():
+        positive = _is_positive(whole, node, tried)
+        what, one = _what(whole, node, positive, tried.dimensions), maps[node]
         alias = names.get(node)
         found.append(LayerInfo(node, alias, one.channels, one.stride, positive, what))
     return found
 
 
+@cache
+def _signed(backbone: str, nodes: tuple[str, ...]) -> frozenset[str]:
+    """Those of some layers (full names) that have values below zero: one trial down to them."""
+    whole = skeleton(backbone)
+    tried = _trial(backbone, nodes)
+    return frozenset(node for node in tried if not _is_positive(whole, node, tried[node]))
+
+
 def signed_layers(backbone: str, layers: Sequence[str]) -> list[str]:
-    """Those of some layers that have values below zero, as `describe_layers` tries it."""
-    signs = {one.node: one.non_negative for one in describe_layers(backbone)}
-    return [layer for layer in layers if not signs.get(full_node(backbone, layer), True)]
+    """Those of some layers that have values below zero, as `describe_layers` tries it.
+
+    The network is tried only as deep as they are, and once.
+
+    Raises
+    ------
+    BackboneError
+        Unknown backbone or layer.
+    """
+    nodes = {layer: full_node(backbone, layer) for layer in layers}
+    signed = _signed(backbone, tuple(sorted(nodes.values())))
+    return [layer for layer, node in nodes.items() if node in signed]
+
+
+class _Tried(NamedTuple):
+    """Smallest and largest value of a layer, and dimensions of its output."""
+
+    lowest: float
+    highest: float
+    dimensions: int
+
+
+def _is_positive(whole: Whole, node: str, tried: _Tried) -> bool:
+    # nothing but zeros: a norm that starts at zero, which says nothing of its sign
+    return tried.lowest >= 0 and (tried.highest > 0 or _is_relu(whole, node))
 
 
 FACETS_IN_WORDS = {
@@ -169,8 +199,8 @@ class _Unfilled(TorchFunctionMode):
                 weights.data.normal_(0, scale, generator=generator)
 
 
-def _trial(backbone: str, layers: list[str]) -> dict[str, tuple[float, float, int]]:
-    """Smallest and largest value of each layer, and dimensions of its output, by a random trial.
+def _trial(backbone: str, layers: Sequence[str]) -> dict[str, _Tried]:
+    """What each layer gives in a random trial.
 
     One forward pass of random images with random weights.
     """
@@ -191,7 +221,7 @@ def _trial(backbone: str, layers: list[str]) -> dict[str, tuple[float, float, in
                 for node, one in outputs
             }
             return {
-                node: (grid.amin().item(), grid.amax().item(), dimensions)
+                node: _Tried(grid.amin().item(), grid.amax().item(), dimensions)
                 for node, (grid, dimensions) in grids.items()
                 if grid is not None
             }
