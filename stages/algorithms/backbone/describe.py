@@ -129,8 +129,9 @@ def _what(whole: Whole, node: str, non_negative: bool, dimensions: int) -> str:
 def default_layer(backbone: str) -> str:
     """The layer to tap unless somebody names one: what the family says, or the deepest that fits.
 
-    That is the deepest whose values are not negative and that has a grid, by its alias where it has
-    one; what pools or drops the values of another is passed over.
+    Of a network whose layers are nodes of its graph that is the deepest that has a grid, by its
+    alias where it has one; what pools or drops the values of another is passed over. Of others the
+    deepest of these without negative values, if it is as coarse as their last features.
 
     Raises
     ------
@@ -141,21 +142,39 @@ def default_layer(backbone: str) -> str:
     if known:
         return known
     whole = skeleton(backbone)
+    if whole.as_graph:
+        return _deepest(whole)
     layers = describe_layers(backbone)
     features = aliases(backbone).get("-1")  # the last, as a library counts them
     coarsest = next((one.stride for one in layers if one.node == features), 0)
     for layer in reversed(layers):
-        kind = _kind(whole, layer.node)
-        thins = "pool" in kind or "dropout" in kind
-        if layer.non_negative and layer.stride and layer.stride >= coarsest and not thins:
-            return (layer.alias if whole.as_graph else None) or layer.node
+        fits = layer.non_negative and layer.stride and layer.stride >= coarsest
+        if fits and not _thins(whole, layer.node):
+            return layer.node
     deepest = [layer.node for layer in layers if layer.stride]
-    if not whole.as_graph and deepest:
+    if deepest:
         return features or deepest[-1]
-    raise BackboneError(
-        f"backbone {backbone!r} has no layer without negative values, which alone can be "
-        "factorised: choose another"
-    )
+    raise _without_grid(backbone)
+
+
+def _deepest(whole: Whole) -> str:
+    """The deepest node with a grid, from shapes alone: no weights are drawn for it."""
+    backbone, nodes = whole.backbone, tuple(whole.layers())
+    for node, found in reversed(list(zip(nodes, maps_of(backbone, nodes), strict=True))):
+        if found and found.stride and not _thins(whole, node):
+            named = (alias for alias, of in aliases(backbone).items() if whole.find(of) == node)
+            return next(named, node)
+    raise _without_grid(backbone)
+
+
+def _without_grid(backbone: str) -> BackboneError:
+    return BackboneError(f"backbone {backbone!r} has no layer with a grid: choose another")
+
+
+def _thins(whole: Whole, node: str) -> bool:
+    """Whether it only pools or drops the values of another."""
+    kind = _kind(whole, node)
+    return "pool" in kind or "dropout" in kind
 
 
 def _kind(whole: Whole, node: str) -> str:
