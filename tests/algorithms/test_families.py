@@ -236,7 +236,7 @@ def test_tokens_of_torchvisions_transformers_lie_where_they_look() -> None:
         network(batch)
     expected = tokens[0][:, 1:].reshape(2, 7, 7, 768)
     torch.testing.assert_close(backbone(batch)["encoder.ln"], expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(BackboneError, match="on an image of 96x96 pixels .* takes is 224x224"):
+    with pytest.raises(BackboneError, match=r"on an image of 96x96 pixels .* takes is 224x224"):
         backbone(images(2, 3, 96, 96))
 
 
