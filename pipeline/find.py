@@ -1,5 +1,7 @@
 """`dff find`: the images of a set that show a concept, strongest first."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from stages.artifacts.evaluation import Evaluation
@@ -55,3 +57,15 @@ def _chosen(table: pd.DataFrame, concept: str) -> pd.DataFrame:
     if len(named) or not concept.isdecimal():
         return named
     return table[table["factor"] == int(concept)]
+
+
+def known_name(what: str, value: str, known: Sequence[str]) -> str:
+    """The value, if it is one of the known ones.
+
+    Raises
+    ------
+    StageError
+    """
+    if value not in known:
+        raise StageError(f"{what} {value}: not there; {suggestion(value, known)}")
+    return value

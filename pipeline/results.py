@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.bring import bring_activations
-from pipeline.find import find_images
+from pipeline.find import find_images, known_name
 from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
 from pipeline.run_project import prepared, run_project
@@ -37,7 +37,6 @@ from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.tables import read_table
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
-from stages.frame.params import suggestion
 
 if TYPE_CHECKING:
     from stages.drawing.figures import Sheet
@@ -133,7 +132,7 @@ class Results:
 
     def images(self, set: str) -> list[str]:
         """Names of the images of a set."""
-        entries = self.learned.sets[_known("set", set, self.sets)]
+        entries = self.learned.sets[known_name("set", set, self.sets)]
         return [self.index.names[i] for i in self.learned.image_ids[entries]]
 
     def table(self) -> pd.DataFrame:
@@ -149,11 +148,16 @@ class Results:
         """Scores of every factor of the annotated sets, in per cent; see docs/method.md."""
         return self.evaluation.scores
 
+    def factor_table(self) -> pd.DataFrame:
+        """A row per factor: its share of the energy, ``stability`` (its mean cosine with its
+        counterparts in runs on halves of the set; NaN where none were asked for), sparsity."""
+        return self.evaluation.factors
+
     def find(
         self, set: str, concept: str, k: int = 0, *, layer: str | None = None
     ) -> "pd.Series[float]":
         """Mean share of a concept by image name, strongest first; see `pipeline.find`."""
-        _known("set", set, self.sets)
+        known_name("set", set, self.sets)
         if k:
             self._columns(k, None)
         layer = self._layer(layer)
@@ -161,7 +165,7 @@ class Results:
 
     def names(self, set: str, k: int, *, layer: str | None = None) -> list[str]:
         """What the factors are called, empty without a label; as of the last evaluation."""
-        of = {"layer": self._layer(layer), "set": _known("set", set, self.sets), "k": k,
+        of = {"layer": self._layer(layer), "set": known_name("set", set, self.sets), "k": k,
               "seed": self.seeds[0], "image": self.images(set)[0]}  # fmt: skip
         return [str(name) for name in self._rows(Evaluation.concepts, ["name"], of)["name"]]
 
@@ -169,7 +173,7 @@ class Results:
         self, set: str, k: int, *, layer: str | None = None, seed: int | None = None
     ) -> NDArray[np.float32]:
         """W: unit rows, strongest first, float32 ``[k, channels]``."""
-        rank = self.sets.index(_known("set", set, self.sets))
+        rank = self.sets.index(known_name("set", set, self.sets))
         return self.learned.at(self._layer(layer)).W[rank, self._columns(k, seed)]
 
     def coefficients(
@@ -242,7 +246,7 @@ class Results:
         self._columns(k, seed)
         of = {"layer": self._layer(layer), "set": self._entry(image, set)[0], "image": image,
               "k": k, "seed": self.seeds[0] if seed is None else seed,
-              "maps": _known("maps", maps, KINDS)}  # fmt: skip
+              "maps": known_name("maps", maps, KINDS)}  # fmt: skip
         found = self._rows(Evaluation.boxes, ["factor", "rank", *SIDES], of)
         found = found.sort_values("rank", kind="stable")
         return [found.loc[found["factor"] == j, list(SIDES)].to_numpy(np.float64) for j in range(k)]
@@ -290,7 +294,7 @@ class Results:
         from pipeline.figure import concept_figure
         from stages.drawing.palette import palettes
 
-        rank = self.sets.index(_known("set", set, self.sets))
+        rank = self.sets.index(known_name("set", set, self.sets))
         layer = self._layer(layer)
         chosen = list(ks) or self.ks
         for k in chosen:
@@ -359,7 +363,7 @@ class Results:
         return found
 
     def _image_id(self, image: str) -> int:
-        return self._ids[_known("image", image, self.index.names)]
+        return self._ids[known_name("image", image, self.index.names)]
 
     def _size(self, image: str) -> tuple[int, int]:
         return self.index.size(self._image_id(image))
@@ -367,7 +371,7 @@ class Results:
     def _entry(self, image: str, set: str | None) -> tuple[str, int]:
         """The image's set and its entry there."""
         places = self._places.get(self._image_id(image), {})
-        if set is not None and _known("set", set, self.sets) not in places:
+        if set is not None and known_name("set", set, self.sets) not in places:
             raise StageError(f"image {image}: is not in the set {set}; see images({set!r})")
         found = list(places) if set is None else [set]
         if len(found) > 1:
@@ -375,25 +379,13 @@ class Results:
         return found[0], places[found[0]]
 
     def _layer(self, layer: str | None) -> str:
-        return self.layers[0] if layer is None else _known("layer", layer, self.layers)
+        return self.layers[0] if layer is None else known_name("layer", layer, self.layers)
 
     def _maps(self, kind: str, layer: str | None) -> ConceptMaps:
-        return self.maps[_known("maps", kind, KINDS)][self._layer(layer)]
+        return self.maps[known_name("maps", kind, KINDS)][self._layer(layer)]
 
     def _columns(self, k: int, seed: int | None) -> list[int]:
-        _known("k", str(k), [str(one) for one in self.ks])
+        known_name("k", str(k), [str(one) for one in self.ks])
         if seed is not None:
-            _known("seed", str(seed), [str(one) for one in self.seeds])
+            known_name("seed", str(seed), [str(one) for one in self.seeds])
         return self.learned.factorizations.columns_of(k, seed)
-
-
-def _known(what: str, value: str, known: Sequence[str]) -> str:
-    """The value, if it is one of the known ones.
-
-    Raises
-    ------
-    StageError
-    """
-    if value not in known:
-        raise StageError(f"{what} {value}: not there; {suggestion(value, known)}")
-    return value

@@ -116,6 +116,11 @@ class Evaluation:
         nonzero="number", hoyer="number", dead="number", duplicates="number", coherence="number",
         suggested="flag", reason="text",
     )  # fmt: skip
+    factors = Table(
+        "factors.csv",
+        layer="text", set="text", k="whole", seed="whole", factor="whole", name="text",
+        energy="number", stability="number", nonzero="number", hoyer="number",
+    )  # fmt: skip
     links = Table(
         "links.csv",
         layer="text", set="text", seed="whole", k="whole", factor="whole", parent_k="whole",

@@ -92,6 +92,7 @@ class _SetResult:
 
     factorizations: list[Factorization]
     stability: Sequence[tuple[float, float]]
+    factor_stability: NDArray[np.float64]  # [columns]
     held_out: Sequence[float]
     usage: Usage
     parent: NDArray[np.int64]
@@ -225,7 +226,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     pass gives the coefficients that were not on disk yet.
     """
     from stages.algorithms.nmf import Sweep
-    from stages.algorithms.nmf.choice import Links
+    from stages.algorithms.nmf.choice import Links, of_factors
     from stages.algorithms.nmf.usage import Usage
 
     params = job.params
@@ -262,11 +263,14 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
         carrying = Carrying(held, of.cells, write) if held else None
         found = sweep.finish(carrying or write)
         stability = [(one.cosine, one.silhouette) for one in sweep.stability]
+        runs = {k: one.runs for k, one in zip(params.k, sweep.stability, strict=False)}
+        each = np.concatenate([of_factors(one.factors, runs.get(one.k, [])) for one in found])
         held_out = sweep.held_out or [math.nan] * len(params.k)
         explained = np.full((len(found), 2), np.nan)
         carried, told = (0, 0), []
         if held and carrying:
-            stability = held.stability or stability
+            if held.stability:
+                stability, each = held.stability, held.factor_stability
             held_out = held.held_out or held_out
             fresh = of.ragged.select(of.members[held.fresh]).compact()
             new = carrying.explained(fresh, found, params.factorizations)
@@ -276,7 +280,7 @@ def _factorize_set(job: _Job, of: _OfSet, writer: RaggedWriter, held: Held | Non
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
     return _SetResult(
-        found, stability, held_out, usage, *links.parents(), held, explained, carried, told
+        found, stability, each, held_out, usage, *links.parents(), held, explained, carried, told
     )
 
 
@@ -345,6 +349,7 @@ def _write_results(group: zarr.Group, params: FactorizeParams, results: list[_Se
         for entry, one in zip(row, result.stability, strict=False):
             entry[:] = one
     of.stability.write(group, stable)
+    of.factor_stability.write(group, [result.factor_stability for result in results])
     of.held_out.write(group, [result.held_out for result in results])
     of.nonzero.write(group, [result.usage.nonzero for result in results])
     of.hoyer.write(group, [result.usage.hoyer for result in results])
@@ -366,7 +371,7 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=6,
+    version=7,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),
