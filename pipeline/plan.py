@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline.params import read_params
 from pipeline.registry import STAGES
+from pipeline.signs import check_signs
 from pipeline.status import readable_size, stage_states
 from stages.artifacts.outline import Outline
 from stages.frame.memory import Needs
@@ -64,6 +65,7 @@ def planned(project: Path, resources: Resources) -> Iterator[Line]:
         rate = read_rate(project / stage.writes)
         seconds = outline.images / rate if outline.images and rate else None
         yield Line(stage.name, state.state, needs, workers, seconds)
+    check_signs(project, params)  # last: what it loads is no part of what stages need
 
 
 def print_plan(project: Path, resources: Resources) -> None:

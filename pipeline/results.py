@@ -14,7 +14,7 @@ Images are called as the index calls them (`Results.images`). What is said of "i
 out for an image that is in one set alone. Layers and seeds are the first unless said otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +31,9 @@ from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
 from pipeline.run_project import prepared, run_project
 from stages.artifacts.concept_maps import SIDES, ConceptMaps, resized_columns
-from stages.artifacts.declared import Table
 from stages.artifacts.evaluation import KINDS, Evaluation
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.artifacts.tables import read_table
 from stages.frame.errors import StageError
 from stages.frame.execute import gather_inputs
 
@@ -118,8 +116,7 @@ class Results(Meaning):
 
     @property
     def inside(self) -> list[str]:
-        """Names of what was factorized within factors, ``SET/K/FACTOR``: as image sets, wherever
-        one is named."""
+        """What was factorized within factors, ``SET/K/FACTOR``: named as an image set is."""
         return list(self.learned.within)
 
     @property
@@ -155,6 +152,11 @@ class Results(Meaning):
         """Scores of every factor of the annotated sets, in per cent; see docs/method.md."""
         return self.evaluation.scores
 
+    def factor_table(self) -> pd.DataFrame:
+        """A row per factor: its share of the energy, ``stability`` (its mean cosine with its
+        counterparts in runs on halves of the set; NaN where none were asked for), sparsity."""
+        return self.evaluation.factors
+
     def find(
         self, set: str, concept: str, k: int = 0, *, layer: str | None = None
     ) -> "pd.Series[float]":
@@ -169,7 +171,8 @@ class Results(Meaning):
         """What the factors are called, empty without a label; as of the last evaluation."""
         of = {"layer": self._layer(layer), "set": known("set", set, self._every), "k": k,
               "seed": self.seeds[0], "image": self.images(set)[0]}  # fmt: skip
-        return [str(name) for name in self._rows(Evaluation.concepts, ["name"], of)["name"]]
+        found = self.evaluation.rows(Evaluation.concepts, ["name"], of)
+        return [str(name) for name in found["name"]]
 
     def factors(
         self, set: str, k: int, *, layer: str | None = None, seed: int | None = None
@@ -249,7 +252,7 @@ class Results(Meaning):
         of = {"layer": self._layer(layer), "set": self._entry(image, set)[0], "image": image,
               "k": k, "seed": self.seeds[0] if seed is None else seed,
               "maps": known("maps", maps, KINDS)}  # fmt: skip
-        found = self._rows(Evaluation.boxes, ["factor", "rank", *SIDES], of)
+        found = self.evaluation.rows(Evaluation.boxes, ["factor", "rank", *SIDES], of)
         found = found.sort_values("rank", kind="stable")
         return [found.loc[found["factor"] == j, list(SIDES)].to_numpy(np.float64) for j in range(k)]
 
@@ -344,12 +347,6 @@ class Results(Meaning):
             resources=make_resources("cpu", 0, "auto", ""),
             force=force,
         )
-
-    def _rows(self, table: Table, columns: Sequence[str], of: Mapping[str, Any]) -> pd.DataFrame:
-        """Rows of a large table, without reading the others."""
-        filters = [(name, "==", value) for name, value in of.items()]
-        path = self.evaluation.folder / table.file
-        return read_table(path, columns=list(columns), filters=filters)
 
     @property
     def _every(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.params import check_root, read_params
 from pipeline.resources import make_resources
 from pipeline.run_alone import run_alone
+from pipeline.signs import check_signs
 from stages.frame.params import user_path
 from stages.naming.labels import ensure_labels
 
@@ -34,6 +35,7 @@ def prepared(
     check_root(project, params["index"])
     checked = make_resources(device, workers, memory, cluster, store)
     ensure_labels(user_path(params["evaluate"].labels, project))
+    check_signs(project, params)
     return {
         "DFF_DEVICE": device,
         "DFF_WORKERS": str(workers),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.artifacts.declared import Table
+from stages.artifacts.tables import read_table
 from store import ArtifactDamaged, ArtifactMissing, Staging, write_atomically
 from store.artifact import read_attrs, write_record
 
@@ -116,6 +117,11 @@ class Evaluation:
         nonzero="number", hoyer="number", dead="number", duplicates="number", coherence="number",
         suggested="flag", reason="text",
     )  # fmt: skip
+    factors = Table(
+        "factors.csv",
+        layer="text", set="text", k="whole", seed="whole", factor="whole", name="text",
+        energy="number", stability="number", nonzero="number", hoyer="number",
+    )  # fmt: skip
     links = Table(
         "links.csv",
         layer="text", set="text", seed="whole", k="whole", factor="whole", parent_k="whole",
@@ -178,6 +184,11 @@ class Evaluation:
             return dict(json.loads(path.read_bytes()))
         except (OSError, ValueError) as error:
             raise ArtifactDamaged(f"{path}: cannot be read ({error})") from error
+
+    def rows(self, table: Table, columns: Sequence[str], of: Mapping[str, Any]) -> pd.DataFrame:
+        """Rows of a large table whose columns have these values, without reading the others."""
+        filters = [(name, "==", value) for name, value in of.items()]
+        return read_table(self.folder / table.file, columns=list(columns), filters=filters)
 
     def by_shape(self, seed: int, layer: str | None = None) -> pd.DataFrame:
         """Rows of `foreground` of the factors that shape speaks for, of one seed."""

@@ -54,6 +54,7 @@ class LayerFactors:
     - ``stability``: cosine and silhouette of each of `Factorizations.ks` (see
       `stages.algorithms.nmf.choice`), NaN where it was not asked for; ``held_out``: the relative
       squared error of entries that are foretold from others (`stages.algorithms.nmf.held_out`);
+    - ``factor_stability``: the same of each factor: the mean cosine with its counterparts;
     - ``nonzero`` and ``hoyer``: how sparse each factor's coefficients are
       (`stages.algorithms.nmf.usage`);
     - of sets that went on from pinned factors (`stages.artifacts.pinned`), NaN and 0 for others:
@@ -81,6 +82,7 @@ class LayerFactors:
     converged = LayerArray(np.int64, "sets", "problems")
     reseeded = LayerArray(np.int64, "sets", "problems")
     stability = LayerArray(np.float64, "sets", "ks", "measures")
+    factor_stability = LayerArray(np.float64, "sets", "columns")
     held_out = LayerArray(np.float64, "sets", "ks")
     nonzero = LayerArray(np.float64, "sets", "columns")
     hoyer = LayerArray(np.float64, "sets", "columns")

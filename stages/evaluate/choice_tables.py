@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.factors import Factors
+from stages.naming.names import FactorNames
 
 
 def choice_table(factors: Factors, losses: pd.DataFrame) -> pd.DataFrame:
@@ -75,6 +76,28 @@ def choice_table(factors: Factors, losses: pd.DataFrame) -> pd.DataFrame:
 def _known_mean(values: NDArray[np.float64]) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def factor_table(factors: Factors, names: FactorNames) -> pd.DataFrame:
+    """One row per factor.
+
+    ``energy`` is its share of that of all factors of its k and seed; ``stability`` how far it is
+    reproducible: its mean cosine with its counterparts in runs on halves of a row sample (NaN where
+    none were asked for); ``nonzero`` and ``hoyer`` how sparse its coefficients are.
+    """
+    of, rows = factors.factorizations, []
+    for layer in factors.layers:
+        at = factors.at(layer)
+        for rank, name in enumerate(factors.sets):
+            for k, seed in of.problems:
+                texts, mine = names.texts(layer, name, k, seed), of.columns_of(k, seed)
+                total = at.energy[rank, mine].sum()
+                for factor, column in enumerate(mine):
+                    energy = at.energy[rank, column] / total if total > 0 else 0.0
+                    measured = (at.factor_stability, at.nonzero, at.hoyer)
+                    found = (float(one[rank, column]) for one in measured)
+                    rows.append((layer, name, k, seed, factor, texts[factor], energy, *found))
+    return Evaluation.factors.frame(rows)
 
 
 def link_table(factors: Factors) -> pd.DataFrame:

@@ -21,8 +21,8 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
   image, and, in pixels of the image, centroid and largest component's box of the refined one;
 - ``failures.parquet``: annotations that cannot be used, and doubtful ones that are scored;
 - ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv``, ``figure4.csv`` and
-  ``choice.csv`` (for `dvc plots`), ``links.csv`` (`choice_tables`), each as Parquet beside it, too,
-  ``artifact.json``.
+  ``choice.csv`` (for `dvc plots`), ``factors.csv`` and ``links.csv`` (`choice_tables`), each as
+  Parquet beside it, too, ``artifact.json``.
 
 The tables' columns are declared in `stages.artifacts.evaluation`.
 
@@ -58,7 +58,7 @@ def run(params: EvaluateParams, inputs: Inputs, work: Staging, resources: Resour
 
 EVALUATE: Stage[EvaluateParams] = Stage(
     name="evaluate",
-    version=10,
+    version=11,
     params=EvaluateParams,
     reads={
         "index": Path("artifacts/index"),

@@ -13,7 +13,7 @@ from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.box_scores import BoxMatches, SetBoxes
 from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
-from stages.evaluate.choice_tables import choice_table, link_table
+from stages.evaluate.choice_tables import choice_table, factor_table, link_table
 from stages.evaluate.concepts import write_concepts
 from stages.evaluate.counting import Counting, Key
 from stages.evaluate.failures import write_failures
@@ -100,6 +100,7 @@ def write_evaluation(
     for line in notes:
         note(f"{params.labels}: {line}")
     names = replace(labels, notes=tuple(notes))
+    Evaluation.factors.write(work.path, factor_table(factors, labels))
     finish_evaluation(work, damaged, index.exclude, scored, names.record | {"file": params.labels})
 
 

@@ -58,6 +58,8 @@ class Held:
         What was taken away from their rows, where they were centred.
     stability, held_out : list of (cosine, silhouette), list of float
         Of each k then; empty unless all were pinned.
+    factor_stability : float64 [columns]
+        The same of each factor; NaN for all unless all were pinned.
     """
 
     start: dict[tuple[int, int], NDArray[np.float32]]
@@ -71,6 +73,7 @@ class Held:
     mean: NDArray[np.float32] | None
     stability: list[tuple[float, float]]
     held_out: list[float]
+    factor_stability: Floats
 
     @cached_property
     def fresh(self) -> NDArray[np.int64]:
@@ -125,12 +128,14 @@ def held_by(
     coefficients, largest, top = of.coefficients, heat.scale[None], np.full(len(columns), np.nan)
     if activations.several:
         coefficients, largest, top = of.scales, taken(of.largest[rank]), taken(of.top[rank])
-    stability, held_out = [], []
+    stability, held_out, each = [], [], np.full(len(columns), np.nan)
     if len(known) == len(factorizations.problems):
         rows = [theirs.factorizations.ks.index(k) for k in factorizations.ks]
         stability = [(float(a), float(b)) for a, b in of.stability[rank, rows]]
         if of.tells("held_out"):  # earlier versions did not
             held_out = [float(error) for error in of.held_out[rank, rows]]
+        if of.tells("factor_stability"):
+            each = taken(of.factor_stability[rank])
     ids = of.coefficients.image_ids[theirs.sets[name]]
     place = {
         pinned.hashes[i].tobytes(): int(entry)
@@ -139,7 +144,7 @@ def held_by(
     mine = activations.at(layer).image_ids[members]
     entries = np.array([place.get(activations.hashes[i].tobytes(), -1) for i in mine], np.int64)
     mean = theirs.mean(their_layer, rank)
-    of_factors = heat, largest, top, explained, mean, stability, held_out
+    of_factors = heat, largest, top, explained, mean, stability, held_out, each
     return Held(start, entries, columns, coefficients, *of_factors)
 
 

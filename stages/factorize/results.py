@@ -26,6 +26,7 @@ class SetResult:
 
     factorizations: list[Factorization]
     stability: Sequence[tuple[float, float]]
+    factor_stability: NDArray[np.float64]  # [columns]
     held_out: Sequence[float]
     usage: Usage
     parent: NDArray[np.int64]
@@ -60,6 +61,7 @@ def write_results(group: zarr.Group, params: FactorizeParams, results: Sequence[
         for entry, one in zip(row, result.stability, strict=False):
             entry[:] = one
     of.stability.write(group, stable)
+    of.factor_stability.write(group, [result.factor_stability for result in results])
     of.held_out.write(group, [result.held_out for result in results])
     of.nonzero.write(group, [result.usage.nonzero for result in results])
     of.hoyer.write(group, [result.usage.hoyer for result in results])

@@ -205,7 +205,7 @@ def _factorize_set(
     pass gives the coefficients that were not on disk yet.
     """
     from stages.algorithms.nmf import Sweep
-    from stages.algorithms.nmf.choice import Links
+    from stages.algorithms.nmf.choice import Links, of_factors
     from stages.algorithms.nmf.usage import Usage
 
     params = job.params
@@ -248,11 +248,14 @@ def _factorize_set(
         carrying = Carrying(held, of.cells, write) if held else None
         found = sweep.finish(carrying or write)
         stability = [(one.cosine, one.silhouette) for one in sweep.stability]
+        runs = {k: one.runs for k, one in zip(params.k, sweep.stability, strict=False)}
+        each = np.concatenate([of_factors(one.factors, runs.get(one.k, [])) for one in found])
         held_out = sweep.held_out or [math.nan] * len(params.k)
         explained = np.full((len(found), 2), np.nan)
         carried, told = (0, 0), []
         if held and carrying:
-            stability = held.stability or stability
+            if held.stability:
+                stability, each = held.stability, held.factor_stability
             held_out = held.held_out or held_out
             fresh = of.taken(of.stored(how, held.fresh), how, mean, held.fresh)
             new = carrying.explained(fresh, found, params.factorizations)
@@ -261,8 +264,9 @@ def _factorize_set(
             told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
     except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
         raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
+    found_of_k = stability, each, held_out
     return SetResult(
-        found, stability, held_out, usage, *links.parents(), held, explained, carried, told, mean
+        found, *found_of_k, usage, *links.parents(), held, explained, carried, told, mean
     )
 
 
@@ -285,7 +289,7 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=6,
+    version=7,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

@@ -24,6 +24,8 @@ class Concepts(Palette):
         Mean coefficient of each image of the set, as a share of the set's largest.
     energy : float64 [k]
         Share of the factors' energy.
+    stability, nonzero : float64 [k]
+        See `stages.artifacts.factors.LayerFactors.factor_stability` and `nonzero`.
     """
 
     heatmaps: ConceptMaps
@@ -31,6 +33,8 @@ class Concepts(Palette):
     rank: int
     means: NDArray[np.float64]
     energy: NDArray[np.float64]
+    stability: NDArray[np.float64]
+    nonzero: NDArray[np.float64]
 
     def maps(self, kind: str) -> ConceptMaps:
         """The raw or the refined maps."""
@@ -56,7 +60,8 @@ def open_concepts(opened: Opened, layer: str, name: str) -> dict[int, Concepts]:
     heatmaps, refined = opened.heatmaps[layer], opened.refined[layer]
     rank = list(opened.factors.sets).index(name)
     means = heatmaps.means[opened.factors.sets[name]]
-    energy = opened.factors.at(layer).energy[rank]
+    at = opened.factors.at(layer)
+    energy, stability, nonzero = at.energy[rank], at.factor_stability[rank], at.nonzero[rank]
     concepts = {}
     for k, palette in palettes(opened.factors, heatmaps, rank).items():
         total = energy[palette.columns].sum()
@@ -69,5 +74,7 @@ def open_concepts(opened: Opened, layer: str, name: str) -> dict[int, Concepts]:
             rank=rank,
             means=means[:, palette.columns],
             energy=energy[palette.columns] / (total if total > 0 else 1.0),
+            stability=stability[palette.columns],
+            nonzero=nonzero[palette.columns],
         )
     return concepts

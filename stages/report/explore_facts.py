@@ -168,6 +168,8 @@ def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
         "name": factor.name,
         "colour": factor.colour,
         "energy": number(factor.energy),
+        "stability": number(factor.stability),
+        "nonzero": number(factor.nonzero),
         "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
         "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
         "tops": concepts.top_images(j, len(factor.top)),

@@ -68,6 +68,8 @@ class FactorView:
     cosine: float  # with the factor that got the name; 0 without one
     colour: str
     energy: float  # per cent of the factors' energy
+    stability: float  # mean cosine with its counterparts in other runs; NaN: not measured
+    nonzero: float  # per cent of its coefficients
     mask_start: float  # per cent of full colour
     hint: str  # what it looks like to the network; empty where nobody knows
     importance: list[tuple[str, float, float]]  # class, total index and its error, per cent
@@ -296,6 +298,8 @@ def _factors(
                 cosine=named.cosines[factor] if named else 0.0,
                 colour=css(concepts.colours[factor]),
                 energy=100 * float(concepts.energy[factor]),
+                stability=float(concepts.stability[factor]),
+                nonzero=100 * float(concepts.nonzero[factor]),
                 mask_start=100 * min(1.0, float(starts[factor])),
                 hint=", ".join(meaning["hints"][factor]) if meaning else "",
                 importance=[

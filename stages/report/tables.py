@@ -25,6 +25,7 @@ MEANINGS = {
     "quality": "scores by set and k, mean and deviation over the seeds",
     "figure4": "the paper's Figure 4: part IoU over k",
     "choice": "what helps to choose k: error, stability, silhouette, the suggestion",
+    "factors": "every factor: its share of the energy, how reproducible and how sparse it is",
     "links": "which factor of a larger k goes on from which of a smaller one",
     "loss": "relative error after every update",
     "concepts": "strength (shares of its largest value in the set), area, place and box of every "

@@ -756,6 +756,7 @@ def test_a_failing_download_is_one_line(
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", urlopen)
+    monkeypatch.setattr("stages.algorithms.backbone.files.reach", lambda url: "answers")
     with pytest.raises(BackboneError) as caught:
         load_backbone("squeezenet1_1", ["fire9"], "DEFAULT")
     message = str(caught.value)
@@ -771,6 +772,7 @@ def test_a_damaged_download_is_one_line(
     real = torch.hub.urlopen
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", lambda request: real(served.as_uri()))
+    monkeypatch.setattr("stages.algorithms.backbone.files.reach", lambda url: "answers")
     with pytest.raises(BackboneError, match=r"is damaged \(invalid hash value .*extract.weights"):
         load_backbone("squeezenet1_1", ["fire9"], "DEFAULT")
     assert capsys.readouterr().out == ""  # stdout is for results

@@ -153,6 +153,12 @@ def test_weights_as_those_have_them_who_trained_the_network(saved: Callable[...,
 # ---- published weights, up to the network's edge
 
 
+@pytest.fixture(autouse=True)
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked whether the Hub is there."""
+    monkeypatch.setattr("stages.algorithms.backbone.online.reach", lambda url: "answers")
+
+
 def test_published_weights_come_from_the_hub(
     state: Tensors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, saved: Callable[..., str]
 ) -> None:

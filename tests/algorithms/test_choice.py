@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
 from stages.algorithms.nmf import Sweep, choice
-from stages.algorithms.nmf.choice import FEW_IMAGES, STABLE, Links, matched, stability, suggest_k
+from stages.algorithms.nmf.choice import (
+    FEW_IMAGES,
+    STABLE,
+    Links,
+    matched,
+    of_factors,
+    stability,
+    suggest_k,
+)
 from stages.algorithms.nmf.stack import unit_rows
 
 
@@ -65,6 +73,33 @@ def test_cosines_and_silhouettes_from_their_definitions():
     assert found.silhouette == pytest.approx(expected)
 
 
+def test_the_stability_of_each_factor_by_hand() -> None:
+    factors = np.array([[2.0, 0, 0], [0, 0.5, 0]])
+    runs = np.array(
+        [
+            [[0, 3, 4], [1, 0, 0]],  # in the other order: cosines of 1 and 3/5
+            [[4, 3, 0], [0, 1, 0]],  # 4/5 and 1
+            [[0, 0, 1], [0, 0, 0]],  # nothing of either
+        ]
+    )
+    found = of_factors(factors, [unit_rows(run.astype(float)) for run in runs])
+    np.testing.assert_allclose(found, [(1 + 0.8) / 3, (0.6 + 1) / 3])
+    assert np.isnan(of_factors(factors, [])).tolist() == [True, True]
+
+
+def test_a_planted_factor_is_stable_where_a_second_half_of_it_is_not() -> None:
+    A = planted(2)
+    sweep = Sweep(A, [2, 3], stability_runs=5)
+    while not sweep.done:
+        sweep.step()
+    two, three = (
+        of_factors(one.factors, stable.runs)
+        for one, stable in zip(sweep.finish(), sweep.stability, strict=True)
+    )
+    assert two.min() > 0.99
+    assert sorted(three)[0] < 0.9 < sorted(three)[1]
+
+
 def test_unlike_runs_are_unstable():
     one, other = np.eye(4)[:2], np.eye(4)[2:]
     assert stability([one, other]).cosine == 0
@@ -97,7 +132,11 @@ def test_the_planted_number_of_factors_is_found(k):
 def test_stability_survives_a_checkpoint():
     A = planted(2)
     sweep = Sweep(A, [2, 3], stability_runs=2)
-    assert Sweep(A, [2, 3], stability_runs=2, resume=sweep.state()).stability == sweep.stability
+    resumed = Sweep(A, [2, 3], stability_runs=2, resume=sweep.state())
+    assert resumed.stability == sweep.stability
+    for one, other in zip(resumed.stability, sweep.stability, strict=True):
+        assert one.runs.shape[0] == 2
+        np.testing.assert_array_equal(one.runs, other.runs)
     assert Sweep(A, [2, 3]).stability == []
 
 

@@ -183,9 +183,68 @@ def test_init_writes_what_is_usual_for_a_network(
     assert (extract.layers, extract.weights) == ((layer,), "random:1")
 
 
-def test_a_network_without_such_a_layer_says_so() -> None:
-    with pytest.raises(BackboneError, match="'swin_t' has no layer without negative values"):
-        default_layer("swin_t")
+def test_a_network_without_such_a_layer_says_so(
+    strange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TokenFamily, "to_grid", lambda *_: None)
+    with pytest.raises(BackboneError, match="'strange_tokens' has no layer with a grid: choose"):
+        default_layer(strange)
+
+
+@pytest.mark.parametrize("name", FAMILIES["torchvision"].names())
+def test_every_network_of_torchvision_has_a_usual_layer(name: str) -> None:
+    """Known from shapes alone: no weights are drawn, which takes a minute for the largest."""
+    layer = default_layer(name)
+    h, w = grid_shape(name, layer, 224, 224)
+    assert 5 <= h == w <= 16
+    assert channels(name, layer) >= 256
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "sizes"),
+    [
+        ("swin_t", "permute", [(64, 96), (75, 64)]),  # its maps have channels last
+        ("swin_v2_t", "permute", [(64, 96)]),
+        ("vit_b_32", "encoder.ln", [(224, 224)]),
+        ("maxvit_t", "blocks.3.layers.1.layers.grid_attention.departition_op.reshape_1",
+         [(224, 224)]),
+        ("convnext_tiny", "features.7.2.add", [(64, 96), (75, 64)]),
+        ("efficientnet_b0", "features.8", [(64, 96), (75, 64)]),
+        ("mobilenet_v3_small", "features.12", [(64, 96), (75, 64)]),
+    ],
+)  # fmt: skip
+def test_networks_without_a_relu_at_their_end(
+    name: str, layer: str, sizes: list[tuple[int, int]]
+) -> None:
+    assert default_layer(name) == layer
+    (listed,) = (one for one in describe_layers(name) if one.node == layer)
+    assert listed.stride == 32 and not listed.non_negative
+    backbone = load_backbone(name, [layer], "random:1")
+    for height, width in sizes:
+        (maps,) = backbone(images(2, 3, height, width)).values()
+        assert maps.shape == (2, *grid_shape(name, layer, height, width), channels(name, layer))
+
+
+def test_tokens_of_torchvisions_transformers_lie_where_they_look() -> None:
+    layers = ["encoder.layers.encoder_layer_0.mlp", "encoder.ln"]
+    backbone = load_backbone("vit_b_32", layers, "random:1")
+    network = build("vit_b_32", "cpu", seed=1).eval()
+    batch = images(2, 3, 224, 224)
+    tokens: list[torch.Tensor] = []
+    network.encoder.ln.register_forward_hook(lambda *of: tokens.append(of[2]))
+    with torch.inference_mode():
+        network(batch)
+    expected = tokens[0][:, 1:].reshape(2, 7, 7, 768)
+    torch.testing.assert_close(backbone(batch)["encoder.ln"], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(BackboneError, match=r"on an image of 96x96 pixels .* takes is 224x224"):
+        backbone(images(2, 3, 96, 96))
+
+
+def test_swins_channels_come_last() -> None:
+    backbone = load_backbone("swin_t", ["features.1.1.add_1", "permute"], "random:1")
+    found = backbone(images(2, 3, 64, 96))
+    assert found["features.1.1.add_1"].shape == (2, 16, 24, 96)
+    assert found["permute"].shape == (2, 2, 3, 768)
 
 
 @every_network

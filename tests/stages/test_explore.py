@@ -310,6 +310,7 @@ def make_large(folder: Path, count: int) -> None:
         path.write_bytes(script(key, payload))
 
     factor = {"name": "", "colour": "#3366ff", "energy": 100.0, "full": 1.0, "start": 0.5,
+              "stability": None, "nonzero": 50.0,
               "tops": [], "part": "", "iou": None, "parent": None}  # fmt: skip
     one = {"k": 1, "explained": 50.0, "stability": None, "suggested": True, "reason": "",
            "object": None, "part": None, "loss": [0.5, 0.4], "factors": [factor]}  # fmt: skip

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import linear_sum_assignment
 
+from stages.algorithms.nmf import Sweep
 from stages.artifacts.factors import Factors
-from stages.evaluate.choice_tables import choice_table, link_table
+from stages.evaluate.choice_tables import choice_table, factor_table, link_table
 from stages.evaluate.tables import loss_table
 from stages.factorize.needs import library_bytes
 from stages.factorize.params import FactorizeParams
@@ -15,6 +17,7 @@ from stages.factorize.stage import FACTORIZE
 from stages.frame.errors import StageError
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
+from stages.naming.names import FactorNames
 from store import RaggedWriter, SetRows, create_artifact
 from store.artifact import layer_key
 
@@ -184,11 +187,33 @@ def test_tables_of_choosing_k(tmp_path: Path) -> None:
         assert row["cosine"] == pytest.approx(max(cosines.values()), rel=1e-4)
 
 
+def test_factors_have_a_stability_each(tmp_path: Path) -> None:
+    """Against counterparts that SciPy finds in the same runs."""
+    values = activations(tmp_path, [(9, 11)] * 12, {"all": list(range(12))})
+    factors = factorized(tmp_path)
+    of = factors.factorizations
+    runs = Sweep(values, PARAMS.k, PARAMS.seeds, stability_runs=3).stability
+    table = factor_table(factors, FactorNames("layer", 0))
+    assert len(table) == len(of.columns)
+    for k, seed in of.problems:
+        W = factors.at("layer").W[0, of.columns_of(k, seed)].astype(float)
+        cosines = []
+        for run in runs[of.ks.index(k)].runs.astype(float):
+            products = W @ run.T
+            _, found = linear_sum_assignment(products, maximize=True)
+            cosines.append(products[np.arange(k), found])
+        mine = table[(table["k"] == k) & (table["seed"] == seed)]
+        np.testing.assert_allclose(mine["stability"], np.mean(cosines, axis=0), atol=1e-5)
+        assert mine["factor"].tolist() == list(range(k))
+        assert mine["energy"].sum() == pytest.approx(1)
+
+
 def test_without_runs_there_is_no_suggestion(tmp_path: Path) -> None:
     activations(tmp_path, [(4, 5)] * 6, {"all": list(range(6))})
     factors = factorized(tmp_path, FactorizeParams(k=(1, 2), stability_runs=0))
     table = choice_table(factors, loss_table(factors))
     assert not table["suggested"].any() and table["stability"].isna().all()
+    assert np.isnan(factors.at("layer").factor_stability).all()
     table.to_csv(tmp_path / "choice.csv", index=False)
     assert pd.read_csv(tmp_path / "choice.csv")["suggested"].tolist() == [False, False]
 

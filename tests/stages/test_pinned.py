@@ -92,6 +92,10 @@ def test_what_has_not_changed_is_taken_over(grown: tuple[Path, Path, str]) -> No
     assert "discs: 6 of 6 pinned images hold still; new: 1, explained to" in said
     then, now = (Factors.open(one / "artifacts/factors.zarr") for one in (before, project))
     np.testing.assert_array_equal(now.at(LAYER).W, then.at(LAYER).W)
+    for name in ("stability", "factor_stability"):
+        stable = getattr(then.at(LAYER), name)
+        assert np.isfinite(stable).all()
+        np.testing.assert_array_equal(getattr(now.at(LAYER), name), stable)
     if Activations.open(project / "artifacts/activations.zarr").several:
         np.testing.assert_array_equal(now.at(LAYER).largest, then.at(LAYER).largest)
         np.testing.assert_array_equal(now.at(LAYER).top, then.at(LAYER).top)
@@ -299,6 +303,7 @@ def test_images_hold_still_or_not_however_the_rows_arrive(data: st.DataObject) -
         mean=None,
         stability=[],
         held_out=[],
+        factor_stability=np.full(3, np.nan),
     )
     got: list[np.ndarray] = []
 

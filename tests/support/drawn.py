@@ -67,7 +67,7 @@ class Drawn:
             write_array(layer, "factors", np.ones((sets, n, 3), np.float32))
             write_array(layer, "stability", np.full((sets, len(attrs["ks"]), 2), np.nan))
             write_array(layer, "held_out", np.full((sets, len(attrs["ks"])), np.nan))
-            for name in ("nonzero", "hoyer"):
+            for name in ("nonzero", "hoyer", "factor_stability", "energy"):
                 write_array(layer, name, np.ones((sets, n)))
             write_array(layer, "parent", np.full((sets, n), -1))
             grids = np.ones((len(ids), 2), np.int64)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -64,19 +65,48 @@ def describe_layers(backbone: str) -> list[LayerInfo]:
     maps = {node: one for node, one in zip(nodes, maps_of(backbone, nodes), strict=True) if one}
     names = {whole.find(node): alias for alias, node in reversed(list(aliases(backbone).items()))}
     found = []
-    for node, (lowest, highest, dimensions) in _trial(backbone, list(maps)).items():
-        # nothing but zeros: a norm that starts at zero, which says nothing of its sign
-        positive = lowest >= 0 and (highest > 0 or _is_relu(whole, node))
-        what, one = _what(whole, node, positive, dimensions), maps[node]
+    for node, tried in _trial(backbone, list(maps)).items():
+        positive = _is_positive(whole, node, tried)
+        what, one = _what(whole, node, positive, tried.dimensions), maps[node]
         alias = names.get(node)
         found.append(LayerInfo(node, alias, one.channels, one.stride, positive, what))
     return found
 
 
+@cache
+def _signed(backbone: str, nodes: tuple[str, ...]) -> frozenset[str]:
+    """Those of some layers (full names) that have values below zero: one trial down to them."""
+    whole = skeleton(backbone)
+    tried = _trial(backbone, nodes)
+    return frozenset(node for node in tried if not _is_positive(whole, node, tried[node]))
+
+
 def signed_layers(backbone: str, layers: Sequence[str]) -> list[str]:
-    """Those of some layers that have values below zero, as `describe_layers` tries it."""
-    signs = {one.node: one.non_negative for one in describe_layers(backbone)}
-    return [layer for layer in layers if not signs.get(full_node(backbone, layer), True)]
+    """Those of some layers that have values below zero, as `describe_layers` tries it.
+
+    The network is tried only as deep as they are, and once.
+
+    Raises
+    ------
+    BackboneError
+        Unknown backbone or layer.
+    """
+    nodes = {layer: full_node(backbone, layer) for layer in layers}
+    signed = _signed(backbone, tuple(sorted(nodes.values())))
+    return [layer for layer, node in nodes.items() if node in signed]
+
+
+class _Tried(NamedTuple):
+    """Smallest and largest value of a layer, and dimensions of its output."""
+
+    lowest: float
+    highest: float
+    dimensions: int
+
+
+def _is_positive(whole: Whole, node: str, tried: _Tried) -> bool:
+    # nothing but zeros: a norm that starts at zero, which says nothing of its sign
+    return tried.lowest >= 0 and (tried.highest > 0 or _is_relu(whole, node))
 
 
 FACETS_IN_WORDS = {
@@ -99,8 +129,9 @@ def _what(whole: Whole, node: str, non_negative: bool, dimensions: int) -> str:
 def default_layer(backbone: str) -> str:
     """The layer to tap unless somebody names one: what the family says, or the deepest that fits.
 
-    That is the deepest whose values are not negative and that has a grid, by its alias where it has
-    one; what pools or drops the values of another is passed over.
+    Of a network whose layers are nodes of its graph that is the deepest that has a grid, by its
+    alias where it has one; what pools or drops the values of another is passed over. Of others the
+    deepest of these without negative values, if it is as coarse as their last features.
 
     Raises
     ------
@@ -111,21 +142,39 @@ def default_layer(backbone: str) -> str:
     if known:
         return known
     whole = skeleton(backbone)
+    if whole.as_graph:
+        return _deepest(whole)
     layers = describe_layers(backbone)
     features = aliases(backbone).get("-1")  # the last, as a library counts them
     coarsest = next((one.stride for one in layers if one.node == features), 0)
     for layer in reversed(layers):
-        kind = _kind(whole, layer.node)
-        thins = "pool" in kind or "dropout" in kind
-        if layer.non_negative and layer.stride and layer.stride >= coarsest and not thins:
-            return (layer.alias if whole.as_graph else None) or layer.node
+        fits = layer.non_negative and layer.stride and layer.stride >= coarsest
+        if fits and not _thins(whole, layer.node):
+            return layer.node
     deepest = [layer.node for layer in layers if layer.stride]
-    if not whole.as_graph and deepest:
+    if deepest:
         return features or deepest[-1]
-    raise BackboneError(
-        f"backbone {backbone!r} has no layer without negative values, which alone can be "
-        "factorised: choose another"
-    )
+    raise _without_grid(backbone)
+
+
+def _deepest(whole: Whole) -> str:
+    """The deepest node with a grid, from shapes alone: no weights are drawn for it."""
+    backbone, nodes = whole.backbone, tuple(whole.layers())
+    for node, found in reversed(list(zip(nodes, maps_of(backbone, nodes), strict=True))):
+        if found and found.stride and not _thins(whole, node):
+            named = (alias for alias, of in aliases(backbone).items() if whole.find(of) == node)
+            return next(named, node)
+    raise _without_grid(backbone)
+
+
+def _without_grid(backbone: str) -> BackboneError:
+    return BackboneError(f"backbone {backbone!r} has no layer with a grid: choose another")
+
+
+def _thins(whole: Whole, node: str) -> bool:
+    """Whether it only pools or drops the values of another."""
+    kind = _kind(whole, node)
+    return "pool" in kind or "dropout" in kind
 
 
 def _kind(whole: Whole, node: str) -> str:
@@ -169,8 +218,8 @@ class _Unfilled(TorchFunctionMode):
                 weights.data.normal_(0, scale, generator=generator)
 
 
-def _trial(backbone: str, layers: list[str]) -> dict[str, tuple[float, float, int]]:
-    """Smallest and largest value of each layer, and dimensions of its output, by a random trial.
+def _trial(backbone: str, layers: Sequence[str]) -> dict[str, _Tried]:
+    """What each layer gives in a random trial.
 
     One forward pass of random images with random weights.
     """
@@ -191,7 +240,7 @@ def _trial(backbone: str, layers: list[str]) -> dict[str, tuple[float, float, in
                 for node, one in outputs
             }
             return {
-                node: (grid.amin().item(), grid.amax().item(), dimensions)
+                node: _Tried(grid.amin().item(), grid.amax().item(), dimensions)
                 for node, (grid, dimensions) in grids.items()
                 if grid is not None
             }

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from stages.algorithms.backbone.families.plain import first_line, quiet_hub
+from stages.algorithms.backbone.families.plain import first_line
 from stages.algorithms.backbone.family import HUB, BackboneError, hub_parts
+from stages.algorithms.backbone.online import hub, reach
 from stages.algorithms.shipped import SHARDS, shards_of
 
 STALLED_SECONDS = 60.0
@@ -116,7 +117,10 @@ def _safe(path: Path) -> dict[str, torch.Tensor]:
 
 def _download(url: str) -> object:
     advice = "or give the path of a weights file in `extract.weights`"
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     try:
+        if not cached.exists() and reach(url) == "silent":
+            raise TimeoutError("its server does not answer")
         # torch announces the download on stdout, which belongs to the program's results
         with _stalling_is_an_error(), contextlib.redirect_stdout(sys.stderr):
             return torch.hub.load_state_dict_from_url(
@@ -130,7 +134,6 @@ def _download(url: str) -> object:
     except MemoryError:
         raise
     except Exception as error:  # a wrong hash, or a damaged pickle or archive
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
         raise BackboneError(
             f"the download of {url} is damaged ({first_line(error)}): delete {cached} if it "
             f"exists and try again, {advice}"
@@ -147,7 +150,7 @@ def _from_hub(url: str) -> Path:
     problem: Exception | None = None
     for name in [file] if file else IN_REPOSITORY:
         try:
-            with _stalling_is_an_error(), quiet_hub():
+            with _stalling_is_an_error(), hub():
                 found = huggingface_hub.hf_hub_download(repository, name, revision=revision or None)
             return Path(found)
         except EntryNotFoundError as error:

@@ -6,8 +6,8 @@ runs are compared: by the cosine of factors matched one to one (as in cNMF, Kotl
 and by the silhouette of the matched groups (as in NMFk, Alexandrov & Vesselinov 2014).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -38,10 +38,13 @@ class Stability:
         Mean over the factors of all runs of ``(b - a) / max(a, b)``: `a` is the mean cosine
         distance to its counterparts in other runs, `b` to the nearest other group; from -1 to 1,
         and 1 for k = 1.
+    runs : float [runs, k, channels]
+        Their factors, unit rows: `of_factors` compares others with them. Of no runs by default.
     """
 
     cosine: float
     silhouette: float
+    runs: Array = field(default_factory=lambda: np.empty((0, 0, 0)), compare=False, repr=False)
 
 
 def stability(runs: Sequence[Matrix]) -> Stability:
@@ -59,13 +62,47 @@ def stability(runs: Sequence[Matrix]) -> Stability:
     """
     cosine = mean_cosine(runs)
     units = [unit_rows(np.asarray(W, dtype=np.float64)) for W in runs]
+    kept = np.stack(units).astype(np.float32)
     if len(units[0]) == 1:
-        return Stability(cosine, 1.0)
+        return Stability(cosine, 1.0, kept)
     # the run that is most like the others names the groups
     means = [np.mean([matched(one, other)[1].mean() for other in units]) for one in units]
     middle = units[int(np.argmax(means))]
     labels = np.concatenate([np.argsort(matched(middle, one)[0]) for one in units])
-    return Stability(cosine, _silhouette(np.concatenate(units), labels))
+    return Stability(cosine, _silhouette(np.concatenate(units), labels), kept)
+
+
+def of_factors(factors: Matrix, runs: "Sequence[Array] | Array") -> Matrix:
+    """How far each factor is reproducible: its mean cosine with its counterparts in some runs.
+
+    Parameters
+    ----------
+    factors : [k, channels]
+        Of the whole set.
+    runs : [runs, k, channels]
+        As `Stability.runs`. In each, counterparts are those of `matched`.
+
+    Returns
+    -------
+    float64 [k]
+        1 is perfect; NaN for no runs.
+    """
+    unit = unit_rows(np.asarray(factors, np.float64))
+    if not len(runs):
+        return np.full(len(unit), np.nan)
+    return np.mean([matched(unit, run.astype(np.float64))[1] for run in runs], axis=0)
+
+
+def saved(found: Sequence[Stability]) -> dict[str, Array]:
+    """The stability of each k as plain arrays, for ``np.savez``."""
+    measures = np.array([(one.cosine, one.silhouette) for one in found])
+    return {"stability": measures, **{f"runs {i}": one.runs for i, one in enumerate(found)}}
+
+
+def restored(state: Mapping[str, Array]) -> list[Stability]:
+    """What was `saved`; nothing for what has none of it."""
+    measures = enumerate(state.get("stability", ()))
+    return [Stability(float(a), float(b), state[f"runs {i}"]) for i, (a, b) in measures]
 
 
 def mean_cosine(runs: Sequence[Matrix]) -> float:

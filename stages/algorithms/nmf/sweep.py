@@ -14,7 +14,7 @@ from stages.algorithms.nmf.checks import (
     check_start,
     sound_squares,
 )
-from stages.algorithms.nmf.choice import Stability, sample_stability
+from stages.algorithms.nmf.choice import Stability, restored, sample_stability, saved
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.held_out import held_out_errors
 from stages.algorithms.nmf.initial import (
@@ -210,7 +210,7 @@ class Sweep:
         if self.H is not None:
             state["H"] = self.H
         if self.stability:
-            state["stability"] = np.array([(one.cosine, one.silhouette) for one in self.stability])
+            state |= saved(self.stability)
             state["held_out"] = np.array(self.held_out)
         for i, problem in enumerate(self.problems):
             state[f"{i}.W"] = problem.W.copy()
@@ -223,7 +223,7 @@ class Sweep:
         self.passes, self.norm = int(state["passes"]), float(state["norm"])
         if "H" in state:
             self.H = state["H"] if state["H"].flags.writeable else state["H"].copy()
-        self.stability = [Stability(float(a), float(b)) for a, b in state.get("stability", ())]
+        self.stability = restored(state)
         self.held_out = [float(error) for error in state.get("held_out", ())]
         for i, problem in enumerate(self.problems):
             problem.W = np.array(state[f"{i}.W"])

@@ -80,6 +80,12 @@ Views.concept = async (state) => {
       `raw ${Format.percent(meanOf(of, "raw", j), 1)}, refined ${Format.percent(meanOf(of, "refined", j), 1)} of all pixels`,
     ],
   ];
+  facts.push(["cells that have it", `${Format.number(factor.nonzero, 1)} % of all`]);
+  if (factor.stability !== null)
+    facts.push([
+      "stability",
+      `${Format.number(factor.stability, 2)}: mean cosine with its counterparts in runs on halves of the images`,
+    ]);
   if (factor.iou !== null)
     facts.push([`IoU with ${factor.part}`, `${Format.number(factor.iou, 1)} %`]);
   if (weight > 0)

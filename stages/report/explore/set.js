@@ -32,6 +32,12 @@ const conceptRow = (of, factor, state, changed) => {
       "of all pixels are in its refined masks, on average",
     ],
   ];
+  if (factor.stability !== null)
+    facts.push([
+      "stable",
+      Format.number(factor.stability, 2),
+      "mean cosine with its counterparts in runs on halves of the images; 1 is perfect",
+    ]);
   if (factor.iou !== null)
     facts.push([
       `IoU ${factor.part}`,

@@ -144,7 +144,7 @@ def test_a_name_of_any_text_comes_back_from_every_table(names: list[str]) -> Non
 
 
 def test_every_table_of_an_evaluation_is_a_file_of_its_own() -> None:
-    assert len({one.file.partition(".")[0] for one in EVALUATED}) == len(EVALUATED) == 13
+    assert len({one.file.partition(".")[0] for one in EVALUATED}) == len(EVALUATED) == 14
     assert all(one.columns.get("layer", "text") == "text" for one in EVALUATED)
 
 

@@ -1,7 +1,5 @@
 """What families of networks have in common: outputs as grids, aliases."""
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -85,18 +83,6 @@ def _grids(height: int, width: int, patch: tuple[int, int] | None) -> Iterator[t
     for ph, pw in sizes:
         yield height // ph, width // pw
         yield -(-height // ph), -(-width // pw)
-
-
-@contextlib.contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Keep what the Hub's client says of each attempt to itself: what fails is an error anyway."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ folder with that file and the weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,6 @@ from torch import nn
 from stages.algorithms.backbone.families.plain import (
     first_line,
     maps_either_way,
-    quiet_hub,
     tokens_to_grid,
 )
 from stages.algorithms.backbone.family import (
@@ -30,6 +29,7 @@ from stages.algorithms.backbone.family import (
     Preprocessing,
     Published,
 )
+from stages.algorithms.backbone.online import hub
 from stages.algorithms.shipped import LOCAL, local_weights
 
 IMAGENET = 1000  # classes
@@ -316,7 +316,7 @@ def _elsewhere(name: str, cfg: Mapping[str, Any]) -> Path | str:
 def _explained(name: str) -> Iterator[None]:
     """Errors of a description that is not there as one line."""
     try:
-        with quiet_hub():
+        with hub() if name.startswith(HUB) else nullcontext():
             yield
     except TypeError:  # of an option that a network does not have
         raise

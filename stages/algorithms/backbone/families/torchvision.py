@@ -7,12 +7,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.algorithms.backbone.families.plain import maps_to_grid, vgg_aliases
+from stages.algorithms.backbone.families.plain import (
+    maps_either_way,
+    maps_to_grid,
+    tokens_to_grid,
+    vgg_aliases,
+)
 from stages.algorithms.backbone.family import ClassNames, Family, Preprocessing, Published
 
 # Their own truncated-normal start takes minutes and warns that it will change.
 _SLOW_START = ("googlenet", "inception_v3")
 IMAGENET = 1000  # classes
+VIT = "vit_"
 PREFIX = "torchvision/"  # may stand before a name, to tell it from timm's
 
 
@@ -30,7 +36,7 @@ def _models() -> Any:
 
 
 class TorchvisionFamily(Family):
-    """See `Family`; any node that gives ``[n, channels, h, w]`` is a layer."""
+    """See `Family`; any node that gives maps or, in a ViT, tokens is a layer."""
 
     summary = "a torchvision classification model such as vgg19"
     usual_weights = "DEFAULT"
@@ -109,5 +115,8 @@ class TorchvisionFamily(Family):
     def to_grid(
         self, name: str, output: torch.Tensor, height: int, width: int
     ) -> torch.Tensor | None:
-        """See `Family.to_grid`."""
-        return maps_to_grid(output)
+        """See `Family.to_grid`: Swin has channels last, ViT tokens behind that of the class."""
+        if output.ndim == 3 and name.removeprefix(PREFIX).startswith(VIT):
+            return tokens_to_grid(output, height, width, None, (1,))
+        found = maps_either_way(output, height, width, channels_last=False)
+        return maps_to_grid(output) if found is None else found
