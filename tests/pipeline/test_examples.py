@@ -88,6 +88,6 @@ def test_the_factorization_document() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec("\n".join(blocks), names)
-    assert len(blocks) == 2 and len(names["runs"]) == 6
+    assert len(blocks) == 3 and len(names["runs"]) == 6
     np.testing.assert_allclose(names["new"], names["f"].coefficients[:10], atol=1e-4)
     assert names["model"].components_.shape == names["f"].factors.shape
