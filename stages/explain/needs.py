@@ -81,7 +81,8 @@ def foretell(
     """See `stages.frame.stage.Stage.foretell`."""
     if outline.network is None or nothing_to_explain(params, *outline.network):
         return outline, Needs({"libraries": resident()})
-    from stages.algorithms.backbone import BackboneError, head_bytes
+    from stages.algorithms.backbone import BackboneError
+    from stages.algorithms.backbone.head import head_bytes
 
     backbone = outline.network[0]
     held, values = {}, 0
