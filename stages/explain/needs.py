@@ -80,7 +80,7 @@ def foretell(
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`."""
     if outline.network is None or nothing_to_explain(params, *outline.network):
-        return outline, Needs({"libraries": resident()})
+        return outline, Needs({"libraries": resident()}, images=outline.images)
     from stages.algorithms.backbone import BackboneError
     from stages.algorithms.backbone.head import head_bytes
 
