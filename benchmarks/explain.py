@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, machine, print_table, run_dff
 from pipeline.init import write_params
 from pipeline.results import Results, open_results
-from stages.algorithms.backbone import Head, load_backbone, load_head
+from stages.algorithms.backbone import load_backbone
+from stages.algorithms.backbone.head import Head, load_head
 from stages.algorithms.importance import importance, ranking
 from stages.artifacts.activations import Activations
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stages.algorithms.shipped import OF_TIMM, shipped_weights
+from stages.algorithms.shipped import MODULE, OF_TIMM, shipped_weights
 from stages.artifacts.activations import OWN
 from stages.artifacts.outline import Outline
 from stages.explain.params import ExplainParams
@@ -13,6 +13,7 @@ from stages.frame.memory import Needs, resident
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 
+CUT_BYTES = 48 * 2**20  # graphs of the network, and the pass that tries what was cut
 # Maps that go through the head together hold about so much; results depend on it in the last bits,
 # so nobody chooses it.
 BATCH_BYTES = 64 * 2**20
@@ -37,6 +38,13 @@ def nothing_to_explain(params: ExplainParams, backbone: str, weights: str) -> st
     return ""
 
 
+def libraries_of(backbone: str) -> tuple[str, ...]:
+    """What is loaded for a network, the first first; `extract` names those of networks alike."""
+    of_network = ("torchvision", "timm") if backbone.startswith(OF_TIMM) else ("torchvision",)
+    own = backbone.startswith(MODULE)
+    return ("torch", *(() if own else of_network), "scipy.stats")
+
+
 def network_needs(
     backbone: str, held: Mapping[str, tuple[int, int]], images: int, values: int
 ) -> Needs:
@@ -53,12 +61,11 @@ def network_needs(
     """
     weights = max((one for one, _ in held.values()), default=0)
     batch = max((one * maps_at_once(one) for _, one in held.values()), default=0)
-    library = "timm" if backbone.startswith(OF_TIMM) else "torchvision"
     return Needs(
         fixed={
-            "libraries": resident("stages.algorithms.backbone", library, "scipy.stats"),
+            "libraries": resident(*libraries_of(backbone)),
             # a file as it is read, and as float32
-            "weights": 2 * weights,
+            "weights": 2 * weights + CUT_BYTES,
             # and what the derivatives need
             "maps in the rest of the network": 3 * batch,
             "activations": 4 * values,
@@ -73,8 +80,9 @@ def foretell(
 ) -> tuple[Outline, Needs]:
     """See `stages.frame.stage.Stage.foretell`."""
     if outline.network is None or nothing_to_explain(params, *outline.network):
-        return outline, Needs({"libraries": resident()})
-    from stages.algorithms.backbone import BackboneError, head_bytes
+        return outline, Needs({"libraries": resident()}, images=outline.images)
+    from stages.algorithms.backbone import BackboneError
+    from stages.algorithms.backbone.head import head_bytes
 
     backbone = outline.network[0]
     held, values = {}, 0

@@ -12,7 +12,7 @@ from stages.artifacts.factorizations import Factorizations
 from stages.explain.params import ExplainParams
 
 if TYPE_CHECKING:
-    from stages.algorithms.backbone import Head
+    from stages.algorithms.backbone.head import Head
 
 Grid = NDArray[np.float32]
 

@@ -35,7 +35,7 @@ from stages.frame.stage import Inputs, Stage
 from store import Staging, replacing
 
 if TYPE_CHECKING:
-    from stages.algorithms.backbone import Head
+    from stages.algorithms.backbone.head import Head
 
 
 def run(params: ExplainParams, inputs: Inputs, work: Staging, resources: Resources) -> None:
@@ -146,7 +146,8 @@ def _heads(
     activations: Activations, project: Path, resources: Resources
 ) -> tuple[dict[str, Head], dict[str, str]]:
     """The rest of the network behind each layer, or why there is none."""
-    from stages.algorithms.backbone import BackboneError, NoClassifierError, load_head
+    from stages.algorithms.backbone import BackboneError, NoClassifierError
+    from stages.algorithms.backbone.head import load_head
 
     network = activations.network
     backbone = located(network["backbone"], project)
@@ -191,7 +192,7 @@ def _class_names(
 
 def _batch(job: _Job, layer: str, resources: Resources) -> int:
     """Maps that go through the head at once; refused where not even these fit."""
-    from stages.algorithms.backbone import head_bytes
+    from stages.algorithms.backbone.head import head_bytes
 
     backbone = located(job.activations.network["backbone"], job.project)
     grids = job.activations.grids(layer)[:, _nearest_size(job.activations)]

@@ -11,11 +11,10 @@ from noise import images
 from stages.algorithms.backbone import (
     BackboneError,
     NoClassifierError,
-    head_bytes,
     load_backbone,
-    load_head,
 )
 from stages.algorithms.backbone.cut import cut_at
+from stages.algorithms.backbone.head import head_bytes, load_head
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

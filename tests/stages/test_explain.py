@@ -262,4 +262,4 @@ def test_several_sizes_are_explained_at_the_networks_own(tmp_path: Path) -> None
 def test_the_plan_knows_what_it_takes(coloured: Path) -> None:
     result = run_dff("plan", "--project", str(coloured))
     line = next(one for one in result.stdout.splitlines() if "explain " in one)
-    assert ("MiB" in line or "GiB" in line) and "fresh" in line
+    assert line.split()[1:3] == ["fresh", "12"] and "iB" in line

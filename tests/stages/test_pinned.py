@@ -76,7 +76,7 @@ def grown(
     assert read_params(project)["factorize"].freeze
     more_photographs(photographs)
     said = run_all(project)
-    for stage in ("evaluate", "report"):
+    for stage in ("evaluate", "explain", "report"):
         assert run_dff(stage, "--project", str(project)).exit_code == 0
     return before, project, said
 

@@ -40,7 +40,16 @@ def test_what_is_left_out_is_in_the_terminal_the_tables_and_the_report(
 ) -> None:
     said = {
         stage: dff(stage).output
-        for stage in ("index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report")
+        for stage in (
+            "index",
+            "extract",
+            "factorize",
+            "heatmaps",
+            "refine",
+            "evaluate",
+            "explain",
+            "report",
+        )
     }
     assert "index: 1 file left out: 1 .txt" in said["index"]
     assert "index: 1 annotation belongs to no image: masks/horse/zz.png" in said["index"]

@@ -2,7 +2,8 @@
 
 A network of one of the families (torchvision's classification networks, the small one that ships
 with the project, and whoever follows `family.Family`) is traced into a graph and cut after the
-deepest layer asked for. Layers go by torchvision's node names or by the paper's aliases.
+deepest layer asked for. Layers go by torchvision's node names or by the paper's aliases. What comes
+behind a layer is in `head`, which is not here: it decides about no activations.
 """
 
 from stages.algorithms.backbone.describe import (
@@ -20,7 +21,6 @@ from stages.algorithms.backbone.family import (
     Preprocessing,
     Published,
 )
-from stages.algorithms.backbone.head import Head, head_bytes, load_head
 from stages.algorithms.backbone.layers import (
     aliases,
     channels,
@@ -37,7 +37,6 @@ __all__ = [
     "BackboneError",
     "ClassNames",
     "Family",
-    "Head",
     "LayerInfo",
     "NoClassifierError",
     "Preprocessing",
@@ -50,9 +49,7 @@ __all__ = [
     "family_of",
     "forward_bytes",
     "grid_shape",
-    "head_bytes",
     "load_backbone",
-    "load_head",
     "next_side",
     "relus_near",
     "resolve_layer",
