@@ -4,8 +4,10 @@
 
 For every network its usual layer: grid and channels at 224 pixels (or what the network takes), time
 of processors for one image on one thread, and what is stored: share of values that are not zero,
-whether some are below zero, bytes of a row. Weights are random but where a file is given: what a
-share of non-zeros is worth depends on that.
+whether some are below zero, bytes of a row. That the grid is the one that was foretold is checked
+against real passes at that size and at `OTHER`, which networks of one size do not take.
+
+Weights are random but where a file is given: what a share of non-zeros is worth depends on that.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from PIL import Image
 
 from benchmarks.common import report
 from stages.algorithms.backbone import (
+    Backbone,
     channels,
     default_layer,
     family_of,
@@ -54,7 +57,18 @@ NAMES = (
     "timm/deit_small_patch16_224",
     "timm/maxvit_tiny_tf_224",
     "timm/vit_tiny_r_s16_p8_224",
+    "timm/resnext50_32x4d",
+    "timm/densenet121",
+    "timm/inception_v3",
+    "timm/mobilenetv2_100",
+    "timm/swinv2_tiny_window8_256",
+    "timm/pvt_v2_b1",
+    "timm/mobilevit_s",
+    "timm/beit_base_patch16_224",
+    "timm/cait_xxs24_224",
+    "timm/fastvit_t8",
 )
+OTHER = (160, 256)  # height and width of images on which the rule of grids is tried, too
 IMAGES = 4  # at once, as extract has them on a CPU
 USUAL = 224  # pixels of a side
 
@@ -67,6 +81,26 @@ def photographs(folder: Path | None) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (IMAGES, 24, 24, 3), np.uint8)
     return [resize_rgb(one, (256, 256)) for one in coarse]
+
+
+def checked(name: str, network: Backbone, layer: str, side: int) -> str:
+    """Sizes at which a real pass gave the grid that was foretold.
+
+    Raises
+    ------
+    AssertionError
+        It gave another one.
+    """
+    done = []
+    for height, width in ((side, side), OTHER):
+        try:
+            foretold = grid_shape(name, layer, height, width)
+        except ValueError:  # a network of one size
+            continue
+        maps = network(torch.zeros(2, 3, height, width))[layer]
+        assert maps.shape == (2, *foretold, channels(name, layer)), (name, height, width)
+        done.append(f"{height}x{width}")
+    return ", ".join(done)
 
 
 def measured(name: str, weights: str, images: list[np.ndarray], runs: int) -> dict[str, Any]:
@@ -91,6 +125,7 @@ def measured(name: str, weights: str, images: list[np.ndarray], runs: int) -> di
         "layer": layer,
         "px": side,
         "grid": f"{h}x{w}",
+        "grid rule checked": checked(name, network, layer, side),
         "channels": channels(name, layer),
         "CPU ms an image": 1000 * min(times) / len(images),
         "peak MiB": forward_bytes(name, (layer,), len(images), side, side)[0] / 2**20,

@@ -174,7 +174,11 @@ class ImageIndex:
             return decode_rgb(self.read(image_id))
 
     def rgb_at(
-        self, image_id: int, shape: tuple[int, int], content: bytes | None = None
+        self,
+        image_id: int,
+        shape: tuple[int, int],
+        content: bytes | None = None,
+        interpolation: str = "bilinear",
     ) -> NDArray[np.uint8]:
         """An image resized to (height, width), uint8 ``[height, width, 3]``; errors as `rgb`.
 
@@ -182,18 +186,21 @@ class ImageIndex:
         ----------
         content
             The file's bytes, where they have been read already.
+        interpolation
+            One of `stages.images.resize.FILTERS`.
         """
         with self._decodes(image_id):
-            return decode_resized(self.read(image_id) if content is None else content, shape)
+            data = self.read(image_id) if content is None else content
+            return decode_resized(data, shape, interpolation=interpolation)
 
     def rgb_at_each(
-        self, image_id: int, shapes: Sequence[tuple[int, int]]
+        self, image_id: int, shapes: Sequence[tuple[int, int]], interpolation: str = "bilinear"
     ) -> list[NDArray[np.uint8]]:
         """An image as `rgb_at` gives it at each of several sizes, decoded once; errors as `rgb`."""
         if len(shapes) == 1:
-            return [self.rgb_at(image_id, shapes[0])]
+            return [self.rgb_at(image_id, shapes[0], None, interpolation)]
         with self._decodes(image_id):
-            return decode_at_each(self.read(image_id), shapes)
+            return decode_at_each(self.read(image_id), shapes, interpolation=interpolation)
 
     def small_rgb(self, image_id: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """An image for a thumbnail, as `rgb_at`, a JPEG decoded at a part of its size."""

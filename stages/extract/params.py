@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from stages.artifacts.activations import OWN
 from stages.frame.params import check_choices, choice, fill_options, options_of, param
-from stages.images.resize import Resize
+from stages.images.resize import Interpolation, Resize
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class OwnPreprocessing:
     std: tuple[float, ...] = param((0.229, 0.224, 0.225), "the same; 1, 1, 1 for none")
     white: float = param(1.0, "what white is on the scale of mean and std: 1 or 255")
     channels: Literal["rgb", "bgr"] = param("rgb", "rgb, or bgr: blue first, as networks of Caffe")
+    interpolation: Interpolation = param(
+        "bilinear", "bilinear, bicubic or lanczos: how photographs are resized"
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -87,6 +90,12 @@ class ExtractParams:
             raise ValueError(f"size: {list(sizes)}: your own activations are of one size; name one")
         if len(sizes) == 1:
             object.__setattr__(self, "size", sizes[0])  # [224] is what 224 is
+        how = getattr(self.options, "interpolation", "bilinear")
+        if self.decode == "gpu" and how != "bilinear":
+            raise ValueError(
+                f"decode: gpu: a GPU resizes bilinearly alone: set decode: cpu, or "
+                f"own.interpolation: bilinear instead of {how}"
+            )
         if self.batch < 1:
             raise ValueError(f"batch: {self.batch} must be at least 1")
 

@@ -18,13 +18,18 @@ class Photographs:
     ----------
     image_ids : tuple of int
         By position.
+    interpolation : str
+        By which they are resized, see `stages.images.resize.FILTERS`.
     """
 
     index: ImageIndex
     image_ids: tuple[int, ...]
+    interpolation: str = "bilinear"
 
     @classmethod
-    def of(cls, index: ImageIndex, image_ids: tuple[int, ...]) -> "Photographs":
+    def of(
+        cls, index: ImageIndex, image_ids: tuple[int, ...], interpolation: str = "bilinear"
+    ) -> "Photographs":
         """Those of an index, with as much of it as reading takes."""
         light = dataclasses.replace(
             index,
@@ -32,7 +37,7 @@ class Photographs:
             sets={},
             failures=index.failures.iloc[:0],
         )
-        return cls(light, image_ids)
+        return cls(light, image_ids, interpolation)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -45,7 +50,8 @@ class Photographs:
 
     def decode(self, position: int, content: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """An image from its file's bytes, at a size; raises as `ImageIndex.rgb`."""
-        return self.index.rgb_at(self.image_ids[position], shape, content)
+        image_id = self.image_ids[position]
+        return self.index.rgb_at(image_id, shape, content, self.interpolation)
 
     def __call__(self, positions: Sequence[int], pixels: NDArray[np.uint8]) -> None:
         """Read some images.
@@ -60,6 +66,7 @@ class Photographs:
         StageError
             As `ImageIndex.rgb`.
         """
-        height, width = pixels.shape[1:3]
+        shape = (int(pixels.shape[1]), int(pixels.shape[2]))
         for into, position in zip(pixels, positions, strict=True):
-            into[:] = self.index.rgb_at(self.image_ids[position], (height, width))
+            image_id = self.image_ids[position]
+            into[:] = self.index.rgb_at(image_id, shape, None, self.interpolation)

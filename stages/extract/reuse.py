@@ -117,6 +117,7 @@ def recipes_of(
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "bgr": backbone.bgr,
+        "interpolation": backbone.interpolation,
         "code_of_network": _own_code(params.backbone),
         "resize": params.resize,
         "size": params.recorded_size,

@@ -284,7 +284,8 @@ def _preprocessing(params: ExtractParams) -> Preprocessing | None:
         return None
     of: OwnPreprocessing = params.options
     mean, std = (tuple(one / of.white for one in values) for values in (of.mean, of.std))
-    return Preprocessing(mean, std, bgr=of.channels == "bgr")  # type: ignore[arg-type]
+    bgr = of.channels == "bgr"
+    return Preprocessing(mean, std, bgr, of.interpolation)  # type: ignore[arg-type]
 
 
 def _located(params: ExtractParams, project: Path) -> ExtractParams:

@@ -116,7 +116,8 @@ class Stream:
             shape for job in jobs if len(job.batch) == self.lanes.slice for shape in job.shapes
         )
         recorded = {shape for shape, count in full.items() if count >= GRAPH_JOBS}
-        photographs = Photographs.of(self.index, self.order.image_ids)
+        how = self.backbone.interpolation
+        photographs = Photographs.of(self.index, self.order.image_ids, how)
         streams = Streams(self.backbone.device)
         passes = Passes(self.backbone, streams)
         seen = set(self.order.shapes)
@@ -187,7 +188,8 @@ class Stream:
 
     def _decode(self, position: int, shapes: Shapes) -> list[NDArray[np.float32]]:
         """One image at each size, normalised, float32 ``[h, w, 3]``."""
-        found = self.index.rgb_at_each(self.order.image_ids[position], shapes)
+        image_id, how = self.order.image_ids[position], self.backbone.interpolation
+        found = self.index.rgb_at_each(image_id, shapes, how)
         return [normalise(rgb, self.backbone.mean, self.backbone.std) for rgb in found]
 
     def _write(self, job: Job, computed: Outputs) -> None:

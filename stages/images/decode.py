@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from stages.images.formats import HEIF
 from stages.images.metadata import png_chunks, without_metadata
 from stages.images.orientation import Frame, upright
+from stages.images.resize import FILTERS
 
 if HEIF:
     from pillow_heif import register_heif_opener
@@ -173,9 +174,9 @@ def decode_rgb(data: bytes) -> NDArray[np.uint8]:
 
 
 def decode_resized(
-    data: bytes, shape: tuple[int, int], *, reduced: bool = False
+    data: bytes, shape: tuple[int, int], *, reduced: bool = False, interpolation: str = "bilinear"
 ) -> NDArray[np.uint8]:
-    """``resize_rgb(decode_rgb(data), shape)``, the same pixels, within Pillow.
+    """``resize_rgb(decode_rgb(data), shape, interpolation)``, the same pixels, within Pillow.
 
     Copying the full-size pixels out of Pillow and back holds the interpreter lock for longer than
     all the rest of an image: a sixth thread would only wait.
@@ -191,12 +192,16 @@ def decode_resized(
     ImageError
         As `decode_rgb`.
     """
-    (resized,) = decode_at_each(data, [shape], reduced=reduced)
+    (resized,) = decode_at_each(data, [shape], reduced=reduced, interpolation=interpolation)
     return resized
 
 
 def decode_at_each(
-    data: bytes, shapes: Sequence[tuple[int, int]], *, reduced: bool = False
+    data: bytes,
+    shapes: Sequence[tuple[int, int]],
+    *,
+    reduced: bool = False,
+    interpolation: str = "bilinear",
 ) -> list[NDArray[np.uint8]]:
     """What `decode_resized` gives at each of some sizes, decoded once; raises as it does."""
 
@@ -207,7 +212,7 @@ def decode_at_each(
         found = []
         for height, width in shapes:
             same = rgb.size == (width, height)
-            one = rgb if same else rgb.resize((width, height), Image.Resampling.BILINEAR)
+            one = rgb if same else rgb.resize((width, height), FILTERS[interpolation])
             found.append(np.array(one, dtype=np.uint8))
         return found
 

@@ -11,6 +11,12 @@ MIN_SIDE = 32
 
 
 Resize = Literal["squash", "long_side"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def target_shape(height: int, width: int, resize: Resize, size: int) -> tuple[int, int]:
@@ -44,12 +50,14 @@ def target_shape(height: int, width: int, resize: Resize, size: int) -> tuple[in
     return max(sides[0], MIN_SIDE), max(sides[1], MIN_SIDE)
 
 
-def resize_rgb(rgb: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize uint8 `[h, w, 3]` to (height, width), bilinear and antialiased."""
+def resize_rgb(
+    rgb: NDArray[np.uint8], shape: tuple[int, int], interpolation: str = "bilinear"
+) -> NDArray[np.uint8]:
+    """Resize uint8 `[h, w, 3]` to (height, width), antialiased, by one of Pillow's `FILTERS`."""
     if rgb.shape[:2] == shape:
         return rgb
     height, width = shape
-    resized = Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(rgb).resize((width, height), FILTERS[interpolation])
     return np.array(resized, dtype=np.uint8)
 
 

@@ -434,6 +434,8 @@ def test_a_param_that_came_later_changes_no_fingerprint_at_its_usual_value() -> 
     assert fingerprint(extract, own, {}) != fingerprint(extract, usual, {})
     bgr = replace(own, options=replace(own.options, channels="bgr"))
     assert fingerprint(extract, bgr, {}) != fingerprint(extract, own, {})
+    cubic = replace(own, options=replace(own.options, interpolation="bicubic"))
+    assert fingerprint(extract, cubic, {}) != fingerprint(extract, own, {})
 
 
 @pytest.mark.parametrize(
@@ -443,11 +445,13 @@ def test_a_param_that_came_later_changes_no_fingerprint_at_its_usual_value() -> 
         ("std: [0, 1, 1]", "extract.own.std: [0.0, 1.0, 1.0] must be above 0"),
         ("white: 0", "extract.own.white: 0.0 must be above 0"),
         ("channels: brg", "extract.own.channels: 'brg' is unknown, choose rgb or bgr"),
+        ("interpolation: cubic", "extract.own.interpolation: 'cubic' is unknown, choose bilinear"),
         ("centre: 0", "extract.own.centre: unknown key"),
     ],
 )
 def test_preprocessing_of_ones_own(tmp_path: Path, section: str, expected: str) -> None:
     usual = {"mean": "[0.5, 0.5, 0.5]", "std": "[1, 1, 1]", "white": "1", "channels": "rgb"}
+    usual["interpolation"] = "bilinear"
     key, _, value = section.partition(": ")
     lines = "".join(f"    {name}: {one}\n" for name, one in {**usual, key: value}.items())
     (tmp_path / PARAMS).write_text(demo_params(), encoding="utf-8")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from stages.images import decode as images
-from stages.images.decode import ImageError, decode_rgb, read_header, verify
+from stages.images.decode import ImageError, decode_resized, decode_rgb, read_header, verify
 from stages.images.resize import MIN_SIDE, normalise, resize_rgb, target_shape
 
 HEIGHT, WIDTH = 20, 30
@@ -371,6 +371,19 @@ def test_resize_is_antialiased_and_leaves_equal_sizes_alone() -> None:
     assert small.shape == (16, 8, 3) and small.dtype == np.uint8
     assert np.abs(small.astype(int) - 127.5).max() < 12
     assert resize_rgb(rgb, (64, 64)) is rgb
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic", "lanczos"])
+def test_resizing_is_pillows_by_each_filter(how: str) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    filter = getattr(Image.Resampling, how.upper())
+    for shape in ((16, 20), (64, 80)):
+        expected = np.array(Image.fromarray(rgb).resize(shape[::-1], filter))
+        np.testing.assert_array_equal(resize_rgb(rgb, shape, how), expected)
+        buffer = io.BytesIO()
+        Image.fromarray(rgb).save(buffer, "PNG")
+        found = decode_resized(buffer.getvalue(), shape, interpolation=how)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_normalise() -> None:

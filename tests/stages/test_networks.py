@@ -19,6 +19,7 @@ from pipeline.params import read_params
 from stages.algorithms.backbone import load_backbone
 from stages.algorithms.backbone.graph import build
 from stages.artifacts.activations import Activations
+from stages.extract.params import ExtractParams, OwnPreprocessing
 from stages.images.resize import normalise, resize_rgb
 from tools import edit, message, run_dff
 
@@ -138,6 +139,7 @@ def test_a_trained_network_names_what_was_stored(known: Path, tmp_path: Path) ->
     line = message(run_dff("index", "--project", str(folder)))
     assert "extract.own: missing; add the section with its usual values" in line
     section = "mean: [0.498, 0.498, 0.498], std: [0.502, 0.502, 0.502], white: 1.0, channels: rgb"
+    section += ", interpolation: bilinear"
     edit(folder, "preprocessing: own", f"own: {{{section}}}\n  preprocessing: own")
     for stage in ("index", "extract", "factorize", "heatmaps"):
         result = run_dff(stage, "--project", str(folder))
@@ -156,6 +158,47 @@ def test_a_trained_network_names_what_was_stored(known: Path, tmp_path: Path) ->
             (best,) = network.forward_head(stored.float()).argmax(1).tolist()
         expected = EGYPTIAN_CAT if "chelsea" in activations.images[image] else ESPRESSO
         assert best == expected
+
+
+OWN = (
+    "{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], white: 1.0, channels: rgb, "
+    "interpolation: bilinear}"
+)
+
+
+@pytest.mark.parametrize("size", ["48", "[48, 64]"])
+def test_photographs_are_resized_as_own_says(project: Path, dff: Dff, size: str) -> None:
+    edit(project, "  size: 64", f"  size: {size}")
+    assert dff("index").exit_code == 0
+    found = {}
+    for how in ("bilinear", "bicubic"):
+        if how == "bilinear":
+            edit(project, "preprocessing: model", f"preprocessing: own\n  own: {OWN}")
+        else:
+            edit(project, "interpolation: bilinear", "interpolation: bicubic")
+        assert dff("extract").exit_code == 0
+        activations = Activations.open(project / "artifacts/activations.zarr")
+        found[how] = activations.fingerprint
+        maps = activations.at("features.5")
+        network = load_backbone("squeezenet1_1", ["features.5"], "random:0")
+        image = int(maps.image_ids[0])
+        rgb = Image.open(project.parent / "photographs" / activations.images[image]).convert("RGB")
+        filter = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[how]
+        pixels = np.array(rgb.resize((48, 48), filter))
+        batch = torch.from_numpy(normalise(pixels, (0.5,) * 3, (0.5,) * 3)).permute(2, 0, 1)
+        expected = network(torch.stack([batch, batch]))["features.5"][0].numpy()
+        rows = maps.map(0).reshape(-1, maps.channels)[: expected[..., 0].size]
+        np.testing.assert_allclose(rows, expected.reshape(rows.shape), rtol=2e-3, atol=1e-3)
+    assert len(set(found.values())) == 2
+
+
+def test_a_gpu_resizes_bilinearly_alone() -> None:
+    own = OwnPreprocessing(interpolation="bicubic")
+    with pytest.raises(ValueError, match=r"decode: gpu: .* set decode: cpu, or own\.interpolation"):
+        ExtractParams(decode="gpu", preprocessing="own", options=own)
+    assert ExtractParams(decode="gpu").decode == "gpu"
+    with pytest.raises(ValueError, match="interpolation: 'cubic' is unknown, choose bilinear, bic"):
+        OwnPreprocessing(interpolation="cubic")  # type: ignore[arg-type]
 
 
 # ---- one's own

@@ -32,7 +32,7 @@ class NoClassifierError(BackboneError):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What images are normalised with: red, green, blue, for values in 0 to 1.
+    """What images are resized and normalised with: red, green, blue, for values in 0 to 1.
 
     The usual values are those of ImageNet.
 
@@ -41,11 +41,14 @@ class Preprocessing:
     mean, std
     bgr : bool
         Whether the network takes blue first, as those of Caffe do; `mean` and `std` have red first.
+    interpolation : str
+        By which photographs are resized: `bilinear`, `bicubic` or `lanczos`, antialiased.
     """
 
     mean: Channels = (0.485, 0.456, 0.406)
     std: Channels = (0.229, 0.224, 0.225)
     bgr: bool = False
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Backbone:
         What images in 0 to 1 must be normalised with: red, green, blue.
     bgr
         Whether the network takes blue first; images come with red first in any case.
+    interpolation
+        By which photographs are to be resized to what it takes.
     told
         What was made of a weights file, in a line; empty for weights that go by a name.
     source
@@ -72,6 +74,7 @@ class Backbone:
     mean: Channels
     std: Channels
     bgr: bool
+    interpolation: str
     told: str
     source: Mapping[str, str]
     weights_digest: str
@@ -263,6 +266,7 @@ def load_backbone(
         mean=source.mean,
         std=source.std,
         bgr=source.bgr,
+        interpolation=source.interpolation,
         told=told,
         source={"tag": source.tag, "revision": revision, "licence": source.licence},
         weights_digest=weights_digest,

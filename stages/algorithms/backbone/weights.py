@@ -31,6 +31,8 @@ class Source:
     mean, std, bgr
         What images are normalised with: red, green, blue, for values in 0 to 1; and whether the
         network takes blue first.
+    interpolation
+        See `Preprocessing`.
     tag, licence
         See `Published`.
     """
@@ -41,6 +43,7 @@ class Source:
     mean: Channels = Preprocessing.mean
     std: Channels = Preprocessing.std
     bgr: bool = False
+    interpolation: str = "bilinear"
     tag: str = ""
     licence: str = ""
 
@@ -82,7 +85,8 @@ def parse_weights(backbone: str, weights: str) -> Source:
 def prepared(source: Source, preprocessing: Preprocessing) -> Source:
     """The source of weights with another preprocessing."""
     of = preprocessing
-    return replace(source, mean=of.mean, std=of.std, bgr=of.bgr)
+    how = of.interpolation
+    return replace(source, mean=of.mean, std=of.std, bgr=of.bgr, interpolation=how)
 
 
 def read(source: Source) -> Read:
