@@ -242,7 +242,7 @@ def test_a_network_of_one_size_says_so(capfd: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(
     ("backbone", "layer"),
-    [("swin_t", "features"), ("vit_b_16", "encoder"), ("vgg11", "flatten"), ("resnet18", "fc")],
+    [("swin_t", "flatten"), ("vit_b_16", "heads.head"), ("vgg11", "flatten"), ("resnet18", "fc")],
 )
 def test_a_layer_without_feature_maps_is_refused(backbone: str, layer: str) -> None:
     with pytest.raises(BackboneError, match=r"does not give feature maps \[n, channels, h, w\]"):
@@ -270,13 +270,11 @@ def test_describe_layers() -> None:
 
 
 def test_describe_layers_of_a_network_of_one_size() -> None:
-    (only,) = describe_layers("vit_b_16")
-    assert (only.node, only.channels, only.stride, only.non_negative) == (
-        "conv_proj",
-        768,
-        16,
-        False,
-    )
+    layers = describe_layers("vit_b_16")
+    first, last = layers[0], layers[-1]
+    assert (first.node, first.channels, first.what) == ("conv_proj", 768, "map")
+    assert (last.node, last.channels, last.what) == ("encoder.ln", 768, "tokens")
+    assert all(one.stride == 16 and not one.non_negative for one in layers)
 
 
 # ---- activations

@@ -373,7 +373,7 @@ def test_an_image_that_no_longer_decodes_is_one_line(
 ) -> None:
     assert dff("index").exit_code == 0
 
-    def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    def broken(data: bytes, shape: tuple[int, int], **_: object) -> np.ndarray:
         raise ImageError("truncated")
 
     monkeypatch.setattr("stages.artifacts.image_index.decode_resized", broken)
@@ -654,7 +654,7 @@ def test_an_image_that_no_longer_decodes_is_one_line_in_large_batches(
 ) -> None:
     assert dff("index").exit_code == 0
 
-    def broken(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    def broken(data: bytes, shape: tuple[int, int], **_: object) -> np.ndarray:
         raise ImageError("truncated")
 
     monkeypatch.setattr("stages.artifacts.image_index.decode_resized", broken)
