@@ -55,18 +55,13 @@ class Meaning:
 
 
 def meaning_lines(project: Path) -> list[str]:
-    """For `dff show`: a line per set about the largest k, or why nothing is known."""
+    """For `dff show`: a line per set about the largest k; none where nothing is known, of which
+    the stage has told the reason."""
     path = project / BY_NAME["explain"].writes
-    reasons = reasons_at(path)
-    told = [
-        f"{layer}: what concepts mean to the network is not known: {reason}"
-        for layer, reason in reasons.items()
-        if reason
-    ]
-    if all(reasons.values()):
-        return told
+    if all(reasons_at(path).values()):
+        return []
     of = Explanations.open(path)
-    return told + [_line(of, layer, name) for layer in of.explained for name in of.sets]
+    return [_line(of, layer, name) for layer in of.explained for name in of.sets]
 
 
 def _line(of: Explanations, layer: str, name: str) -> str:
