@@ -162,7 +162,7 @@ def test_pixels_of_an_image(
     np.testing.assert_array_equal(index.rgb(0), decode_rgb(data))
     np.testing.assert_array_equal(index.rgb_at(0, (20, 30)), decode_resized(data, (20, 30)))
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ImageError("truncated")
 
     for name, look in (("rgb", index.rgb), ("resized", lambda i: index.rgb_at(i, (20, 30)))):
