@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import bring_back, make_project, report, run_dff, set_aside
+from pipeline.registry import STAGES as PIPELINE
 
-STAGES = ("index", "extract", "factorize", "heatmaps", "refine", "evaluate", "report")
+STAGES = tuple(stage.name for stage in PIPELINE)
 
 
 def crops(source: Path, folder: Path, count: int) -> Path:

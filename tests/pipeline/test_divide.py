@@ -22,7 +22,7 @@ from tools import draw, draw_photographs, edit, message, run_dff, small_project
 pytestmark = pytest.mark.xdist_group("divide")  # one worker makes its projects
 
 LAYER, INSIDE, DEEPER = "features.5", "discs/2/1", "discs/2/1/3/0"
-LATER = ("heatmaps", "refine", "evaluate", "report")
+LATER = ("heatmaps", "refine", "evaluate", "explain", "report")
 
 
 def dff(project: Path, *arguments: str) -> Result:

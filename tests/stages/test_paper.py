@@ -97,7 +97,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in STAGES[:5]:
         assert run_dff(stage.name, "--project", str(folder)).exit_code == 0
     assert run_dff("label", "--auto", "--images", "2", "--project", str(folder)).exit_code == 0
-    assert run_dff("report", "--project", str(folder)).exit_code == 0
+    for name in ("explain", "report"):
+        assert run_dff(name, "--project", str(folder)).exit_code == 0
     return folder
 
 
