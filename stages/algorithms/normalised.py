@@ -15,19 +15,10 @@ NORMALISE = (NONE, L2, CENTRE)
 
 
 @dataclass(frozen=True)
-class Normalised:
-    """Row blocks that are normalised as they are read; made by `normalised`.
-
-    Attributes
-    ----------
-    rows : RowBlocks [rows, channels]
-        Sparse blocks stay sparse for unit length, and become dense without their mean.
-    mean : float array [channels] or None
-        What is taken away from each row; None: rows get unit length instead.
-    """
+class _Changed:
+    """Row blocks that are something else as they are read."""
 
     rows: RowBlocks
-    mean: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -39,6 +30,26 @@ class Normalised:
         """float64 for float64 rows, float32 for others."""
         return float_type(self.rows.dtype)
 
+    def locate(self, row: int) -> str:
+        """The image of a row, as the rows know it."""
+        known = getattr(self.rows, "locate", None)
+        return known(row) if known else "of an array"
+
+
+@dataclass(frozen=True)
+class Normalised(_Changed):
+    """Row blocks that are normalised as they are read; made by `normalised`.
+
+    Attributes
+    ----------
+    rows : RowBlocks [rows, channels]
+        Sparse blocks stay sparse for unit length, and become dense without their mean.
+    mean : float array [channels] or None
+        What is taken away from each row; None: rows get unit length instead.
+    """
+
+    mean: Array | None = None
+
     def blocks(self) -> Iterator[Any]:
         """Yield the blocks of the rows, normalised; the rows' own stay as they are."""
         for block in self.rows.blocks():
@@ -46,10 +57,6 @@ class Normalised:
                 yield dense(block, self.dtype) - self.mean.astype(self.dtype, copy=False)
             else:
                 yield _of_unit_length(block, self.dtype)
-
-    def locate(self, row: int) -> str:
-        """The image of a row, as the rows know it."""
-        return _locate(self.rows, row)
 
 
 def normalised(A: Any, how: str, mean: Array | None = None) -> RowBlocks:
@@ -96,7 +103,7 @@ def normalised(A: Any, how: str, mean: Array | None = None) -> RowBlocks:
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(_Changed):
     """Row blocks of which every row is multiplied by a number as it is read; made by `weighted`.
 
     Attributes
@@ -107,18 +114,7 @@ class Weighted:
         May be a memory map.
     """
 
-    rows: RowBlocks
     weights: NDArray[np.float32]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, channels)."""
-        return self.rows.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float64 for float64 rows, float32 for others."""
-        return float_type(self.rows.dtype)
 
     def blocks(self) -> Iterator[Any]:
         """Yield the blocks of the rows, weighted; the rows' own stay as they are."""
@@ -132,10 +128,6 @@ class Weighted:
                 yield scaled
             else:
                 yield dense(block, self.dtype) * weights[:, None]
-
-    def locate(self, row: int) -> str:
-        """The image of a row, as the rows know it."""
-        return _locate(self.rows, row)
 
 
 def weighted(rows: RowBlocks, weights: NDArray[np.float32]) -> Weighted:
@@ -192,11 +184,6 @@ def _scaled(block: Any, factors: Array, dtype: np.dtype[Any]) -> Any:
     scaled.data = block.data.astype(dtype, copy=False) * np.repeat(factors, np.diff(block.indptr))
     scaled.indices, scaled.indptr = block.indices, block.indptr
     return scaled
-
-
-def _locate(rows: RowBlocks, row: int) -> str:
-    known = getattr(rows, "locate", None)
-    return known(row) if known else "of an array"
 
 
 def _inverse(lengths: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
