@@ -50,7 +50,28 @@ def read_params(project: Path) -> dict[str, Any]:
     for key in content:
         if key not in names:
             raise ParamsError(f"{path.name}: {key}: unknown section, {suggestion(str(key), names)}")
+    _all_there(content, path.name)
     return {stage.name: build(stage, content.get(stage.name), path.name) for stage in STAGES}
+
+
+def _all_there(content: Mapping[str, Any], source: str) -> None:
+    """Name all keys that are missing at once, as after an upgrade; one alone is told of later."""
+    missing = []
+    for stage in STAGES:
+        section = {} if content.get(stage.name) is None else content[stage.name]
+        if isinstance(section, dict):
+            _known(section, *_keys(stage.params), f"{source}: {stage.name}")
+            plain, _ = _keys(stage.params)
+            missing += [
+                f"{stage.name}.{name}: {_flow(field.default)}"
+                for name, field in plain.items()
+                if name not in section
+            ]
+    if len(missing) > 1:
+        raise ParamsError(
+            f"{source}: {len(missing)} lines are missing; add them, here with their usual values: "
+            + "; ".join(missing)
+        )
 
 
 def load(path: Path) -> Any:
@@ -103,14 +124,7 @@ def _built(params: type, section: object, where: str) -> Any:
         section = {}
     if not isinstance(section, dict):
         raise ParamsError(f"{where}: must be a section of keys and values")
-    plain = {one.name: one for one in _plain(params)}
-    of_options = {
-        name: options
-        for one in dataclasses.fields(params)
-        if "options_of" in one.metadata
-        for name, options in registry_of(params, one).items()
-        if dataclasses.fields(options)
-    }
+    plain, of_options = _keys(params)
     _known(section, plain, of_options, where)
     for name, field in plain.items():
         if name not in section:
@@ -137,6 +151,18 @@ def _built(params: type, section: object, where: str) -> Any:
         return params(**values)
     except ValueError as error:
         raise ParamsError(f"{where}.{error}") from error
+
+
+def _keys(params: type) -> tuple[dict[str, "dataclasses.Field[Any]"], dict[str, type]]:
+    """Keys with a value, and sections of options, by their names."""
+    of_options = {
+        name: options
+        for one in dataclasses.fields(params)
+        if "options_of" in one.metadata
+        for name, options in registry_of(params, one).items()
+        if dataclasses.fields(options)
+    }
+    return {one.name: one for one in _plain(params)}, of_options
 
 
 def _plain(params: type) -> list["dataclasses.Field[Any]"]:

@@ -158,6 +158,29 @@ def test_a_missing_key_names_the_usual_value(project: Path) -> None:
         read_params(project)
 
 
+def test_an_older_file_is_told_of_all_that_it_lacks_at_once(project: Path) -> None:
+    path = project / PARAMS
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    kept, inside = [], False
+    for line in lines:
+        if not line.startswith((" ", "#", "\n")):
+            inside = line.startswith("explain:")
+        if not inside and not line.startswith("  seeds: ["):
+            kept.append(line)
+    path.write_text("".join(kept), encoding="utf-8")
+    with pytest.raises(ParamsError) as raised:
+        read_params(project)
+    assert str(raised.value) == (
+        "params.yaml: 5 lines are missing; add them, here with their usual values: "
+        "factorize.seeds: [0]; explain.images: 12; explain.classes: 2; explain.design: 32; "
+        "explain.class_names: ''"
+    )
+    edit(project, "  tol: ", "  toll: ")  # a slip is told first
+    with pytest.raises(ParamsError, match=r"factorize\.toll: unknown key, did you mean 'tol'"):
+        read_params(project)
+
+
 def test_params_that_are_not_there_or_not_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="`dff init` writes one"):
         read_params(tmp_path)
