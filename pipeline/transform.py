@@ -83,7 +83,7 @@ def transform_photographs(
         raise StageError(f"--layer {layer}: not extracted, there are {', '.join(maps)}")
     set = set or only_set(Factors.open(known["factorize"]).own_sets)
     check_columns(maps[layer], set, k)
-    out = out or project / "transformed" / f"{file_name(set)}-k{k}"
+    out = out or usual_folder(project, set, k)
     if not photographs.exists():
         raise StageError(f"{photographs}: no such folder of photographs, nor such a photograph")
     params = read_params(project)
@@ -117,6 +117,11 @@ def transform_photographs(
     execute(_refine_here(), params["refine"], out, resources)
     _write_tables(chosen, params["evaluate"].least_area, names, out, resources)
     return write_page(chosen, known, names, out, resources)
+
+
+def usual_folder(project: Path, set: str, k: int) -> Path:
+    """Where a result of a set and k is put unless another folder is named."""
+    return project / "transformed" / f"{file_name(set)}-k{k}"
 
 
 def _check_target(out: Path, photographs: Path, asked: Mapping[str, Any], *, force: bool) -> None:
