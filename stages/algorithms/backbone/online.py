@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-PATIENCE = 2.0  # seconds for the first word of an answer
+PATIENCE = 5.0  # seconds for the first word of an answer; slow networks take two or three
 REMEMBERED = 60  # seconds
 
 Reach = Literal["answers", "fails", "silent"]
