@@ -1,6 +1,7 @@
 """What holds for every family of networks: an entry in `CHEAP` each, and a stranger's family."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -199,8 +200,26 @@ def test_a_network_without_such_a_layer_says_so(monkeypatch: pytest.MonkeyPatch)
         default_layer("gridless")
 
 
-@pytest.mark.parametrize("name", FAMILIES["torchvision"].names())
-def test_every_network_of_torchvision_has_a_usual_layer(name: str) -> None:
+# One of each kind of torchvision's; the others of a kind have more or wider layers.
+KINDS = (
+    "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet "
+    "inception_v3 maxvit_t mnasnet0_5 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small "
+    "regnet_x_400mf regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5 "
+    "squeezenet1_0 swin_t swin_v2_t vgg11 vgg11_bn vit_b_16 wide_resnet50_2"
+).split()  # noqa: SIM905
+
+
+def test_the_kinds_are_all_there_are() -> None:
+    def kind(name: str) -> str:
+        return re.split(r"\d|_(?:tiny|small|base|large)|_[tsblh]\b|_[tsblh]_\d", name)[0]
+
+    assert {kind(name) for name in KINDS} == {
+        kind(name) for name in FAMILIES["torchvision"].names()
+    }
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_torchvisions_has_a_usual_layer(name: str) -> None:
     """Known from shapes alone: no weights are drawn, which takes a minute for the largest."""
     layer = default_layer(name)
     h, w = grid_shape(name, layer, 224, 224)
