@@ -69,6 +69,22 @@ def checked(grid: Grid, size: Size) -> Grid:
     return np.ascontiguousarray(grid)
 
 
+def upsampled(grid: Grid, size: Size) -> NDArray[np.float32]:
+    """Maps of one image, ``[columns, H, W]``: what `heatmap.upsample` gives, without torch.
+
+    Raises
+    ------
+    ValueError
+        See `checked`.
+    """
+    grid = checked(grid, size)
+    if grid.shape[:2] == size:
+        return np.ascontiguousarray(np.moveaxis(grid, 2, 0))
+    out = np.empty((grid.shape[2], *size), np.float32)
+    kernels.enlarge(grid, lines(grid.shape[0], size[0]), lines(grid.shape[1], size[1]), out)
+    return out
+
+
 def draw(
     grid: Grid,
     size: Size,

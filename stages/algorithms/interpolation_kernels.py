@@ -110,6 +110,17 @@ def draw(grid, y, x, scale, begins, levels, bits, start):
 
 
 @compiled
+def enlarge(grid, y, x, out):
+    """See `upsampled`."""
+    columns = grid.shape[2]
+    cells = np.empty((grid.shape[0], 2, len(x.below)), np.float32)
+    for column in range(columns):
+        spread(grid, column, x, cells)
+        for at in range(len(y.below)):
+            line(cells, y, at, x, order_of(column, columns), out[column, at])
+
+
+@compiled
 def sample(grid, y, x, out):
     """See `sample`; the lines are some of the map's points only."""
     columns, width = grid.shape[2], len(x.below)

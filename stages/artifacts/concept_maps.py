@@ -273,13 +273,9 @@ def resized_columns(
     values: NDArray[np.float32], size: tuple[int, int] | None
 ) -> NDArray[np.float32]:
     """Float32 ``[h, w, columns]`` as ``[columns, h, w]`` at the same or another size."""
-    import torch
+    from stages.algorithms.interpolation import upsampled  # compiled
 
-    from stages.algorithms.heatmap import upsample
-
-    h, w, columns = values.shape
-    rows = torch.from_numpy(values.reshape(-1, columns))
-    return upsample(rows, (h, w), size or (h, w)).numpy()
+    return upsampled(values, size or (values.shape[0], values.shape[1]))
 
 
 def entry_sets(artifact: Artifact) -> list[list[int]]:

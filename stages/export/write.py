@@ -9,7 +9,7 @@ from stages.export.exporter import Catalogue, Exporter, Photograph
 from stages.export.selection import Selection
 from stages.frame.errors import StageError
 from stages.frame.memory import Needs, resident, resources_within
-from stages.frame.parallel import ordered_map, torch_threads_kept
+from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from store.publication import disk_errors, put_in_place, work_beside, write_atomically
@@ -51,16 +51,10 @@ def export(
     catalogue = Catalogue(selection.categories, photographs, out.absolute())
     workers = resources_within("export", export_needs(selection), resources).workers
 
-    # imported here: help lists formats without torch
-    import torch
-
     def encoded(photograph: Photograph) -> Any:
         return exporter.encode(selection.picture(photograph))
 
-    with disk_errors(out), work_beside(out, "export", "work") as [work], torch_threads_kept():
-        # One thread an image: a map is too small to share out, and threads that wait for their part
-        # of one take as much of a core as those that work.
-        torch.set_num_threads(1)
+    with disk_errors(out), work_beside(out, "export", "work") as [work]:
         try:
             exporter.open(work, catalogue)
             with (
@@ -104,7 +98,7 @@ def export_needs(selection: Selection) -> Needs:
     pixels = max((h * w for h, w in (one.size for one in selection.photographs)), default=1)
     each = pixels * (PIXEL_BYTES + 2 * len(selection.columns))
     return Needs(
-        {"libraries": resident("torch", "scipy.ndimage", "numba")},
+        {"libraries": resident("scipy.ndimage", "numba")},
         {"masks at the size of the largest photograph": each},
         remedy="make the largest photographs smaller",
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.algorithms.heatmap import quantise, upsample
-from stages.algorithms.interpolation import count, draw, sample
+from stages.algorithms.interpolation import count, draw, sample, upsampled
 from stages.algorithms.masks import binarise, pack_masks
 from stages.algorithms.ranks import Brackets, Counts, two_neighbours
 
@@ -56,6 +56,22 @@ def test_levels_and_masks_are_those_of_the_steps(h, w, size, columns, seed):
     expected = pack_masks(binarise(shares, thresholds, axis=1) & ~near)
     assert (bits & ~pack_masks(near) == expected).all()
     assert not (bits[:, 0] & 1).any(), "a threshold of 0 is an empty mask"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    columns=st.sampled_from([1, 3, 4, 7, 8, 9, 17]),
+    same=st.booleans(),
+)
+def test_maps_are_torchs_at_any_size(h, w, size, columns, same):
+    grid, size = drawn(h, w, columns, 0), (h, w) if same else size
+    expected = step_by_step(grid, size).T.reshape(columns, *size)
+    np.testing.assert_allclose(upsampled(grid, size), expected, rtol=1e-6, atol=1e-7)
+    if same:
+        np.testing.assert_array_equal(upsampled(grid, size), np.moveaxis(grid, 2, 0))
 
 
 def test_shares_by_hand():
