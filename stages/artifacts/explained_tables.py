@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.artifacts.explanations import Explanations
+from stages.artifacts.explanations import Explanations, LayerExplanation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,26 +24,19 @@ def importance_table(of: Explanations) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for layer in of.explained:
-        found = of.at(layer)
-        for rank, name in enumerate(of.sets):
-            for at, (k, seed) in enumerate(of.factorizations.problems):
-                hints = of.hints(layer, name, k)
-                for place, called in of.classes_of(layer, name):
-                    shared = {
-                        **{"layer": layer, "set": name, "k": k, "seed": seed, "class": called},
-                        "class_number": int(found.classes[rank, place]),
-                        "images": int(found.sampled[rank]),
-                        "seen_on": float(found.predicted[rank, place]),
-                        "logit": float(found.logits[rank, place]),
-                        "kept": float(found.kept[rank, at]),
-                    }
-                    for j, column in enumerate(of.factorizations.columns_of(k, seed)):
-                        measured = {
-                            one: float(getattr(found, one)[rank, column, place]) for one in MEASURES
-                        }
-                        looks = ", ".join(hints[j])
-                        rows.append({**shared, "factor": j, "looks_like": looks, **measured})
+    for found, at, shared in _classes(of):
+        hints = of.hints(shared["layer"], shared["set"], shared["k"])
+        shared |= {
+            "images": int(found.sampled[at.rank]),
+            "seen_on": float(found.predicted[at.rank, at.place]),
+            "logit": float(found.logits[at.rank, at.place]),
+            "kept": float(found.kept[at.rank, at.problem]),
+        }
+        for j, column in enumerate(of.factorizations.columns_of(shared["k"], shared["seed"])):
+            measured = {
+                one: float(getattr(found, one)[at.rank, column, at.place]) for one in MEASURES
+            }
+            rows.append({**shared, "factor": j, "looks_like": ", ".join(hints[j]), **measured})
     return pd.DataFrame(rows, columns=list(CONCEPT))
 
 
@@ -51,23 +45,31 @@ def curves_table(of: Explanations) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    for found, at, shared in _classes(of):
+        curves = {one: getattr(found, one)[at.rank, at.problem, at.place] for one in CURVES}
+        rows += [
+            {**shared, "step": step, **{one: float(curve[step]) for one, curve in curves.items()}}
+            for step in range(shared["k"] + 1)
+        ]
+    return pd.DataFrame(rows, columns=list(STEP))
+
+
+class _Place(NamedTuple):
+    """Of a set's class and a factorization among the arrays."""
+
+    rank: int
+    problem: int
+    place: int
+
+
+def _classes(of: Explanations) -> Iterator[tuple[LayerExplanation, _Place, dict[str, Any]]]:
+    """Every class of every set under every factorization, and what its rows begin with."""
     for layer in of.explained:
         found = of.at(layer)
         for rank, name in enumerate(of.sets):
-            for at, (k, seed) in enumerate(of.factorizations.problems):
+            for problem, (k, seed) in enumerate(of.factorizations.problems):
                 for place, called in of.classes_of(layer, name):
                     number = int(found.classes[rank, place])
-                    shared = {"layer": layer, "set": name, "k": k, "seed": seed, "class": called}
-                    rows += [
-                        {
-                            **shared,
-                            "class_number": number,
-                            "step": step,
-                            **{
-                                one: float(getattr(found, one)[rank, at, place, step])
-                                for one in CURVES
-                            },
-                        }
-                        for step in range(k + 1)
-                    ]
-    return pd.DataFrame(rows, columns=list(STEP))
+                    named = {"class": called, "class_number": number}
+                    shared = {"layer": layer, "set": name, "k": k, "seed": seed, **named}
+                    yield found, _Place(rank, problem, place), shared

@@ -105,7 +105,12 @@ class Explanations(Layered):
 
     def at(self, layer: str) -> LayerExplanation:
         """What is known of one of `explained`."""
-        return LayerExplanation(self.artifact, layer)
+        return self._of_layers[layer]
+
+    @cached_property
+    def _of_layers(self) -> dict[str, LayerExplanation]:
+        """Kept, for these keep the arrays that they have read: all sets are asked about in turn."""
+        return {layer: LayerExplanation(self.artifact, layer) for layer in self.explained}
 
     def hints(self, layer: str, image_set: str, k: int) -> list[list[str]]:
         """Names of classes that each factor looks like to the network; none where unknown."""

@@ -13,6 +13,14 @@ from stages.algorithms.interpolation import count, draw, sample, upsampled
 from stages.algorithms.masks import binarise, pack_masks
 from stages.algorithms.ranks import Brackets, Counts, two_neighbours
 
+# Of grids, and of the maps that are made from them.
+SHAPES = {
+    "h": st.integers(1, 9),
+    "w": st.integers(1, 9),
+    "size": st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    "columns": st.sampled_from([1, 3, 4, 7, 8, 9, 17]),
+}
+
 
 def step_by_step(grid, size):
     """Interpolated coefficients ``[H * W, columns]`` by torch."""
@@ -34,13 +42,7 @@ def drawn(h, w, columns, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    h=st.integers(1, 9),
-    w=st.integers(1, 9),
-    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    columns=st.sampled_from([1, 3, 4, 7, 8, 9, 17]),
-    seed=st.integers(0, 99),
-)
+@given(**SHAPES, seed=st.integers(0, 99))
 def test_levels_and_masks_are_those_of_the_steps(h, w, size, columns, seed):
     grid = drawn(h, w, columns, seed)
     scale = np.maximum(grid.max(axis=(0, 1)), 0).astype(np.float64)
@@ -59,13 +61,7 @@ def test_levels_and_masks_are_those_of_the_steps(h, w, size, columns, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    h=st.integers(1, 9),
-    w=st.integers(1, 9),
-    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    columns=st.sampled_from([1, 3, 4, 7, 8, 9, 17]),
-    same=st.booleans(),
-)
+@given(**SHAPES, same=st.booleans())
 def test_maps_are_torchs_at_any_size(h, w, size, columns, same):
     grid, size = drawn(h, w, columns, 0), (h, w) if same else size
     expected = step_by_step(grid, size).T.reshape(columns, *size)
