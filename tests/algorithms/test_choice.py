@@ -158,6 +158,10 @@ def test_few_rows_have_a_stability_too(rows):
             None,
             f"the best is k = 3 with a stability of 0.80 where {STABLE}",
         ),
+        # what falls short of it by little does not read as if it did not
+        ([1, 2], [1, 0.9481], None, f"with a stability of 0.948 where {STABLE}"),
+        ([1, 2], [1, 0.94999], None, f"with a stability of 0.949 where {STABLE}"),
+        ([1, 2, 3], [1, 0.99, 0.9481], 2, "not so for k = 3: 0.948"),
         ([1], [1], None, "no k above 1 was asked for"),
         ([5], [0.99], 5, "no larger one was asked for"),
         ([1, 2, 3, 4], [1, 0.5, 0.99, 0.5], 3, "not so for k = 4"),

@@ -271,6 +271,15 @@ def test_naming_leaves_what_was_written_of_the_images(
 VIEWS = ["#/all", "#/s0?k=3", "#/s0?k=10&m=refined", "#/s0/c1?k=3", "#/s0/i1?k=3", "#/s0/map?k=3"]
 
 
+def test_the_page_without_scripts_is_as_wide_as_its_window(browser: Browser, report: Path) -> None:
+    for width in (390, 1200):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((report / "index.html").as_uri())
+        assert page.locator(".plots .scroll table").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1400])
 def test_axe_finds_nothing(browser: Browser, report: Path, width: int) -> None:
     context = {"viewport": {"width": width, "height": 900}}

@@ -6,6 +6,7 @@ runs are compared: by the cosine of factors matched one to one (as in cNMF, Kotl
 and by the silhouette of the matched groups (as in NMFk, Alexandrov & Vesselinov 2014).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -211,12 +212,18 @@ def suggest_k(ks: Sequence[int], cosines: Sequence[float], images: int) -> tuple
         k, cosine = max(candidates, key=lambda one: one[1])
         return None, (
             f"no k above 1 has reproducible factors, the best is k = {k} with a stability of "
-            f"{cosine:.2f} where {STABLE} is wanted"
+            f"{_short_of(cosine)} where {STABLE} is wanted"
         )
     k, cosine = stable[-1]
-    above = [f"k = {other}: {value:.2f}" for other, value in candidates if other > k]
+    above = [f"k = {other}: {_short_of(value)}" for other, value in candidates if other > k]
     rest = f"; not so for {', '.join(above)}" if above else ", and no larger one was asked for"
     return k, f"the largest whose factors are reproducible (stability {cosine:.2f}){rest}"
+
+
+def _short_of(cosine: float) -> str:
+    """A stability below `STABLE` so that it reads as such: 0.948 and not 0.95."""
+    rounded = f"{cosine:.2f}"
+    return rounded if float(rounded) < STABLE else f"{math.floor(1000 * cosine) / 1000:.3f}"
 
 
 class Links:
