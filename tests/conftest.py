@@ -7,11 +7,15 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What Python has compiled is kept, whatever the machine says: else every worker compiles all tests
+# again, and every process that a test starts all of the pipeline.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import contextlib
 import ctypes
 import gc
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -23,8 +27,22 @@ from typer.testing import Result
 import interpreted  # noqa: F401  first: Triton's own functions are made when it is imported
 from tools import draw_photographs, run_dff, small_project
 
+sys.dont_write_bytecode = False
+
 # A stage that a test runs twice must run twice; the tests of kept copies set it themselves.
 os.environ["DFF_KEEP"] = "0"
+
+
+def _not_to_the_disk(file: Any) -> None:
+    """What `os.fsync` refuses, without its wait: a run of all stages asks for it 750 times.
+
+    No test cuts the power. Those of what must be durable watch the calls, and what is killed is a
+    process of its own, which has the real one.
+    """
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+os.fsync = _not_to_the_disk
 
 
 @cache
@@ -50,6 +68,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _group_of(file) or str(super()._split_scope(nodeid))
 
     return ByModule(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def pytest_collection_finish() -> None:
+    """All that the tests have imported stays: it need not be looked through for garbage again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
