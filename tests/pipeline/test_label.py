@@ -16,14 +16,18 @@ from stages.artifacts.evaluation import Evaluation
 from stages.artifacts.factors import Factors
 from stages.naming.labels import read_labels
 from stages.naming.names import FactorNames, title
-from tools import draw, message
+from tools import copied, draw, message, movable_project, run_in_process
 
 Dff = Callable[..., Result]
 
 
-@pytest.fixture
-def evaluated(project: Path, photographs: Path, dff: Dff) -> Path:
-    """A project whose first image set has parts: the upper and lower half of its discs."""
+pytestmark = pytest.mark.xdist_group("label")  # one worker makes its project
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = movable_project(tmp_path_factory.mktemp("evaluated"))
+    photographs = project.parent / "photographs"
     for i in range(7):
         mask = np.array(Image.open(photographs / "masks/discs" / f"{i}.png"))
         middle = int(np.flatnonzero(mask.any(axis=1)).mean())
@@ -34,9 +38,14 @@ def evaluated(project: Path, photographs: Path, dff: Dff) -> Path:
             path = photographs / "parts/discs" / str(i) / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(half).save(path)
-    for stage in STAGES[:6]:
-        assert dff(stage.name).exit_code == 0
+    run_in_process(project, *(stage.name for stage in STAGES[:6]))
     return project
+
+
+@pytest.fixture
+def evaluated(made: Path, project: Path) -> Path:
+    """A project whose first image set has parts: the upper and lower half of its discs."""
+    return copied(made, project.parent)
 
 
 def table(project: Path, name: str) -> pd.DataFrame:

@@ -28,10 +28,11 @@ from stages.frame.resources import Resources
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
 from store import open_artifact
-from tools import run_dff
+from tools import copied, edit, run_dff
 
 # of pycocotools, which was made for an older numpy
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+OLDER = "ignore:__array__ implementation:DeprecationWarning"
+pytestmark = [pytest.mark.xdist_group("export"), pytest.mark.filterwarnings(OLDER)]
 
 MAP, SIZE = (48, 64), (72, 96)  # (height, width) of maps and photographs
 HOSTILE = {
@@ -88,10 +89,12 @@ class Made:
         return out
 
 
-def _publish(project: Path, root: Path, params: IndexParams) -> Made:
+def _publish(root: Path, dataset: str, options: FolderOptions | VocOptions) -> Path:
+    project, beside = root.parent / "project", f"../{root.name}"
     project.mkdir()
     write_params(project, str(root), None, backbone="demo", weights="bundled", layers=["conv4_2"])
-    execute(INDEX, params, project, Resources())
+    edit(project, f"root: {root}", f"root: {beside}")
+    execute(INDEX, IndexParams(dataset, options, root=beside), project, Resources())
     index = ImageIndex.open(project / INDEX.writes, project)
     stems = list(SHEETS)
     maps = {
@@ -100,7 +103,12 @@ def _publish(project: Path, root: Path, params: IndexParams) -> Made:
         for i in ids
     }
     Drawn(project, [(2, 0, 0), (2, 0, 1)], maps).publish()
+    return project
+
+
+def _opened(project: Path) -> Made:
     artifact = open_artifact(project / "artifacts/refined.zarr")
+    index = ImageIndex.open(project / INDEX.writes, project)
     return Made(project, index, ConceptMaps(artifact, LAYER))
 
 
@@ -115,10 +123,9 @@ def _label(project: Path, names: dict[str, list[Any]]) -> None:
     (project / "labels.yaml").write_text(text, encoding="utf-8")
 
 
-@pytest.fixture
-def two_sets(tmp_path: Path) -> Made:
-    """VOC's layout: image 2 shows a cow and a horse, and is in both sets."""
-    root = tmp_path / "VOC2007"
+@pytest.fixture(scope="module")
+def published_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("two sets") / "VOC2007"
     shown = {"1": ["cow"], "2": ["cow", "horse"], "3": ["horse"]}
     lists = root / "ImageSets" / "Main"
     lists.mkdir(parents=True)
@@ -130,20 +137,30 @@ def two_sets(tmp_path: Path) -> Made:
     for of in ("cow", "horse"):
         lines = (f"{stem} {1 if of in classes else -1}" for stem, classes in shown.items())
         (lists / f"{of}_trainval.txt").write_text("\n".join(lines) + "\n")
-    return _publish(tmp_path / "project", root, IndexParams("voc", VocOptions(), root=str(root)))
+    return _publish(root, "voc", VocOptions())
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Made:
-    """A plain folder whose names are unusual; images of one stem in one folder and in two."""
-    root = tmp_path / "photographs"
+def two_sets(published_voc: Path, tmp_path: Path) -> Made:
+    """VOC's layout: image 2 shows a cow and a horse, and is in both sets."""
+    return _opened(copied(published_voc, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def published_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("folders") / "photographs"
     for name in (
         "herd/1.png", "herd/2.png", "herd/2.jpg", 'a "b" <script>/1.png', "no/1e3.png",
         "no/\U0001f404 it's.png", "no/%2e%2e.png", f"no/{'x' * 240}.png", "no/CON .png",
     ):  # fmt: skip
         _photograph(root / "images" / name)
-    params = IndexParams("folder", FolderOptions(), root=str(root))
-    return _publish(tmp_path / "project", root, params)
+    return _publish(root, "folder", FolderOptions())
+
+
+@pytest.fixture
+def folders(published_folder: Path, tmp_path: Path) -> Made:
+    """A plain folder whose names are unusual; images of one stem in one folder and in two."""
+    return _opened(copied(published_folder, tmp_path))
 
 
 # -- reading back ----------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.index.params import IndexParams
 from stages.index.stage import INDEX
-from tools import message, run_dff
+from tools import copied, edit, message, run_dff
+
+pytestmark = pytest.mark.xdist_group("export")
 
 SIZE = (20, 30)
 LEFT = ["###......."] * 4  # heat of the whole sheet is 1 or 0
@@ -39,22 +41,29 @@ def _photograph(path: Path, turned: bool = False) -> None:
     Image.new("RGB", size, (200, 90, 60)).save(path, exif=exif if turned else Image.Exif())
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Two sets of one and two photographs, k = 1 and 2; one photograph is stored turned."""
-    folder, root = tmp_path / "project", tmp_path / "photographs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("export")
+    folder, root = home / "project", home / "photographs"
     folder.mkdir()
     _photograph(root / "cows" / "a.jpg")
     _photograph(root / "cows" / "b.jpg", turned=True)
     _photograph(root / "pigs" / "a.jpg")
     write_params(folder, str(root), None, backbone="demo", weights="bundled", layers=["conv4_2"])
-    execute(INDEX, IndexParams("folder", root=str(root)), folder, Resources())
+    edit(folder, f"root: {root}", "root: ../photographs")
+    execute(INDEX, IndexParams("folder", root="../photographs"), folder, Resources())
     index = ImageIndex.open(folder / INDEX.writes, folder)
     assert {index.size(i) for i in range(3)} == {SIZE}
     sheets = [LEFT, LEFT, RIGHT]
     maps = {(of, index.names[i]): sheets for of, ids in index.sets.items() for i in ids}
     Drawn(folder, [(1, 0, 0), (2, 0, 0), (2, 0, 1)], maps).publish()
     return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """Two sets of one and two photographs, k = 1 and 2; one photograph is stored turned."""
+    return copied(made, tmp_path)
 
 
 @pytest.fixture

@@ -71,6 +71,20 @@ def small_project(folder: Path, photographs: Path) -> Path:
     return folder
 
 
+def movable_project(home: Path) -> Path:
+    """A small project beside its photographs, which it names by a relative path: see `copied`."""
+    photographs = draw_photographs(home / "photographs")
+    project = small_project(home / "project", photographs)
+    edit(project, f"root: {photographs}", "root: ../photographs")
+    return project
+
+
+def copied(made: Path, home: Path) -> Path:
+    """A project that others read, with what lies beside it, for a test that changes it."""
+    shutil.copytree(made.parent, home, symlinks=True, dirs_exist_ok=True)
+    return home / made.name
+
+
 def edit(project: Path, before: str, after: str) -> None:
     """Change one value in a project's params.yaml."""
     path = project / PARAMS
