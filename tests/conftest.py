@@ -25,7 +25,15 @@ import pytest
 from typer.testing import Result
 
 import interpreted  # noqa: F401  first: Triton's own functions are made when it is imported
-from tools import draw_photographs, run_dff, small_project
+from pipeline.registry import STAGES
+from tools import (
+    copied,
+    draw_photographs,
+    movable_project,
+    run_dff,
+    run_in_process,
+    small_project,
+)
 
 sys.dont_write_bytecode = False
 
@@ -36,8 +44,8 @@ os.environ["DFF_KEEP"] = "0"
 def _not_to_the_disk(file: Any) -> None:
     """What `os.fsync` refuses, without its wait: a run of all stages asks for it 750 times.
 
-    No test cuts the power. Those of what must be durable watch the calls, and what is killed is a
-    process of its own, which has the real one.
+    No test cuts the power. Those of what must be durable watch the calls, or have a process of
+    their own, with the real one.
     """
     os.fstat(file if isinstance(file, int) else file.fileno())
 
@@ -98,6 +106,20 @@ def photographs(tmp_path: Path) -> Path:
 def project(tmp_path: Path, photographs: Path) -> Path:
     """See `small_project`."""
     return small_project(tmp_path / "project", photographs)
+
+
+@pytest.fixture(scope="session")
+def mapped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `mapped` copies."""
+    project = movable_project(tmp_path_factory.mktemp("mapped"))
+    run_in_process(project, *(stage.name for stage in STAGES[:4]))
+    return project
+
+
+@pytest.fixture
+def mapped(mapped_once: Path, project: Path) -> Path:
+    """`project` with heat maps that were never refined."""
+    return copied(mapped_once, project.parent)
 
 
 @pytest.fixture

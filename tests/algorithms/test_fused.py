@@ -155,7 +155,7 @@ def test_columns_of_stopped_factorizations_stay():
 
 @pytest.mark.parametrize("half", [True, False], ids=["float16", "float32"])
 def test_the_warm_start_is_that_of_the_host(half):
-    A = matrix(300, 10, half)
+    A = matrix(120, 10, half)
     rng = np.random.default_rng(5)
     starts = [initial.random_start((k, 10), k, A.mean(), rng) for k in (1, 3, 3, 5)]
     there = FusedEngine(DEVICE).accelerated(MatrixRows(A), starts, 6, FLOAT)

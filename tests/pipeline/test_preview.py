@@ -16,25 +16,9 @@ from stages.refine import preview
 from stages.refine.preview import GAP, LINE, LONG_SIDE
 from stages.refine.refiners import REFINERS
 from store import open_artifact
-from tools import copied, edit, message, movable_project, refine_by, run_in_process
+from tools import edit, message, refine_by
 
 Dff = Callable[..., Result]
-
-
-pytestmark = pytest.mark.xdist_group("preview")  # one worker makes its project
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = movable_project(tmp_path_factory.mktemp("mapped"))
-    run_in_process(project, *(stage.name for stage in STAGES[:4]))
-    return project
-
-
-@pytest.fixture
-def mapped(made: Path, project: Path) -> Path:
-    """A project with heat maps that were never refined."""
-    return copied(made, project.parent)
 
 
 def picture(project: Path) -> np.ndarray:

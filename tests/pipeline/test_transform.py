@@ -39,6 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     edit(project, "size: 224", "size: 64")
     edit(project, "k: [1, 2, 3, 4]", "k: [1, 3]")
+    edit(project, "stability_runs: 5", "stability_runs: 2")
     edit(project, "long_side: 224", "long_side: 40")
     for stage in STAGES:
         assert run_dff(stage.name, "--project", str(project)).exit_code == 0

@@ -238,7 +238,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_pieces")
 def test_factorize_goes_on_from_any_checkpoint(extracted: Path, dff: Dff) -> None:
-    edit(extracted, "stability_runs: 5", "stability_runs: 0")
+    edit(extracted, "stability_runs: 2", "stability_runs: 0")
     done(dff, "factorize")
     out = extracted / "artifacts/factors.zarr"
     expected = contents(out)

@@ -197,14 +197,18 @@ def test_what_lies_within_changes_nothing_of_its_set(tmp_path: Path) -> None:
         np.testing.assert_array_equal(before, now[:2, ..., :width])
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
-def test_a_crash_costs_one_pass(
-    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_costs_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, made())
     factorized(tmp_path)
     expected = files(tmp_path)
-    (tmp_path / "artifacts/factors.zarr").rename(tmp_path / "before")
+    for after in (1, 2, 3, 4, 5):
+        (tmp_path / "artifacts/factors.zarr").rename(tmp_path / f"before {after}")
+        _crash(tmp_path, after, monkeypatch)
+        execute(FACTORIZE, PARAMS, tmp_path, Resources(reuse=False))
+        assert files(tmp_path) == expected, after
+
+
+def _crash(project: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     step, steps = Sweep.step, 0
 
     def crashing(self: Sweep) -> None:
@@ -217,9 +221,7 @@ def test_a_crash_costs_one_pass(
     with monkeypatch.context() as patched:
         patched.setattr(Sweep, "step", crashing)
         with pytest.raises(KeyboardInterrupt):
-            execute(FACTORIZE, PARAMS, tmp_path, Resources(reuse=False))
-    execute(FACTORIZE, PARAMS, tmp_path, Resources(reuse=False))
-    assert files(tmp_path) == expected
+            execute(FACTORIZE, PARAMS, project, Resources(reuse=False))
 
 
 @pytest.mark.parametrize("how", ["l2", "centre"])

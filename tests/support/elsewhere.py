@@ -10,6 +10,7 @@ SERVER = """
 import json, os, sys
 from tools import run_dff
 
+os.fsync = os.fstat  # as in tests/conftest.py
 for line in sys.stdin:
     folder, arguments = json.loads(line)
     os.chdir(folder)

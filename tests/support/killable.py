@@ -24,6 +24,7 @@ import stages.algorithms.inference.loop, stages.algorithms.apart, stages.algorit
 import stages.algorithms.guided_filter, store.codec, store.smooth
 from store.layout import Layout
 
+os.fsync = os.fstat  # as in tests/conftest.py: what is killed is a process, not the machine
 Image.init()  # its plugins, and what Numba loads with the first function
 cpu_target.target_context.refresh()
 cpu_target.typing_context.refresh()

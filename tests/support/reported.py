@@ -25,6 +25,7 @@ from stages.refine.stage import REFINE
 from stages.report.params import ReportParams
 from stages.report.stage import REPORT
 
+QUICK: dict[str, Any] = {"init": "random", "max_passes": 3, "stability_runs": 2}
 PARAMS = ReportParams(images=3, top=2, long_side=64)
 
 
@@ -49,7 +50,7 @@ def run_stages(
     stages = [
         (INDEX, IndexParams(dataset="folder", root=str(root), max_failed=0.5)),
         (EXTRACT, ExtractParams("squeezenet1_1", "random:0", layers, size=size)),
-        (FACTORIZE, FactorizeParams(k, seeds, init="random", max_passes=3, within=within)),
+        (FACTORIZE, FactorizeParams(k, seeds, **QUICK, within=within)),
         (HEATMAPS, HeatmapsParams(long_side=32)),
         (REFINE, RefineParams(options=Guided(iterations=1))),
         (EVALUATE, EvaluateParams()),

@@ -67,6 +67,7 @@ def small_project(folder: Path, photographs: Path) -> Path:
     edit(folder, "size: 224", "size: 64")
     edit(folder, "batch: 16", "batch: 2")
     edit(folder, "k: [1, 2, 3, 4]", "k: [1, 2]")
+    edit(folder, "stability_runs: 5", "stability_runs: 2")
     edit(folder, "long_side: 224", "long_side: 48")
     return folder
 
