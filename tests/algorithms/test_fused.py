@@ -177,10 +177,10 @@ def test_starts_that_have_settled_rest():
 def test_a_whole_factorization_agrees(monkeypatch):
     rng = np.random.default_rng(0)
     W = np.repeat(np.eye(3), 4, axis=1) * rng.gamma(2, 1, (3, 12))  # one optimum, and no other
-    A = rng.gamma(0.5, 1, (300, 3)) @ W + rng.gamma(0.5, 0.3, (300, 12))
+    A = rng.gamma(0.5, 1, (160, 3)) @ W + rng.gamma(0.5, 0.3, (160, 12))
     A = A.astype(np.float16).astype(FLOAT)
     monkeypatch.setattr(initial, "STARTS", 2)
-    monkeypatch.setattr(initial, "ROUNDS", ((200, 4, 1), (300, 6, 1)))
+    monkeypatch.setattr(initial, "ROUNDS", ((100, 4, 1), (160, 6, 1)))
     monkeypatch.setattr(
         sweep.warm_factors, "__kwdefaults__", {"starts": 2, "rounds": initial.ROUNDS}
     )
