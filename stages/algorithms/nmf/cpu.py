@@ -26,6 +26,7 @@ from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 T = TypeVar("T")
 PIECE_ROWS = 8192
+LEAST_ROWS = 1024  # fewer are done before another thread has begun
 CACHE_LINE = 64
 MINUS_ZERO = 0x8000  # as float16
 
@@ -162,7 +163,7 @@ def _cut(
     rows = int(block.shape[0])
     values = as_compiled(block, stack.dtype)
     # whole groups; small blocks are cut as well, so that every core has some of them
-    size = min(PIECE_ROWS, max(1, -(-rows // (8 * GROUP))) * GROUP)
+    size = min(PIECE_ROWS, max(LEAST_ROWS, -(-rows // (8 * GROUP)) * GROUP))
 
     def call(first: int, last: int) -> tuple[_Piece, tuple[int, Array] | None]:
         part = None if H is None else H[first:last]

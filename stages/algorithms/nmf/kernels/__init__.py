@@ -24,6 +24,7 @@ __all__ = [
     "LANES",
     "PAIR",
     "WIDE",
+    "accelerate",
     "dense_pass_over",
     "pass_over",
     "sum_of_squares",
@@ -60,6 +61,16 @@ def pass_over(*arguments: Any) -> None:
 def dense_pass_over(*arguments: Any) -> None:
     """See `vector.dense_pass_over`."""
     chosen().dense_pass_over(*arguments)
+
+
+def accelerate(*arguments: Any) -> bool:
+    """See `starts.accelerate`; False, and nothing done, where its kernels do not compile."""
+    if chosen().__name__.endswith("plain"):
+        return False
+    from stages.algorithms.nmf.kernels.starts import accelerate
+
+    accelerate(*arguments)
+    return True
 
 
 def sum_of_squares(flat: NDArray[Any]) -> float:
