@@ -25,9 +25,10 @@ __all__ = [
     "PAIR",
     "WIDE",
     "accelerate",
+    "compact",
     "dense_pass_over",
     "pass_over",
-    "sum_of_squares",
+    "squares",
     "sweep_coordinates",
 ]
 
@@ -73,9 +74,15 @@ def accelerate(*arguments: Any) -> bool:
     return True
 
 
-def sum_of_squares(flat: NDArray[Any]) -> float:
-    """See `vector.sum_of_squares`."""
-    return float(chosen().sum_of_squares(flat))
+def squares(flat: NDArray[Any]) -> tuple[float, float]:
+    """See `vector.squares`."""
+    total, least = chosen().squares(flat)
+    return float(total), float(least)
+
+
+def compact(*arguments: Any) -> int:
+    """See `vector.compact`."""
+    return int(chosen().compact(*arguments))
 
 
 def sweep_coordinates(*arguments: Any) -> None:
