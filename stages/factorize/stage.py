@@ -292,7 +292,6 @@ FACTORIZE: Stage[FactorizeParams] = Stage(
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),
     run=run,
-    summary="Factorize the activations of each image set, for every k and seed.",
     sources=sources,
     foretell=foretell,
 )

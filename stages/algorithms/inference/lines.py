@@ -87,7 +87,9 @@ def shrunk(plane, out):
     line = np.empty(w, np.float32)
     for i in range(out.shape[0]):
         top, bottom = i * h // out.shape[0], -(-(i + 1) * h // out.shape[0])
-        line[:] = plane[top]
+        first = plane[top]
+        for x in range(w):
+            line[x] = first[x]
         for y in range(top + 1, bottom):
             row = plane[y]
             for x in range(w):

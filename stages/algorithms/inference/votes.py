@@ -139,7 +139,8 @@ def votes_of(image, cells, sigma, reach, chosen, weights):
     some, bits = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.int32)
     for first in range(0, n, CHUNK):
         part = weights[first : min(first + CHUNK, n)]
-        some[: len(part)] = part
+        for i in range(len(part)):  # one array put into another takes Numba a second to compile
+            some[i] = part[i]
         exponentials(some[: len(part)], bits[: len(part)], part)
     for pixel in range(pixels):
         shared(weights, starts[pixel], starts[pixel + 1])

@@ -212,7 +212,8 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
                 Q[at + r] = P[tile, r * LANES + lane]
             Q[at + count : at + GROUP] = 0
             if multiplicative:
-                X[at : at + count] = H[row : row + count, into[b] + j]
+                for r in range(count):
+                    X[at + r] = H[row + r, into[b] + j]
                 X[at + count : at + GROUP] = 0
                 continue
             # Without interactions Q / diag(G) would be the solution; a third of that is close to
@@ -235,7 +236,8 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
             for r in range(count):
                 P[tile, r * LANES + lane] = X[at + r]
             if multiplicative:
-                H[row : row + count, into[b] + j] = X[at : at + count]
+                for r in range(count):
+                    H[row + r, into[b] + j] = X[at + r]
     if kept and not multiplicative:  # every column is new: whole rows, as they lie in the tiles
         for r in range(count):
             for column in range(H.shape[1]):
