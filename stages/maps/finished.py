@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.mask_boxes import mask_boxes, measure
-from stages.algorithms.masks import pack_masks, unpack_masks
+from stages.algorithms.masks import unpack_masks
 from stages.artifacts.concept_maps import Measured
 
 
@@ -72,8 +72,10 @@ def _boxes_of(
     columns: NDArray[np.int64], bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Boxes and scores of some columns alone: mostly there is one of ten."""
-    masks = [(bits[:, one // 8] >> np.uint8(one % 8)) & np.uint8(1) for one in columns]
-    together = pack_masks(np.stack(masks, axis=1).view(np.bool_))
-    boxes, scores = mask_boxes(together, levels[:, columns], size)
+    planes = np.zeros((-(-len(columns) // 8), len(bits)), np.uint8)
+    for to, one in enumerate(columns):
+        bit = (bits[:, one // 8] >> np.uint8(one % 8)) & np.uint8(1)
+        planes[to // 8] |= bit << np.uint8(to % 8)
+    boxes, scores = mask_boxes(planes.T, levels.T[columns].T, size)
     boxes[:, 0] = columns[boxes[:, 0]]
     return boxes, scores
