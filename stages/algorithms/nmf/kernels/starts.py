@@ -36,12 +36,11 @@ def accelerate(values, columns, starts, factors, sizes, norm, updates, rule, how
     share_at_first, settled, _, _ = how
     rows, channels, count = len(starts) - 1, factors.shape[1], len(sizes)
     width = -(-channels // WIDE) * WIDE
-    firsts = np.zeros(count, np.int64)
-    firsts[1:] = np.cumsum(sizes)[:-1]
+    firsts = begins_of(sizes)
     most = sizes.max()
-    padded = np.zeros((len(factors), width))
-    padded[:, :channels] = factors
-    last = padded.reshape(-1)
+    last = np.zeros(len(factors) * width)
+    for j in range(len(factors)):
+        put(factors[j], 0, last, j * width, channels)
     at = last.copy()
     to_unit_length(last, len(factors), width)
     share = np.full(count, share_at_first)
@@ -59,15 +58,15 @@ def accelerate(values, columns, starts, factors, sizes, norm, updates, rule, how
     by = (False, rule[0], rule[1], False)
     for turn in range(updates):
         n = len(running)
-        ours, places = sizes[running], np.zeros(n, np.int64)
-        places[1:] = np.cumsum(ours)[:-1]
+        ours = sizes[running]
+        places = begins_of(ours)
         used = -(-ours.sum() // LANES)
         W[:used] = 0
         for b in range(n):
             i = running[b]
             lay_out(at[firsts[i] * width :], sizes[i], width, channels, places[b], W)
             products(at[firsts[i] * width :], sizes[i], width, G[b])
-        narrow[:n] = G[:n]
+        put(G.reshape(-1), 0, narrow.reshape(-1), 0, n * most * most)
         S[:used], HtH[:n], cross[:n] = 0, 0, 0
         stack, sums = (narrow[:n], places, ours, places), (S[:used], HtH[:n], cross[:n])
         into = (P[:used], room)
@@ -76,23 +75,24 @@ def accelerate(values, columns, starts, factors, sizes, norm, updates, rule, how
         for b in range(n):
             i = running[b]
             k, first = sizes[i], firsts[i] * width
-            X[: k * width] = at[first : first + k * width]
+            put(at, first, X, 0, k * width)
             loss = better_factors(S, HtH[b], places[b], channels, norm, Q, X, k, width, how, G[b])
             if loss > losses[i]:
                 share[i] /= 2
-                at[first : first + k * width] = X[: k * width]
+                put(X, 0, at, first, k * width)
             else:
                 ahead = share[i] if turn else 0.0
                 for c in range(k * width):
                     at[first + c] = max(X[c] + ahead * (X[c] - last[first + c]), 0.0)
                 share[i] = min(1.0, 1.05 * share[i])
                 goes_on[b] = losses[i] - loss > settled * loss
-            last[first : first + k * width] = X[: k * width]
+            put(X, 0, last, first, k * width)
             losses[i] = loss
         running = running[goes_on]
         if not len(running):
             break
-    factors[:] = padded[:, :channels]
+    for j in range(len(factors)):
+        put(last, j * width, factors[j], 0, channels)
 
 
 @compiled
@@ -118,6 +118,23 @@ def better_factors(S, lower, column, channels, norm, Q, X, k, width, how, G):
             loss += HtH[j, i] * G[j, i]
     to_unit_length(X, k, width)
     return max(loss, 0.0)
+
+
+@compiled
+def begins_of(sizes):
+    """Where each of several neighbours begins."""
+    firsts, total = np.empty(len(sizes), np.int64), 0
+    for i in range(len(sizes)):
+        firsts[i] = total
+        total += sizes[i]
+    return firsts
+
+
+@compiled
+def put(source, i, into, j, count):
+    """Copy so many values; a slice put into another takes Numba a second to compile."""
+    for at in range(count):
+        into[j + at] = source[i + at]
 
 
 @compiled
