@@ -13,6 +13,7 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/python scripts/plots_page.py
+	$(BIN)/dff compile
 	touch $@
 
 demo: $(READY)

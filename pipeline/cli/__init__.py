@@ -8,6 +8,6 @@ from pipeline.cli import concepts
 from pipeline.cli import stage
 
 # isort: on
-from pipeline.cli.app import USER_ERRORS, app, interruptible, main
+from pipeline.cli.app import app, interruptible, main
 
-__all__ = ["USER_ERRORS", "app", "concepts", "interruptible", "main", "run", "setup", "stage"]
+__all__ = ["app", "concepts", "interruptible", "main", "run", "setup", "stage"]

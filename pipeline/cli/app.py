@@ -5,28 +5,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import pipeline
-from pipeline.dvc import DvcError
-from pipeline.params import ParamsError
-from pipeline.registry import STAGES
-from pipeline.resources import ResourceError
-from stages.datasets import DatasetError
-from stages.frame.errors import StageError
-from store import StoreError
+from pipeline.summaries import SUMMARIES
 
-# What a user can cause and mend: one line and exit code 1. Everything else keeps its traceback.
-USER_ERRORS = (
-    DatasetError,
-    DvcError,
-    ParamsError,
-    ResourceError,
-    StageError,
-    StoreError,
-)
+# The stages, and what works on them, are imported where they are used, here and in the modules of
+# the commands: loading them takes several times as long as all that help and completion need.
 
 app = typer.Typer(
     name="dff",
@@ -37,7 +25,7 @@ app = typer.Typer(
         "Deep Feature Factorization: find the concepts that images share.\n\n"
         "Start with `dff init PHOTOGRAPHS`, look through params.yaml, then `dff run`. The report "
         "is artifacts/report/index.html. Stages run one by one with the commands named after "
-        "them, in this order: " + ", ".join(stage.name for stage in STAGES) + "."
+        "them, in this order: " + ", ".join(SUMMARIES) + "."
     ),
 )
 
@@ -78,6 +66,17 @@ Store = Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP)]
 Reuse = Annotated[bool, typer.Option(envvar="DFF_REUSE", help=REUSE_HELP)]
 
 
+def told_late(tell: Callable[[TyperCommand], None]) -> type[TyperCommand]:
+    """A kind of command whose help says what takes long to load: `tell` puts it in when asked."""
+
+    class ToldLate(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            tell(self)
+            super().format_help(ctx, formatter)
+
+    return ToldLate
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C is no accident: one line, and the exit code that shells give it."""
@@ -99,7 +98,11 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         _with_its_output(app)
-    except USER_ERRORS as error:
+    except Exception as error:
+        from pipeline.cli.errors import USER_ERRORS
+
+        if not isinstance(error, USER_ERRORS):
+            raise
         # one line, whatever a library put into its message
         print(f"dff: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)

@@ -4,15 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
-from pipeline.cli.app import Device, Memory, Project, Workers, app, interruptible
-from pipeline.params import read_params
-from pipeline.resources import make_resources
-from stages.export.formats import EXPORTERS
-from stages.frame.errors import StageError
-from stages.frame.progress import note
-
-FORMATS = "; ".join(f"{name}: {one.summary}" for name, one in EXPORTERS.items()) + "."
+from pipeline.cli.app import Device, Memory, Project, Workers, app, interruptible, told_late
 
 
 @app.command(rich_help_panel="Concepts")
@@ -41,7 +35,7 @@ def transform(
     with pictures of them all, masks as PNG files, concepts.parquet and boxes.parquet as evaluate
     writes them, heatmaps.zarr and refined.zarr. Asked again, it brings the result up to date.
     """
-    # imported here: the other commands need neither templates nor pictures
+    from pipeline.resources import make_resources
     from pipeline.transform import transform_photographs
 
     resources = make_resources(device, workers, memory, "")
@@ -95,8 +89,10 @@ def label(
     set; evaluate then runs on all the others, and prints its scores. With --from the names of a
     file are checked and merged into those that are there: what has no name in it keeps its own.
     """
-    # imported here: the other commands need no tables
     from pipeline.label import bring_names, label_factors
+    from pipeline.params import read_params
+    from pipeline.resources import make_resources
+    from stages.frame.errors import StageError
 
     if source is not None and auto:
         raise StageError("dff label: --from and --auto each say the names; give one of them")
@@ -109,9 +105,16 @@ def label(
         label_factors(project, params, images, resources, auto=auto, force=force)
 
 
-@app.command("export", rich_help_panel="Concepts")
+def _tell_formats(command: TyperCommand) -> None:
+    from pipeline.export import FORMATS
+
+    format = next(one for one in command.params if one.name == "format")
+    format.help = FORMATS  # type: ignore[attr-defined]  # an option has one
+
+
+@app.command("export", cls=told_late(_tell_formats), rich_help_panel="Concepts")
 def export_concepts(
-    format: Annotated[str, typer.Option(help=FORMATS)],
+    format: Annotated[str, typer.Option(help="What to write.")],
     maps: Annotated[str, typer.Option(help="raw or refined.")] = "refined",
     k: Annotated[
         int, typer.Option(min=0, help="Number of factors; 0: the largest that has names.")
@@ -148,8 +151,9 @@ def export_concepts(
     Of one layer, one k and its first seed. Concepts are called as labels.yaml calls them, else
     SET/K/FACTOR. The folder appears when it is complete. See docs/export.md for the formats.
     """
-    # imported here: it loads the networks' library
     from pipeline.export import export_project
+    from pipeline.resources import make_resources
+    from stages.frame.progress import note
 
     options = {
         "semantic": semantic or None,
@@ -195,7 +199,6 @@ def find(
     One line an image: its name, a tab, and the concept's mean strength on it, a share of its
     largest value in the set. The same and more is in artifacts/evaluation/concepts.parquet.
     """
-    # imported here: the other commands need no tables
     from pipeline.find import only_set
     from pipeline.results import open_results
 
@@ -232,7 +235,6 @@ def draw_figure(
     The legend has the names of labels.yaml, as of the last evaluation. In a PDF or SVG text stays
     text, and photographs keep their own resolution.
     """
-    # imported here: the other commands draw nothing
     from pipeline.figure import format_of, save_figure
     from pipeline.results import open_results
 

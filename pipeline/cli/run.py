@@ -4,17 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app, interruptible
-from pipeline.dvc import ensure_repository, repro, uses_dvc
-from pipeline.gc import collect, kept_line
-from pipeline.resources import make_resources
-from pipeline.run_alone import run_alone
-from pipeline.run_project import prepared
-from pipeline.status import stage_states
-from stages.frame.progress import note
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -33,6 +24,11 @@ def run(
     folder without dvc.yaml the stages run one after the other, but for those that are fresh. A run
     that was interrupted goes on where it stopped.
     """
+    from pipeline.dvc import ensure_repository, repro, uses_dvc
+    from pipeline.run_alone import run_alone
+    from pipeline.run_project import prepared
+    from stages.frame.progress import note
+
     resources = prepared(project, device, workers, memory, cluster, store, force=force)
     with_dvc = uses_dvc(project)
     if (project / "dvc.yaml").exists():
@@ -60,8 +56,8 @@ def plan(
     what it starts, with as many workers as fit the budget. Times are those of the last run, for
     this number of photographs.
     """
-    # imported here: it loads the networks' library
     from pipeline.plan import print_plan
+    from pipeline.resources import make_resources
 
     print_plan(project, make_resources(device, workers, memory, ""))
 
@@ -78,6 +74,12 @@ def status(project: Project = Path()) -> None:
 
     A partial stage goes on from there when it is run again.
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.gc import kept_line
+    from pipeline.status import stage_states
+
     table = Table("stage", "state", "size", "detail", box=None, pad_edge=False)
     for state in stage_states(project):
         table.add_row(state.name, state.state, state.size, state.detail)
@@ -98,6 +100,8 @@ def gc(
     links that take no room while the artifact or DVC's cache has the same files. They bring back
     what was made before, in seconds.
     """
+    from pipeline.gc import collect
+
     print(collect(project, keep, dry_run=dry_run))
 
 
@@ -113,7 +117,6 @@ def compare_projects(
     Writes it (without a suffix OUT.png) and OUT.csv beside it, and prints the table. Dashed lines
     are raw maps; bands show one standard deviation over the seeds.
     """
-    # imported here: the other commands draw nothing
     from pipeline.compare import compare
 
     print(compare(projects, out))
@@ -138,7 +141,6 @@ def show_beside(
     lists them), whose report is taken from DVC's cache. Image sets and images are the same when
     their names are.
     """
-    # imported here: the other commands need no reports
     from pipeline.beside import beside
 
     with interruptible():
@@ -146,7 +148,6 @@ def show_beside(
 
 
 def _print_summary(project: Path) -> None:
-    # imported here: the other commands need no tables
     from pipeline.summary import print_summary
 
     print_summary(project)

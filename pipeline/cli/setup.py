@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
-from pipeline.cli.app import Project, app
-from pipeline.init import PRESETS, write_params
-from pipeline.params import ParamsError, read_params
+from pipeline.cli.app import Project, Workers, app, interruptible, told_late
 
 
 @app.command("show-model", rich_help_panel="Setting up")
@@ -30,8 +29,8 @@ def show_model(
     >= 0: choose layers marked yes. Stride is in pixels, of a patch where layers are tokens; 0 for
     what has one value for a whole image.
     """
-    # imported here: torch takes seconds, which no other command of this module needs
     from pipeline.models import print_model
+    from pipeline.params import ParamsError
     from stages.algorithms.backbone import BackboneError
 
     try:
@@ -40,16 +39,20 @@ def show_model(
         raise ParamsError(str(error)) from error
 
 
-@app.command(rich_help_panel="Setting up")
+def _tell_presets(command: TyperCommand) -> None:
+    from pipeline.init import PRESETS
+
+    known = ", ".join(name for name in PRESETS if name != "demo")
+    what = next(one for one in command.params if one.name == "what")
+    what.help = f"{WHAT}: {known}."  # type: ignore[attr-defined]  # an argument of Typer's has one
+
+
+WHAT = "A folder of photographs; demo; or a data set followed by its folder"
+
+
+@app.command(cls=told_late(_tell_presets), rich_help_panel="Setting up")
 def init(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="A folder of photographs; demo; or a data set followed by its folder: "
-            + ", ".join(name for name in PRESETS if name != "demo")
-            + "."
-        ),
-    ],
+    what: Annotated[str, typer.Argument(help=WHAT)],
     root: Annotated[Path | None, typer.Argument(help="Folder of the preset's data set.")] = None,
     project: Project = Path(),
     backbone: Annotated[str, typer.Option(help="Network; see show-model.")] = "",
@@ -77,6 +80,9 @@ def init(
     sets that were downloaded. Photographs are neither copied nor changed. With --dvc the project is
     one for DVC, too: `git init`, `dvc init`, and `dvc repro` runs it.
     """
+    from pipeline.init import write_params
+    from pipeline.params import read_params
+
     path = write_params(
         project,
         what,
@@ -90,12 +96,25 @@ def init(
     if not dvc:
         print(f"wrote {path}; look through it, then: dff run{_with(project)}")
         return
-    # imported here: the other commands write none
     from pipeline.dvc_yaml import write_project_yaml
 
     labels = read_params(project)["evaluate"].labels
     other = write_project_yaml(project, labels, force=force)
     print(f"wrote {path} and {other}; look through it, then: git init && dvc init && dvc repro")
+
+
+@app.command("compile", rich_help_panel="Setting up")
+def compile_loops(workers: Workers = 0) -> None:
+    """Compile the loops that a usual run needs, once for this machine.
+
+    Without it the first run of a stage does, which takes longer: several processes share the work
+    here. They are kept in the program's own folders, or in the user's cache where those cannot be
+    written to; NUMBA_CACHE_DIR names another place.
+    """
+    from pipeline.ahead import compile_ahead
+
+    with interruptible():
+        print(compile_ahead(workers))
 
 
 def _with(project: Path) -> str:

@@ -1,9 +1,10 @@
 """Commands named after the stages."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from pipeline.cli.app import (
     CLUSTER_HELP,
@@ -16,51 +17,60 @@ from pipeline.cli.app import (
     Workers,
     app,
     interruptible,
+    told_late,
 )
-from pipeline.params import ParamsError, read_params
-from pipeline.registry import BY_NAME, STAGES
-from pipeline.resources import make_resources
-from stages.frame.execute import execute
-from stages.frame.params import user_path
-from stages.frame.resources import Resources
-from stages.frame.stage import Stage
+from pipeline.summaries import SUMMARIES
+
+if TYPE_CHECKING:
+    from stages.frame.resources import Resources
 
 
-def _help(stage: Stage[Any]) -> str:
-    reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
-    return (
-        f"{stage.summary}\n\n"
-        f"Reads {reads}; writes {stage.writes}. Its params are the section `{stage.name}` of "
-        "params.yaml. Run again after an interruption, it goes on where it stopped."
-    )
+def _told(name: str, more: str = "") -> type[TyperCommand]:
+    """The command of a stage, whose help says what it reads and writes."""
+
+    def tell(command: TyperCommand) -> None:
+        from pipeline.registry import BY_NAME
+
+        stage = BY_NAME[name]
+        reads = ", ".join(str(path) for path in stage.reads.values()) or "your images"
+        command.help = (
+            f"{SUMMARIES[name]}\n\n"
+            f"Reads {reads}; writes {stage.writes}. Its params are the section `{name}` of "
+            f"params.yaml. Run again after an interruption, it goes on where it stopped.{more}"
+        )
+
+    return told_late(tell)
 
 
-def _run_stage(stage: Stage[Any], project: Path, resources: Resources) -> None:
-    params = read_params(project)[stage.name]
+def _run_stage(name: str, project: Path, resources: "Resources") -> None:
+    from pipeline.params import read_params
+    from pipeline.registry import BY_NAME
+    from stages.frame.execute import execute
+
+    params = read_params(project)[name]
     with interruptible():
-        out = execute(stage, params, project, resources)
+        out = execute(BY_NAME[name], params, project, resources)
     print(out)
 
 
-def _stage_command(stage: Stage[Any]) -> None:
-    @app.command(stage.name, help=_help(stage), rich_help_panel="Stages")
+def _stage_command(name: str) -> None:
+    @app.command(name, cls=_told(name), help=SUMMARIES[name], rich_help_panel="Stages")
     def command(
         project: Project = Path(),
         device: Device = "auto",
         workers: Workers = 0,
         memory: Memory = "auto",
-        # the cluster that `dff run` hands to its stages concerns those that can use it
-        cluster: Annotated[
-            str,
-            typer.Option(envvar="DFF_CLUSTER" if stage.clustered else None, help=CLUSTER_HELP),
-        ] = "",
+        # not from the environment: the cluster that `dff run` names is for refine, which can use it
+        cluster: Annotated[str, typer.Option(help=CLUSTER_HELP)] = "",
         store: Annotated[
             str,
-            typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=stage.name != "extract"),
+            typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=name != "extract"),
         ] = "",
         reuse: Reuse = True,
     ) -> None:
-        _run_stage(stage, project, make_resources(device, workers, memory, cluster, store, reuse))
+        from pipeline.resources import make_resources
+
+        _run_stage(name, project, make_resources(device, workers, memory, cluster, store, reuse))
 
 
 PREVIEW_HELP = (
@@ -70,7 +80,9 @@ PREVIEW_HELP = (
 
 
 def _refine_command() -> None:
-    @app.command("refine", help=_help(BY_NAME["refine"]) + PREVIEW_HELP, rich_help_panel="Stages")
+    told = _told("refine", PREVIEW_HELP)
+
+    @app.command("refine", cls=told, help=SUMMARIES["refine"], rich_help_panel="Stages")
     def command(
         images: Annotated[list[str] | None, typer.Argument(help="For --preview.")] = None,
         preview: Annotated[
@@ -93,15 +105,19 @@ def _refine_command() -> None:
         cluster: Cluster = "",
         reuse: Reuse = True,
     ) -> None:
+        from pipeline.params import ParamsError, read_params
+        from pipeline.registry import BY_NAME
+        from pipeline.resources import make_resources
+
         resources = make_resources(device, workers, memory, cluster, reuse=reuse)
         if not preview:
             if images or k or set or out:
                 raise ParamsError("IMAGES, --k, --set and --out go with --preview")
-            _run_stage(BY_NAME["refine"], project, resources)
+            _run_stage("refine", project, resources)
             return
         if not images:
             raise ParamsError("--preview: name one or more images")
-        # imported here: the other commands need no pictures
+        from stages.frame.params import user_path
         from stages.refine.preview import preview as write_preview
 
         params = read_params(project)
@@ -124,9 +140,9 @@ WITHIN_HELP = (
 
 
 def _factorize_command() -> None:
-    said = _help(BY_NAME["factorize"]) + WITHIN_HELP
+    told = _told("factorize", WITHIN_HELP)
 
-    @app.command("factorize", help=said, rich_help_panel="Stages")
+    @app.command("factorize", cls=told, help=SUMMARIES["factorize"], rich_help_panel="Stages")
     def command(
         within: Annotated[
             list[str] | None,
@@ -146,21 +162,23 @@ def _factorize_command() -> None:
         store: Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=True)] = "",
         reuse: Reuse = True,
     ) -> None:
+        from pipeline.params import ParamsError
+        from pipeline.resources import make_resources
+
         resources = make_resources(device, workers, memory, cluster, store, reuse)
         if k and not within:
             raise ParamsError("--k goes with --within; factorize.k in params.yaml is for all sets")
         if within:
-            # imported here: the other commands divide nothing
             from pipeline.divide import divide
 
             divide(project, within, k or [])
-        _run_stage(BY_NAME["factorize"], project, resources)
+        _run_stage("factorize", project, resources)
 
 
-for _stage in STAGES:
-    if _stage.name == "refine":
+for _name in SUMMARIES:
+    if _name == "refine":
         _refine_command()
-    elif _stage.name == "factorize":
+    elif _name == "factorize":
         _factorize_command()
     else:
-        _stage_command(_stage)
+        _stage_command(_name)

@@ -153,7 +153,10 @@ def _begins(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
 def _some(of: Lines, each: int, turn: float) -> Lines:
     """One in so many of the points, beginning at a share of the first of these."""
     some = slice(min(int(turn % 1 * each), len(of.near) - 1), None, each)
-    return Lines(of.below[some], of.above[some], of.near[some], of.far[some])
+    # contiguous, as all others are: the loops are compiled for those alone
+    return Lines(
+        of.below[some].copy(), of.above[some].copy(), of.near[some].copy(), of.far[some].copy()
+    )
 
 
 def sample(grid: Grid, size: Size, count: int, turn: int = 0) -> NDArray[np.float32]:

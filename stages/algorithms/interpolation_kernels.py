@@ -138,7 +138,7 @@ def count(grid, y, x, brackets, below, above):
     """See `count`: the bins of all columns, one behind the other, and where each column's end."""
     columns, width = grid.shape[2], len(x.below)
     cells, values = np.empty((grid.shape[0], 2, width), np.float32), np.empty(width, np.float32)
-    bins, ends, n = np.empty(8 * width, np.int32), np.zeros(columns, np.int64), 0
+    bins, ends, n = np.empty(8 * width, np.int32), np.zeros(columns, np.int64), np.int64(0)
     for column in range(columns):
         bracket = brackets.low[column], brackets.high[column], brackets.shift[column]
         if bracket[0] < bracket[1]:

@@ -60,7 +60,7 @@ def measure(bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
     from stages.algorithms.mask_passes import mask_components, mask_runs  # loads Numba
 
     planes = np.ascontiguousarray(levels.T)
-    runs, sums = mask_runs(np.ascontiguousarray(bits), planes, w)
+    runs, sums = mask_runs(np.ascontiguousarray(bits.T), planes, w)
     found, totals, moments = mask_components(runs, sums, columns)
     order = np.lexsort((-found[:, 5], found[:, 0]))  # stable: then by the first pixel
     found, totals = found[order], totals[order]

@@ -10,15 +10,16 @@ from stages.algorithms.compiled import compiled
 @compiled
 def mask_runs(bits: Any, planes: Any, w: Any):  # type: ignore[no-untyped-def]
     """Runs of pixels inside of all masks, in row-major order of where they end: int32 [n, 4]
-    (column, row, start, stop), and their sums of levels, int64 [n]."""
+    (column, row, start, stop), and their sums of levels, int64 [n]; bits and planes are
+    ``[.., pixels]``."""
     runs, sums, n = np.empty((1024, 4), np.int32), np.empty(1024, np.int64), 0
-    columns, count = len(planes), bits.shape[1]
+    columns, count = len(planes), len(bits)
     starts = np.zeros(8 * count, np.int64)
-    for y in range(len(bits) // w):
+    for y in range(bits.shape[1] // w):
         for byte in range(count):
-            before = np.int64(0)
+            before, line = np.int64(0), bits[byte, y * w : (y + 1) * w]
             for x in range(w + 1):
-                here = np.int64(bits[y * w + x, byte]) if x < w else np.int64(0)
+                here = np.int64(line[x]) if x < w else np.int64(0)
                 if here == before:
                     continue
                 for bit in range(8):

@@ -66,6 +66,85 @@ def halves(
     return levels.T, bits.T
 
 
+def by_column(levels: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers ``[h, w, columns]``, the same ones, column by column in memory.
+
+    Everything that is computed of them goes through one column after the other: turned once, they
+    are not turned again by each.
+    """
+    h, w, columns = levels.shape
+    rows = levels.reshape(h * w, columns)
+    if not rows.T.flags.c_contiguous:
+        planes = np.empty((columns, h * w), levels.dtype)
+        _turned(rows, planes)
+        rows = planes.T
+    return rows.reshape(h, w, columns)
+
+
+def masks_of_halves(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Masks of ``round(255 q)`` ``[pixels, columns]`` where q is a half or more, as `halves`."""
+    planes = np.ascontiguousarray(levels.T)
+    bits = np.zeros((-(-len(planes) // 8), planes.shape[1]), np.uint8)
+    least = np.full(len(planes), 128, np.float64)
+    _reached(planes, 0.0, least, np.ones(len(planes), np.bool_), bits)
+    return bits.T
+
+
+def near_largest(
+    levels: NDArray[Any],
+    share: float,
+    least: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """Where maps reach a share of their own largest value, and `least`, too.
+
+    Parameters
+    ----------
+    levels : uint8 or uint16 [h, w, columns]
+    share : float
+    least : float64 [columns]
+        In whole numbers.
+    chosen : bool [columns]
+        Others are reached nowhere.
+
+    Returns
+    -------
+    uint8 [h * w, ceil(columns / 8)]
+        As from `masks.pack_masks`.
+    """
+    h, w, columns = levels.shape
+    bits = np.zeros((-(-columns // 8), h * w), np.uint8)
+    planes = np.ascontiguousarray(levels.reshape(h * w, columns).T)
+    _reached(planes, share, least, chosen, bits)
+    return bits.T
+
+
+@compiled
+def _turned(rows, planes):  # type: ignore[no-untyped-def]
+    """Rows as columns, some rows at a time, which stay in the cache."""
+    for first in range(0, len(rows), 64):
+        for column in range(len(planes)):
+            plane = planes[column]
+            for i in range(first, min(first + 64, len(rows))):
+                plane[i] = rows[i, column]
+
+
+@compiled
+def _reached(planes, share, least, chosen, bits):  # type: ignore[no-untyped-def]
+    """See `near_largest`."""
+    for column in range(len(planes)):
+        if not chosen[column]:
+            continue
+        values, byte, bit = planes[column], bits[column // 8], np.uint8(1 << (column % 8))
+        most = np.uint32(0)
+        if share > 0:
+            for i in range(len(values)):
+                most = max(most, np.uint32(values[i]))
+        start = np.uint32(min(np.ceil(max(share * most, least[column])), 2.0**31))
+        for i in range(len(values)):
+            byte[i] |= bit if np.uint32(values[i]) >= start else np.uint8(0)
+
+
 @compiled
 def _probabilities(planes, thresholds, most, out):  # type: ignore[no-untyped-def]
     """See `probabilities`."""

@@ -68,7 +68,6 @@ EVALUATE: Stage[EvaluateParams] = Stage(
     },
     writes=Path("artifacts/evaluation"),
     run=run,
-    summary="Compare the maps with the ground truth, where there is any.",
     files=("labels",),
     sources=sources,
     foretell=foretell,

@@ -227,7 +227,6 @@ EXPLAIN: Stage[ExplainParams] = Stage(
     },
     writes=Path("artifacts/explained.zarr"),
     run=run,
-    summary="Say what the concepts mean to the network's own classes, where it has some.",
     sources=sources,
     foretell=foretell,
 )

@@ -315,7 +315,6 @@ EXTRACT: Stage[ExtractParams] = Stage(
     reads={"index": Path("artifacts/index")},
     writes=Path("artifacts/activations.zarr"),
     run=run,
-    summary="Run the images through the network and store the activations of the tapped layers.",
     sources=sources,
     foretell=_foretell,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +31,8 @@ class SetOfLayer:
         Rows of each image at each size.
     first_row : int
         Of all sets' coefficients.
+    rank : int
+        Of all sets.
     finest : int
         Most cells of an image's map that is combined of several sizes; 0 of one.
     weights : float32 [rows] or None
@@ -45,7 +46,7 @@ class SetOfLayer:
     members: NDArray[np.int64]
     cells: NDArray[np.int64]
     first_row: int
-    checkpoint: Path
+    rank: int
     finest: int = 0
     weights: NDArray[np.float32] | None = None
     outer_mean: NDArray[np.float32] | None = None

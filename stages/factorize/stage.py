@@ -6,6 +6,7 @@ Writes ``factors.zarr``, see `stages.artifacts.factors`.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,18 @@ from stages.factorize.results import SetResult, write_results
 from stages.factorize.rows import SetOfLayer, rows_within_budget
 from stages.factorize.scales import write_combined
 from stages.factorize.sharing import Shares, Sharing
+from stages.factorize.states import States
 from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
 from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from store import Ragged, RaggedWriter, Staging, plan_layout, replacing
+from store import Ragged, RaggedWriter, Staging, plan_layout
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
+TOLD_EVERY = 1.0  # seconds between two words to `dff status`
 
 if TYPE_CHECKING:
     import zarr
@@ -68,7 +71,7 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     job = _Job(params, work, resources, library_bytes(), pinned, members, within)
     known = int(work.progress.get("done", 0))
     with track("factorize", total, "sets", known) as advance, told_of_compiling():
-        done = 0
+        done, last = 0, time.monotonic()
         for number, layer in enumerate(activations.layers):
             results = []
             for one in _factorize_layer(job, activations, layer, groups[layer], number):
@@ -76,8 +79,10 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
                 told += one.told
                 done += 1
                 if done > known:
-                    work.checkpoint(done=done, total=total, unit="sets")
                     advance(1)
+                    if done == total or time.monotonic() - last >= TOLD_EVERY:
+                        work.checkpoint(done=done, total=total, unit="sets")
+                        last = time.monotonic()
             write_results(groups[layer], params, results)
     for line in told:
         note(line)
@@ -134,24 +139,24 @@ def _factorize_layer(
     sharing = Sharing(job.within, job.params.factorizations, job.work.scratch, number)
     means: dict[str, NDArray[np.float32] | None] = {}
     first_row = 0
-    for rank, (name, members) in enumerate(job.members.items()):
-        checkpoint = job.work.scratch / f"{number}-{rank}.npz"
-        finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
-        cells = grids[members].prod(axis=2)
-        weights = sharing.weights(name, int(cells.sum()))
-        mean = means.get(root_of(name, job.within))
-        one = SetOfLayer(name, ragged, members, cells, first_row, checkpoint, finest, weights, mean)
-        held = None
-        if job.pinned:
-            whose = name, members, job.within.get(name)
-            held = held_by(job.pinned, activations, layer, whose, job.params.factorizations)
-        if held:
-            largest[rank], top[rank] = held.largest, held.top
-        with sharing.of(name, weights) as shares:
-            result = _factorize_set(job, one, writer, held, shares)
-        means[name] = result.mean
-        yield result
-        first_row = one.end
+    with States(job.work.scratch, number) as states:
+        for rank, (name, members) in enumerate(job.members.items()):
+            finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
+            cells = grids[members].prod(axis=2)
+            weights = sharing.weights(name, int(cells.sum()))
+            mean = means.get(root_of(name, job.within))
+            one = SetOfLayer(name, ragged, members, cells, first_row, rank, finest, weights, mean)
+            held = None
+            if job.pinned:
+                whose = name, members, job.within.get(name)
+                held = held_by(job.pinned, activations, layer, whose, job.params.factorizations)
+            if held:
+                largest[rank], top[rank] = held.largest, held.top
+            with sharing.of(name, weights) as shares:
+                result = _factorize_set(job, one, states, writer, held, shares)
+            means[name] = result.mean
+            yield result
+            first_row = one.end
     writer.close()
     if several is not None:
         maps = _writer(job, group, "maps", several[:, -1], ids, f"maps {number}")
@@ -197,9 +202,14 @@ def _writer(
 
 
 def _factorize_set(
-    job: _Job, of: SetOfLayer, writer: RaggedWriter, held: Held | None, shares: Shares
+    job: _Job,
+    of: SetOfLayer,
+    states: States,
+    writer: RaggedWriter,
+    held: Held | None,
+    shares: Shares,
 ) -> SetResult:
-    """All factorizations of one set, checkpointed after each pass.
+    """All factorizations of one set, checkpointed between the passes.
 
     A set that was finished before a crash is not solved again: its last state is there, and one
     pass gives the coefficients that were not on disk yet.
@@ -210,7 +220,7 @@ def _factorize_set(
 
     params = job.params
     resources, how = job.resources, params.normalise
-    saved = _load_state(of.checkpoint)
+    saved = states.saved(of.rank)
     try:
         mean = held.mean if held else None
         if mean is None:
@@ -235,7 +245,7 @@ def _factorize_set(
         while not sweep.done:
             sweep.step()
             known = {} if mean is None else {"mean": mean}
-            _save_state(of.checkpoint, sweep.state() | known)
+            states.keep(of.rank, sweep.state() | known, done=sweep.done)
         links = Links(params.factorizations.columns)
         usage = Usage(len(params.factorizations.columns))
 
@@ -270,18 +280,6 @@ def _factorize_set(
     )
 
 
-def _save_state(path: Path, state: dict[str, NDArray[Any]]) -> None:
-    with replacing(path) as file:
-        np.savez(file, **state)  # type: ignore[arg-type]
-
-
-def _load_state(path: Path) -> dict[str, NDArray[Any]] | None:
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as saved:
-        return dict(saved)
-
-
 def sources(params: FactorizeParams, project: Path) -> str:
     """Digest of the pinned factors."""
     return Pinned.open(user_path(params.start, project)).digest if params.start else ""
@@ -289,12 +287,11 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=7,
+    version=8,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),
     run=run,
-    summary="Factorize the activations of each image set, for every k and seed.",
     sources=sources,
     foretell=foretell,
 )

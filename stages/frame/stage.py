@@ -46,8 +46,6 @@ class Stage(Generic[P]):
     writes : Path
     run : callable
         ``run(params, inputs, work, resources)`` fills ``work.path``.
-    summary : str
-        One line for the command's help.
     files : tuple of str
         Params that name files or folders to be read besides artifacts.
     always : bool
@@ -68,7 +66,6 @@ class Stage(Generic[P]):
     reads: Mapping[str, Path]
     writes: Path
     run: Callable[[P, Inputs, Staging, Resources], None]
-    summary: str
     files: tuple[str, ...] = ()
     always: bool = False
     sources: Callable[[P, Path], str] | None = None

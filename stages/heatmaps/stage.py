@@ -121,6 +121,5 @@ HEATMAPS: Stage[HeatmapsParams] = Stage(
     reads={"index": Path("artifacts/index"), "factorize": Path("artifacts/factors.zarr")},
     writes=Path("artifacts/heatmaps.zarr"),
     run=run,
-    summary="Bring the coefficients to image space and find where masks begin.",
     foretell=foretell,
 )

@@ -196,7 +196,6 @@ INDEX: Stage[IndexParams] = Stage(
     reads={},
     writes=Path("artifacts/index"),
     run=run,
-    summary="Find the images, check that each decodes, and give them ids and sets.",
     always=True,
     sources=sources,
     foretell=foretell,

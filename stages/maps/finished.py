@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.mask_boxes import measure
+from stages.algorithms.mask_boxes import mask_boxes, measure
+from stages.algorithms.masks import unpack_masks
 from stages.artifacts.concept_maps import Measured
 
 
@@ -47,9 +48,34 @@ def measured(
         Boxes go around components of the masks and of these places together.
     """
     largest = np.iinfo(levels.dtype).max
-    found = boxed = measure(bits, levels, size)
-    if around is not None and (around & ~bits).any():
-        boxed = measure(bits | around, levels, size)
-    owned = np.concatenate([np.full((len(boxed.boxes), 1), entry), boxed.boxes], axis=1)
-    scores = boxed.scores / np.float32(largest)
+    found = measure(bits, levels, size)
+    boxes, scores = found.boxes, found.scores
+    if around is not None and len(added := _added_to(bits, around)):
+        more, more_scores = _boxes_of(added, bits | around, levels, size)
+        kept = ~np.isin(boxes[:, 0], added)
+        boxes = np.concatenate([boxes[kept], more])
+        order = np.argsort(boxes[:, 0], kind="stable")
+        boxes, scores = boxes[order], np.concatenate([scores[kept], more_scores])[order]
+    owned = np.concatenate([np.full((len(boxes), 1), entry), boxes], axis=1)
+    scores = scores / np.float32(largest)
     return Measured(owned, scores, found.peaks / largest, found.centroids, found.areas)
+
+
+def _added_to(bits: NDArray[np.uint8], around: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Columns in which a place lies around that is not of the mask."""
+    return np.flatnonzero(
+        unpack_masks(np.bitwise_or.reduce(around & ~bits, axis=0), 8 * bits.shape[1])
+    )
+
+
+def _boxes_of(
+    columns: NDArray[np.int64], bits: NDArray[np.uint8], levels: NDArray[Any], size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Boxes and scores of some columns alone: mostly there is one of ten."""
+    planes = np.zeros((-(-len(columns) // 8), len(bits)), np.uint8)
+    for to, one in enumerate(columns):
+        bit = (bits[:, one // 8] >> np.uint8(one % 8)) & np.uint8(1)
+        planes[to // 8] |= bit << np.uint8(to % 8)
+    boxes, scores = mask_boxes(planes.T, levels.T[columns].T, size)
+    boxes[:, 0] = columns[boxes[:, 0]]
+    return boxes, scores

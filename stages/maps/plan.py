@@ -33,7 +33,7 @@ class Taken(NamedTuple):
 
 # (entry, levels) -> levels, bits
 Settle = Callable[[int, NDArray[Any]], tuple[NDArray[Any], NDArray[np.uint8]]]
-Compute = Callable[[Sequence[int]], Iterator[Rows | Whole]]
+Compute = Callable[[Sequence[int]], Iterator[Rows | Whole | Finished]]
 
 
 @runtime_checkable

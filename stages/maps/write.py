@@ -71,7 +71,8 @@ def write_maps(
         The layer's group.
     compute : callable or Source
         Yields shares, float32 ``[h * w, columns]`` in [0, 1], for each of the entries asked for;
-        the same ones whenever it is asked. Where the thresholds are given it may yield `Whole`.
+        the same ones whenever it is asked. Where the thresholds are given it may yield `Whole`
+        or `Finished`.
     work, key
         Where the progress is recorded, and under which name.
     advance : callable
@@ -299,7 +300,7 @@ class _Writing:
 
         def once() -> Iterator[Rows]:
             for rows in compute(entries):
-                assert not isinstance(rows, Whole), "percentiles are of the exact values"
+                assert isinstance(rows, np.ndarray), "percentiles are of the exact values"
                 yield rows
                 self._computed()
 

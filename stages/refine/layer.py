@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import pack_masks
 from stages.algorithms.parts import Parts, Shares, figure_of, parts_of
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
@@ -101,8 +100,8 @@ class LayerTasks:
         Returns
         -------
         uint8 [h * w, ceil(columns / 8)]
-            Bits as from `pack_masks`: heat of at least `certain` times the map's largest, and of
-            at least the mask's threshold.
+            Bits as from `stages.algorithms.masks.pack_masks`: heat of at least `certain` times the
+            map's largest, and of at least the mask's threshold.
 
         Notes
         -----
@@ -111,16 +110,15 @@ class LayerTasks:
         in height, and a fixed level takes the whole neighbourhood of the object in one image and
         nothing of it in the next. The threshold keeps images out that do not show the factor.
         """
+        from stages.algorithms.whole_numbers import near_largest  # compiled
+
         levels, thresholds = heat or self.heat(entry)
-        own = self.certain * levels.max(axis=(0, 1), initial=0)
-        least = np.ceil(np.maximum(own, thresholds * np.iinfo(levels.dtype).max))
         # nothing is certain of a factor that is absent, nor, of heat alone, which part it is
         sure = thresholds > 0
         if self.apart:
             for one in self.parts:
                 sure[one.columns] = False
-        least = np.where(sure, least, np.inf)
-        return pack_masks((levels >= least).reshape(-1, len(thresholds)))
+        return near_largest(levels, self.certain, thresholds * np.iinfo(levels.dtype).max, sure)
 
     @cached_property
     def parts(self) -> list[Parts]:

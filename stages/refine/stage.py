@@ -132,7 +132,6 @@ REFINE: Stage[RefineParams] = Stage(
     reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
     writes=Path("artifacts/refined.zarr"),
     run=run,
-    summary="Align the heat maps with the edges of their images (DFF-CRF).",
     clustered=lambda params: params.options.kind == "processes",
     foretell=foretell,
 )

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
-from stages.maps.plan import Compute, Rows, Whole
-from stages.refine.layer import LayerTasks, device_of
-from stages.refine.refiners.refiner import Refiner, Task
+from stages.maps.finished import Finished, measured
+from stages.maps.plan import Compute, Rows
+from stages.refine.layer import Heat, LayerTasks, device_of
+from stages.refine.refiners.refiner import LevelsRefiner, Refiner, Task
 
 
 def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> Iterator[Rows]:
@@ -63,20 +64,37 @@ def rows_of_task(refiner: Refiner, task: Task) -> Rows:
     return np.ascontiguousarray(q.reshape(len(q), -1).T)
 
 
-def _halved(tasks: LayerTasks, workers: int, entries: Sequence[int]) -> Iterator[Whole]:
+def _halved(tasks: LayerTasks, workers: int, entries: Sequence[int]) -> Iterator[Finished]:
     yield from ordered_map(partial(_halved_one, tasks), entries, workers=workers)
 
 
-def _halved_one(tasks: LayerTasks, entry: int) -> Whole:
-    from stages.algorithms.whole_numbers import halves
+def _halved_one(tasks: LayerTasks, entry: int) -> Finished:
+    """All that is made of an entry, in one go: one thread has it in its cache."""
+    from stages.algorithms.whole_numbers import by_column, masks_of_halves
 
-    heat = tasks.heat(entry)
-    task = tasks.task(entry, heat)
-    levels, bits = halves(tasks.refiner.refine(task), _present(task))
+    found, thresholds = tasks.heat(entry)
+    heat = by_column(found), thresholds
+    levels = whole_refined(tasks, entry, heat)
     if tasks.apart:
         levels, bits = tasks.settled(entry, levels, heat)
+    else:
+        bits = masks_of_halves(levels)
     around = tasks.certain_at(entry, heat) if tasks.certain else None
-    return Whole(levels, bits, around, settled=True)
+    h, w = heat[0].shape[:2]
+    return Finished(entry, levels, bits, [measured(entry, levels, bits, (h, w), around)])
+
+
+def whole_refined(tasks: LayerTasks, entry: int, heat: Heat) -> NDArray[np.uint8]:
+    """``round(255 q)`` of an entry, uint8 ``[h * w, columns]``, from its heat maps."""
+    from stages.algorithms.whole_numbers import halves
+
+    refiner = tasks.refiner
+    if isinstance(refiner, LevelsRefiner):
+        levels = refiner.refine_levels(tasks.image(entry), *heat)
+        if levels is not None:
+            return levels
+    task = tasks.task(entry, heat)
+    return halves(refiner.refine(task), _present(task))[0]
 
 
 def _on_cpu(tasks: LayerTasks, entry: int) -> Rows:

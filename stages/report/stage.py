@@ -37,6 +37,5 @@ REPORT: Stage[ReportParams] = Stage(
     },
     writes=Path("artifacts/report"),
     run=run,
-    summary="Write the report, a page that opens from disk.",
     foretell=foretell,
 )

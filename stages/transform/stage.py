@@ -260,5 +260,4 @@ TRANSFORM: Stage[TransformParams] = Stage(
     },
     writes=Path("heatmaps.zarr"),
     run=run,
-    summary="See new photographs with the factors of an image set.",
 )

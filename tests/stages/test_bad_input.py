@@ -210,13 +210,14 @@ def test_odd_images_go_all_the_way(project: Path, photographs: Path, dff: Dff) -
 # `dff factorize` that waits after each checkpoint, so that a signal finds it at work
 SLOW_FACTORIZE = """
 import signal, sys, time
-import stages.factorize.stage
+from stages.factorize import states
 from pipeline.cli import main
 
 # a shell that runs the tests in the background lets them ignore Ctrl-C, and children inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)
-save = stages.factorize.stage._save_state
-stages.factorize.stage._save_state = lambda *arguments: (save(*arguments), time.sleep(60))
+states.SECONDS = 0
+save, naps = states.States._write, iter([60])
+states.States._write = lambda *arguments: (save(*arguments), time.sleep(next(naps, 0)))
 sys.argv = ["dff", "factorize"]
 main()
 """

@@ -39,6 +39,20 @@ def test_two_halves_of_an_object_are_one_box_by_hand() -> None:
     np.testing.assert_allclose(one.centroids[0], [(2 * 0.5 + 3 * 1.5 + 2.5) / 6, 15 / 6])
 
 
+def test_boxes_around_both_are_those_of_all_columns_together() -> None:
+    rng = np.random.default_rng(1)
+    masks, certain = (rng.random((30 * 20, 11)) < 0.3 for _ in range(2))
+    certain[:, [0, 4, 5, 9]] = False
+    certain[:, 6] &= masks[:, 6]  # nothing is added to it
+    levels = rng.integers(0, 256, (600, 11), np.uint8)
+    around = pack_masks(certain)
+    one = measured(3, levels, pack_masks(masks), (30, 20), around)
+    together = measure(pack_masks(masks | certain), levels, (30, 20))
+    np.testing.assert_array_equal(one.boxes[:, 1:], together.boxes)
+    np.testing.assert_array_equal(one.scores, together.scores / np.float32(255))
+    assert (one.boxes[:, 0] == 3).all()
+
+
 def test_areas_are_counted_pixels() -> None:
     masks = np.random.default_rng(0).random((30 * 20, 11)) < 0.4
     found = measure(pack_masks(masks), np.ones((600, 11), np.uint8), (30, 20))

@@ -20,12 +20,13 @@ from stages.algorithms.dense_crf import dense_crf
 from stages.algorithms.inference import images
 from stages.algorithms.inference.images import window_radius
 from stages.algorithms.mean_field import mean_field
+from stages.algorithms.whole_numbers import probabilities
 from stages.frame.fingerprint import fingerprint
 from stages.refine.params import RefineParams
 from stages.refine.refiners import REFINERS
 from stages.refine.refiners.densecrf import DenseCrf
 from stages.refine.refiners.guided import Guided
-from stages.refine.refiners.refiner import BatchRefiner, Refiner, Task
+from stages.refine.refiners.refiner import BatchRefiner, LevelsRefiner, Refiner, Task
 from stages.refine.stage import REFINE
 from stages.refine.work import refined_by, rows_of_task
 from tools import ROOT
@@ -111,6 +112,44 @@ def test_batches_are_images_one_by_one(refiner: Refiner) -> None:
     together = refiner.refine_batch(images.float() / 255, p, GROUPS)
     for q, task in zip(together.numpy(), tasks, strict=True):
         np.testing.assert_allclose(q, refiner.refine(task), atol=5e-3)
+
+
+@every_refiner
+@given(
+    h=st.integers(1, 90),
+    w=st.integers(1, 90),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=15, deadline=None)
+def test_whole_numbers_are_those_of_the_probabilities(
+    refiner: Refiner, h: int, w: int, dtype: Any, seed: int
+) -> None:
+    if not isinstance(refiner, LevelsRefiner):
+        assert not hasattr(refiner, "refine_levels")
+        return
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    heat = rng.integers(0, np.iinfo(dtype).max, (18, h, w), dtype, endpoint=True)
+    heat[3] = 0  # absent from the image
+    thresholds = rng.choice([0.3, 0.6, 1e-45], 18)
+    thresholds[1] = 0.0  # absent from most of the set
+    columns, before = heat.transpose(1, 2, 0), heat.copy()
+    found = refiner.refine_levels(image, columns, thresholds)
+    again = refiner.refine_levels(image, np.ascontiguousarray(columns), thresholds)
+    assert found is not None and again is not None
+    assert found.tobytes() == again.tobytes() and (heat == before).all()
+    task = Task(image, probabilities(columns, thresholds), (slice(0, 18),))
+    q = refined_by(refiner, task).reshape(18, -1).T
+    assert found.shape == q.shape and found.dtype == np.uint8
+    assert not found[:, [1, 3]].any()
+    away = np.abs(found - 255 * q)
+    assert away.max() < 2 and (away > 0.51).mean() < 1e-2
+
+
+def test_what_loops_cannot_do_is_asked_for_in_probabilities() -> None:
+    image, heat = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5, 2), np.uint16)
+    assert Guided(joint=True).refine_levels(image, heat, np.ones(2)) is None
 
 
 @every_refiner

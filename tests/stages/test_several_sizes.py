@@ -87,6 +87,8 @@ def stopped_at(number: int) -> Iterator[set[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Staging, "checkpoint", stopping)
+        patch.setattr("stages.factorize.stage.TOLD_EVERY", 0)
+        patch.setattr("stages.factorize.states.SECONDS", 0)
         yield keys
 
 

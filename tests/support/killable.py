@@ -42,8 +42,10 @@ def run(stage, die_at, pause):
     decode = index.rgb_at
     # decoding takes a while, so that a random instant mostly finds the network at work
     index.rgb_at = lambda *given: (time.sleep(pause), decode(*given))[1]
-    save = stages.factorize.stage._save_state
-    stages.factorize.stage._save_state = lambda *state: (time.sleep(pause), save(*state))[1]
+    states = stages.factorize.states
+    states.SECONDS = 0  # every state goes to disk
+    save = states.States._write
+    states.States._write = lambda *state: (time.sleep(pause), save(*state))[1]
     replacing, count = staging.replacing, 0
     def dying(path):
         nonlocal count
@@ -51,7 +53,7 @@ def run(stage, die_at, pause):
         if count == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return replacing(path)
-    staging.replacing = stages.factorize.stage.replacing = dying
+    staging.replacing = states.replacing = dying
     sys.argv = ["dff", stage]
     log = os.open(f"{stage}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)

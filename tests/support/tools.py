@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
+from pipeline.cli.errors import USER_ERRORS
 from pipeline.init import write_params
 from pipeline.params import PARAMS
 from pipeline.registry import BY_NAME
@@ -149,7 +150,7 @@ def shell(folder: Path, code: Path, *command: str) -> "subprocess.CompletedProce
 def run_dff(*arguments: str) -> Result:
     """`dff` in this process; a user error becomes its line and exit code 1, as in `cli.main`."""
     result = CliRunner().invoke(cli.app, list(arguments))
-    if result.exception and not isinstance(result.exception, (SystemExit, *cli.USER_ERRORS)):
+    if result.exception and not isinstance(result.exception, (SystemExit, *USER_ERRORS)):
         raise result.exception
     return result
 
@@ -163,6 +164,6 @@ def run_in_process(project: Path, *names: str) -> None:
 
 def message(result: Result) -> str:
     """The one line that `dff` prints for a user error."""
-    assert isinstance(result.exception, cli.USER_ERRORS), (result.output, result.exception)
+    assert isinstance(result.exception, USER_ERRORS), (result.output, result.exception)
     assert result.exit_code == 1
     return " ".join(str(result.exception).split())

@@ -1,6 +1,7 @@
 """The compiled loops on whole images, without torch: what `mean_field` does on a CPU in float32."""
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,15 +72,81 @@ def infer_image(
     -------
     float32 [n, h, w]
     """
-    from stages.algorithms.inference.loop import Colour, infer  # compiled
+    from stages.algorithms.inference.loop import Found  # compiled
+
+    found = Found(np.empty(probability.shape, np.float32), np.empty((0, 0, 0), np.uint8))
+    units = np.full(len(probability), -1, np.float32)
+    image, p = np.ascontiguousarray(image), np.ascontiguousarray(probability)
+    _infer(image, p, units, radius, eps, weight, iterations, colour, side, found)
+    return found.q
+
+
+def infer_levels(
+    image: NDArray[np.uint8],
+    levels: NDArray[Any],
+    thresholds: NDArray[np.float64],
+    radius: int,
+    eps: float,
+    weight: float,
+    iterations: int,
+    colour: ColourTerm | None,
+    side: int,
+) -> NDArray[np.uint8]:
+    """`infer_image` from whole numbers to whole numbers, with no map of floats in between.
+
+    Parameters
+    ----------
+    image : uint8 [h, w, 3]
+    levels : uint8 or uint16 [h, w, columns]
+        Heat maps; fastest where they lie column by column in memory.
+    thresholds : float64 [columns]
+        Shares where masks begin: probabilities are those of `mean_field.unary`.
+
+    Returns
+    -------
+    uint8 [h * w, columns]
+        ``round(255 q)``; 0 for a factor whose threshold is not above 0, or that has no heat in the
+        image. Column by column in memory.
+    """
+    from stages.algorithms.inference.lines import planes_of  # compiled
+    from stages.algorithms.inference.loop import Found
+
+    columns = levels.shape[2]
+    planes = np.ascontiguousarray(levels.transpose(2, 0, 1))
+    most = np.float32(np.iinfo(levels.dtype).max)
+    # the least normal number: a smaller one may be flushed to zero, and give 0 / 0
+    starts = np.maximum(thresholds.astype(np.float32), np.finfo(np.float32).tiny)
+    units = np.where(thresholds > 0, np.float32(1) / (starts * most), 0).astype(np.float32)
+    found = Found(np.empty((0, 0, 0), np.float32), np.empty(planes.shape, np.uint8))
+    pixels = planes_of(np.ascontiguousarray(image))
+    _infer(pixels, planes, units, radius, eps, weight, iterations, colour, side, found)
+    absent = (thresholds <= 0) | (planes.reshape(columns, -1).max(axis=1) == 0)
+    found.levels[absent] = 0
+    return found.levels.reshape(columns, -1).T
+
+
+def _infer(
+    image: NDArray[np.float32],
+    p: NDArray[Any],
+    units: NDArray[np.float32],
+    radius: int,
+    eps: float,
+    weight: float,
+    iterations: int,
+    colour: ColourTerm | None,
+    side: int,
+    found: Any,
+) -> None:
+    """See `stages.algorithms.inference.loop.infer`."""
+    from stages.algorithms.inference.loop import Colour, infer
 
     scale, size = working_size((image.shape[1], image.shape[2]), side)
     term = colour or ColourTerm(weight=0)
     weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
-    q = np.empty(probability.shape, np.float32)
     room = infer(
-        np.ascontiguousarray(image),
-        np.ascontiguousarray(probability),
+        image,
+        p,
+        units,
         size,
         (round(radius * scale), VOTES_RADIUS),
         float(eps),
@@ -88,8 +155,7 @@ def infer_image(
         Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells)),
         np.float32(PROBABILITY_FLOOR),
         _room.votes,
-        q,
+        found,
     )
     if room[1].nbytes <= ROOM_BYTES:
         _room.votes = room
-    return q

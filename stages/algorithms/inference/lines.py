@@ -53,6 +53,32 @@ def logarithms(x, out):
 
 
 @compiled
+def add_probabilities(values, unit, out):
+    """Add a line of probabilities to `out`; they are whole numbers where `unit` is not below 0,
+    each that many times its threshold: ``p = r / (1 + r)``, ``r = unit v``."""
+    if unit < 0:
+        for i in range(len(out)):
+            out[i] += F(values[i])
+        return
+    for i in range(len(out)):
+        ratio = unit * F(values[i])
+        out[i] += ratio / (F(1) + ratio)
+
+
+@compiled
+def ratios_of(values, unit, floor, out):
+    """``out = p / (1 - p)``, p clamped to [floor, 1 - floor]; values as `add_probabilities`."""
+    least, most = floor / (F(1) - floor), (F(1) - floor) / floor
+    if unit < 0:
+        for i in range(len(out)):
+            p = min(max(F(values[i]), floor), F(1) - floor)
+            out[i] = p / (F(1) - p)
+        return
+    for i in range(len(out)):
+        out[i] = min(max(unit * F(values[i]), least), most)
+
+
+@compiled
 def evidence_of(p, floor, ratio, out):
     """``out = logit(p)``, p clamped to [floor, 1 - floor]; `ratio` is a line of room."""
     for i in range(len(p)):
@@ -81,20 +107,32 @@ def powers(x, exponent, bits, room):
 
 
 @compiled
-def shrunk(plane, out):
-    """Area means of a plane in as many pixels as `out` has, as torch's adaptive pooling."""
+def shrunk(plane, unit, out):
+    """Area means of probabilities, or of a plane (`unit` -1), in as many pixels as `out` has, as
+    torch's adaptive pooling; values as `add_probabilities`."""
     h, w = plane.shape
     line = np.empty(w, np.float32)
     for i in range(out.shape[0]):
         top, bottom = i * h // out.shape[0], -(-(i + 1) * h // out.shape[0])
-        line[:] = plane[top]
-        for y in range(top + 1, bottom):
-            row = plane[y]
-            for x in range(w):
-                line[x] += row[x]
+        line[:] = 0
+        for y in range(top, bottom):
+            add_probabilities(plane[y], unit, line)
         for j in range(out.shape[1]):
             left, right = j * w // out.shape[1], -(-(j + 1) * w // out.shape[1])
             sum = F(0)
             for x in range(left, right):
                 sum += line[x]
             out[i, j] = sum / F((bottom - top) * (right - left))
+
+
+@compiled
+def planes_of(image):
+    """Float32 ``[3, h, w]`` in [0, 1] of uint8 ``[h, w, 3]``."""
+    h, w = image.shape[:2]
+    found = np.empty((3, h, w), np.float32)
+    for y in range(h):
+        for channel in range(3):
+            line, out = image[y, :, channel], found[channel, y]
+            for x in range(w):
+                out[x] = F(line[x]) / F(255)
+    return found

@@ -6,9 +6,17 @@ import numpy as np
 
 from stages.algorithms.inference.compiling import LANES, MIDDLE, MODEL, F, compiled
 from stages.algorithms.inference.filters import fit, guide_of
-from stages.algorithms.inference.lines import evidence_of, shrunk, signals_of
-from stages.algorithms.inference.votes import gathered, vote, votes_of
+from stages.algorithms.inference.lines import (
+    evidence_of,
+    exponentials,
+    ratios_of,
+    shrunk,
+    signals_of,
+)
+from stages.algorithms.inference.votes import Votes, gathered, vote, votes_of
 from stages.algorithms.nmf.kernels.lanes import add_scaled, load, store, zeros
+
+FARTHEST = F(70)  # messages beyond it are as good as it
 
 
 class Colour(NamedTuple):
@@ -25,6 +33,35 @@ class Colour(NamedTuple):
     reach: Any
     rows: int
     columns: int
+
+
+class Places(NamedTuple):
+    """Which two of few pixels each of many lies between.
+
+    Attributes
+    ----------
+    left, right : int64 [many]
+    far : float32 [many]
+        How far from the left one, as a share of the way to the right one.
+    """
+
+    left: Any
+    right: Any
+    far: Any
+
+
+class Found(NamedTuple):
+    """What an image's mean field is written to: the one of both that is not empty.
+
+    Attributes
+    ----------
+    q : float32 [columns, h, w]
+    levels : uint8 [columns, h, w]
+        ``round(255 q)``.
+    """
+
+    q: Any
+    levels: Any
 
 
 @compiled
@@ -46,7 +83,7 @@ def message(signal, guide, weight, votes, colour, cells, out):
     fit(signal, guide, weight, True, out)
     if colour.weight > 0:
         gathered(signal, h, w, colour.rows, colour.columns, cells)
-        vote(votes[0], votes[1], votes[2], cells, colour.weight, out)
+        vote(votes, cells, colour.weight, out)
 
 
 @compiled
@@ -59,17 +96,12 @@ def line_between(models, w, upper, lower, far, out):
 
 
 @compiled
-def apply_line(line, w, colours, out):
-    """Values ``[W * LANES]`` of a line of models ``[w * MODEL]``, brought to W pixels, on their
-    colours ``[3, W]``."""
-    wide = len(colours[0])
+def apply_line(line, places, colours, out):
+    """Values ``[W * LANES]`` of a line of models, brought to W pixels, on their colours
+    ``[3, W]``."""
     zero = zeros(out)
-    for x in range(wide):
-        place = max(F((x + 0.5) * w / wide - 0.5), F(0))
-        left = min(np.int64(place), w - 1)
-        right, far = min(left + 1, w - 1), place - F(left)
-        near = F(1) - far
-        left, right = left * MODEL, right * MODEL
+    for x in range(len(places.left)):
+        left, right, far = places.left[x] * MODEL, places.right[x] * MODEL, places.far[x]
         r, g, b = colours[0, x] - MIDDLE, colours[1, x] - MIDDLE, colours[2, x] - MIDDLE
         one = add_scaled(load(line, left), r, load(line, left + LANES))
         one = add_scaled(one, g, load(line, left + 2 * LANES))
@@ -77,47 +109,76 @@ def apply_line(line, w, colours, out):
         two = add_scaled(load(line, right), r, load(line, right + LANES))
         two = add_scaled(two, g, load(line, right + 2 * LANES))
         two = add_scaled(two, b, load(line, right + 3 * LANES))
-        store(out, x * LANES, add_scaled(add_scaled(zero, near, one), far, two))
+        store(out, x * LANES, add_scaled(add_scaled(zero, F(1) - far, one), far, two))
 
 
 @compiled
-def last_update(models, size, image, p, first, floor, q):
-    """q of up to `LANES` columns at full size ``[columns, h, w]``, from models at `size`."""
+def places_of(few, many):
+    """`Places` of `many` pixels between `few`, ``align_corners=False``."""
+    left, right = np.empty(many, np.int64), np.empty(many, np.int64)
+    far = np.empty(many, np.float32)
+    for x in range(many):
+        place = max(F((x + 0.5) * few / many - 0.5), F(0))
+        left[x] = min(np.int64(place), few - 1)
+        right[x], far[x] = min(left[x] + 1, few - 1), place - F(left[x])
+    return Places(left, right, far)
+
+
+@compiled
+def last_update(models, size, image, p, units, first, floor, found):
+    """q of up to `LANES` columns at full size, from models at `size`; or, where that is the full
+    size, from messages ``[h * w * LANES]``."""
     h, w = p.shape[1:]
+    count = min(LANES, len(p) - first)
+    whole = len(models) == h * w * LANES
     line = np.empty(size[1] * MODEL, np.float32)
-    values, messages = np.empty(w * LANES, np.float32), np.empty(w, np.float32)
-    ratio, bits = np.empty(w, np.float32), np.empty(w, np.int32)
+    values, ratios = np.empty(w * LANES, np.float32), np.empty(w, np.float32)
+    messages, bits = np.empty(count * w, np.float32), np.empty(count * w, np.int32)
+    odds = np.empty(count * w, np.float32)
+    rows, columns = places_of(size[0], h), places_of(size[1], w)
     for y in range(h):
-        place = max(F((y + 0.5) * size[0] / h - 0.5), F(0))
-        upper = min(np.int64(place), size[0] - 1)
-        lower = min(upper + 1, size[0] - 1)
-        line_between(models, size[1], upper, lower, place - F(upper), line)
-        apply_line(line, size[1], image[:, y], values)
-        for column in range(min(LANES, len(p) - first)):
+        if whole:
+            values[:] = models[y * w * LANES : (y + 1) * w * LANES]
+        else:
+            line_between(models, size[1], rows.left[y], rows.right[y], rows.far[y], line)
+            apply_line(line, columns, image[:, y], values)
+        for column in range(count):
+            own = messages[column * w : (column + 1) * w]
             for x in range(w):
-                messages[x] = values[x * LANES + column]
-            update(p[first + column, y], messages, floor, ratio, bits, q[first + column, y])
+                own[x] = min(max(values[x * LANES + column], -FARTHEST), FARTHEST)
+        exponentials(messages, bits, odds)
+        for column in range(count):
+            own = odds[column * w : (column + 1) * w]
+            ratios_of(p[first + column, y], units[first + column], floor, ratios)
+            for x in range(w):
+                own[x] *= ratios[x]
+            for x in range(w):
+                ratios[x] = own[x] / (F(1) + own[x])
+            if len(found.q):
+                found.q[first + column, y] = ratios
+            else:
+                rounded(ratios, found.levels[first + column, y])
 
 
 @compiled
-def update(p, messages, floor, room, bits, q):
-    """``q = sigmoid(logit(p) + messages)`` of a line; the messages and `room` are room, then."""
-    evidence_of(p, floor, q, room)
+def rounded(q, out):
+    """``round(255 q)`` of a line."""
     for x in range(len(q)):
-        messages[x] += room[x]
-    signals_of(messages, bits, room)
-    for x in range(len(q)):
-        q[x] = (room[x] + F(1)) * F(0.5)
+        # added and taken away again: whole numbers, halves to even ones
+        out[x] = np.uint8(np.int32((q[x] * F(255) + F(2**23)) - F(2**23)))
 
 
 @compiled
-def infer(image, p, size, radii, eps, weight, iterations, colour, floor, room, q):
+def infer(image, p, units, size, radii, eps, weight, iterations, colour, floor, room, found):
     """Mean field of one image: see `stages.algorithms.mean_field`; independent columns.
 
     Parameters
     ----------
     image : float32 [3, h, w]
-    p : float32 [columns, h, w]
+    p : float32, uint16 or uint8 [columns, h, w]
+        Probabilities, or whole numbers; see `lines.add_probabilities`.
+    units : float32 [columns]
+        What makes whole numbers ratios to their thresholds; -1 for probabilities.
     size : (int, int)
         The working resolution.
     radii : (int, int)
@@ -126,7 +187,7 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, room, q
         At least 1.
     room : (uint16 [..], float32 [..])
         Memory for votes, as an earlier call has returned it, or of any length.
-    q : float32 [columns, h, w]
+    found : Found
         Written to.
 
     Returns
@@ -137,19 +198,19 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, room, q
     pixels, whole = h * w, (h, w) == image.shape[1:]
     small, probability = np.empty((3, h, w), np.float32), np.empty((len(p), h, w), np.float32)
     for channel in range(3):
-        shrunk(image[channel], small[channel])
+        shrunk(image[channel], F(-1), small[channel])
     for column in range(len(p)):
-        shrunk(p[column], probability[column])
+        shrunk(p[column], units[column], probability[column])
     guide, carrier = guide_of(small, radii[0], eps), guide_of(small, radii[1], eps)
     thumbnail = np.empty((3, colour.rows, colour.columns), np.float32)
-    votes = np.zeros(1, np.int64), room[0], room[1]
+    votes = Votes(np.zeros(1, np.int64), room[0], room[1], np.zeros(0, np.float32))
     if colour.weight > 0:
         for channel in range(3):
-            shrunk(small[channel], thumbnail[channel])
+            shrunk(small[channel], F(-1), thumbnail[channel])
         votes = votes_of(small, thumbnail, colour.sigma, colour.reach, room[0], room[1])
     cells = np.empty(colour.rows * colour.columns * LANES, np.float32)
     evidence, messages = np.empty(pixels * LANES, np.float32), np.empty(pixels * LANES, np.float32)
-    signal, bits = np.empty(pixels * LANES, np.float32), np.empty(pixels * LANES, np.int32)
+    signal, bits = np.empty(pixels * LANES, np.float32), np.empty(w * LANES, np.int32)
     flat = probability.reshape((len(p), pixels))
     for first in range(0, len(p), LANES):
         from_planes(flat, first, signal)
@@ -160,29 +221,21 @@ def infer(image, p, size, radii, eps, weight, iterations, colour, floor, room, q
             signal[i] = F(2) * signal[i] - F(1)
         for _ in range(iterations - 1):
             message(signal, guide, weight, votes, colour, cells, messages)
-            for i in range(len(signal)):
-                messages[i] += evidence[i]
-            signals_of(messages, bits, signal)
+            for at in range(0, len(signal), w * LANES):  # line by line, in the cache
+                line, own = messages[at : at + w * LANES], evidence[at : at + w * LANES]
+                for i in range(len(line)):
+                    line[i] += own[i]
+                signals_of(line, bits, signal[at : at + w * LANES])
         if whole:
             message(signal, guide, weight, votes, colour, cells, messages)
-            for column in range(min(LANES, len(p) - first)):
-                for y in range(h):
-                    line = messages[y * w * LANES + column : (y + 1) * w * LANES : LANES].copy()
-                    update(
-                        p[first + column, y],
-                        line,
-                        floor,
-                        np.empty_like(line),
-                        bits[:w],
-                        q[first + column, y],
-                    )
+            last_update(messages, size, image, p, units, first, floor, found)
             continue
         models = np.zeros(pixels * MODEL, np.float32)
         fit(signal, guide, weight, False, models)
         if colour.weight > 0:
             gathered(signal, h, w, colour.rows, colour.columns, cells)
             messages[:] = 0
-            vote(votes[0], votes[1], votes[2], cells, F(1), messages)
+            vote(votes, cells, F(1), messages)
             fit(messages, carrier, colour.weight, False, models)
-        last_update(models, size, image, p, first, floor, q)
-    return votes[1], votes[2]
+        last_update(models, size, image, p, units, first, floor, found)
+    return votes.chosen, votes.weights

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from stages.algorithms.nmf.aside import at_once
 from stages.algorithms.nmf.cpu import PIECE_ROWS
 from stages.algorithms.nmf.initial import BATCH_BYTES, SAMPLE_BYTES, SAMPLE_ROWS, STARTS
 from stages.algorithms.nmf.kernels import LANES
@@ -66,7 +67,7 @@ def bytes_needed(
     under_way = 2 * threads + 2
     padded = -(-columns // LANES) * LANES
     starts = 8 * channels * STARTS * columns
-    sample = min(min(SAMPLE_ROWS, rows) * row_bytes, SAMPLE_BYTES)
+    sample = round(min(min(SAMPLE_ROWS, rows) * row_bytes, SAMPLE_BYTES))
     block = min(block_rows, rows)
     # one is read and one decoded ahead; a block is cut into eight pieces, and those under way
     # belong to so many blocks
@@ -75,7 +76,7 @@ def bytes_needed(
         blocks * block * (row_bytes + 4 * columns)
         + under_way * (8 * channels * padded + PIECE_ROWS * 4)
         + under_way * max(BATCH_BYTES, 8 * channels * (max(ks) + LANES))
-        + 2 * sample
+        + (1 + at_once(threads, sample)) * sample
         + 3 * 8 * channels**2
         + 3 * starts
         + (rows * columns * 4 if SOLVERS[solver].keeps_coefficients else 0)

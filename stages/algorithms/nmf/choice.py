@@ -9,12 +9,14 @@ and by the silhouette of the matched groups (as in NMFk, Alexandrov & Vesselinov
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.nmf.aside import each_aside
 from stages.algorithms.nmf.initial import clustered_factors, warm_factors
 from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import Engine, Matrix, unit_rows
@@ -168,19 +170,18 @@ def sample_stability(
     """
     rows = sample.matrix.shape[0]
     stretch = np.arange(rows) * STRETCHES // rows
-    found: list[list[Matrix]] = [[] for _ in ks]
-    for run in range(runs):
+
+    def one(run: int, engine: Engine) -> list[Matrix]:
         drawn = np.random.default_rng([run, rows]).permutation(STRETCHES)[: STRETCHES // 2]
         mine = np.flatnonzero(np.isin(stretch, drawn))
         half = Sample(sample.matrix[mine if len(mine) else np.arange(rows)], sample.mean)
         problems = [(k, np.random.default_rng([run, k])) for k in ks]
         if signed:
-            ran = clustered_factors(half, problems, engine, dtype)
-        else:
-            ran = warm_factors(half, problems, engine, dtype, starts=STARTS, rounds=ROUNDS)
-        for Ws, W in zip(found, ran, strict=True):
-            Ws.append(W)
-    return [stability(Ws) for Ws in found]
+            return clustered_factors(half, problems, engine, dtype)
+        return warm_factors(half, problems, engine, dtype, starts=STARTS, rounds=ROUNDS)
+
+    found = each_aside([partial(one, run) for run in range(runs)], engine, sample.matrix)
+    return [stability(Ws) for Ws in zip(*found, strict=True)]
 
 
 def suggest_k(ks: Sequence[int], cosines: Sequence[float], images: int) -> tuple[int | None, str]:

@@ -18,7 +18,7 @@ from stages.algorithms.nmf.kernels import (
     WIDE,
     dense_pass_over,
     pass_over,
-    sum_of_squares,
+    squares,
     sweep_coordinates,
 )
 from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write, numbered_blocks
@@ -26,8 +26,9 @@ from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
 
 T = TypeVar("T")
 PIECE_ROWS = 8192
+LEAST_ROWS = 1024  # fewer are done before another thread has begun
 CACHE_LINE = 64
-MINUS_ZERO = 0x8000  # as float16
+SURVEYED = 2**20  # values of dense rows that a thread surveys at once
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,14 @@ class CpuEngine:
     def survey(self, block: Any, *, signed: bool = False) -> tuple[float, bool]:
         """See `Engine.survey`."""
         values = as_numpy(block.data if is_sparse(block) else block)
-        if values.dtype == np.float16:
-            bits = np.ascontiguousarray(values).view(np.uint16).reshape(-1)
-            squares = float(sum_of_squares(_writable(bits)))
-            # of float16 below zero, and of NaN, which its squares tell
-            below = not signed and bool((bits > MINUS_ZERO).any())
-            return squares, bool(np.isfinite(squares)) and not below
-        if values.dtype not in (np.float32, np.float64):
-            values = values.astype(np.float32)
-        squares = float(sum_of_squares(_writable(np.ascontiguousarray(values)).ravel()))
-        sound = np.isfinite(squares) and (signed or not (values.size and values.min() < 0))
-        return squares, bool(sound)
+        dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
+        flat = as_computed(values, dtype)
+        step = max(1, len(flat)) if is_sparse(block) else SURVEYED
+        pieces = (partial(squares, flat[at : at + step]) for at in range(0, len(flat), step))
+        total, least = 0.0, 0.0
+        for part, lowest in in_order(pieces, self.threads if len(flat) > step else 1):
+            total, least = total + part, min(least, lowest)
+        return total, bool(np.isfinite(total)) and (signed or not least < 0)
 
     def room(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
         """See `Engine.room`."""
@@ -162,7 +160,7 @@ def _cut(
     rows = int(block.shape[0])
     values = as_compiled(block, stack.dtype)
     # whole groups; small blocks are cut as well, so that every core has some of them
-    size = min(PIECE_ROWS, max(1, -(-rows // (8 * GROUP))) * GROUP)
+    size = min(PIECE_ROWS, max(LEAST_ROWS, -(-rows // (8 * GROUP)) * GROUP))
 
     def call(first: int, last: int) -> tuple[_Piece, tuple[int, Array] | None]:
         part = None if H is None else H[first:last]
@@ -199,7 +197,7 @@ def _compute(
     wide = aligned(W.shape, np.dtype(np.float64))
     # an odd number of cache lines a row, so that rows do not meet in the same ones
     block = aligned((GROUP * (W.shape[1] + LANES),), stack.dtype)
-    piece = _as_computed(values[0][first:last], stack.dtype)
+    piece = as_computed(values[0][first:last], stack.dtype)
     room, into = (P, group, block), (wide, *sums[1:])
     dense_pass_over(piece, channels, W, by, how, room, into, found, with_HtA)
     if with_HtA:
@@ -210,7 +208,7 @@ def _compute(
     return _Piece(*sums)
 
 
-def _as_computed(rows: Array, dtype: np.dtype[Any]) -> Array:
+def as_computed(rows: Array, dtype: np.dtype[Any]) -> Array:
     """Dense rows as the kernels take them, flat: of `dtype`, or float16 as its bits."""
     if rows.dtype == np.float16 and dtype == np.float32:
         return _writable(np.ascontiguousarray(rows)).view(np.uint16).reshape(-1)

@@ -1,5 +1,7 @@
 """The factorization in scikit-learn's spelling, for pipelines, grid searches and notebooks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -118,7 +120,8 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         rows = normalised(
             self._checked(X, reset=False), self.normalise, getattr(self, "mean_", None)
         )
-        found = transform(rows, self.components_, nonneg=self.nonneg, device=self.device)
+        with _as_scikit_learn_says():
+            found = transform(rows, self.components_, nonneg=self.nonneg, device=self.device)
         return found.astype(float_type(rows.dtype), copy=False)
 
     def inverse_transform(self, X: Any) -> Array:
@@ -139,17 +142,18 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             self.mean_ = rows.mean
         # one number out of whatever kind of state it is; the same state gives the same number
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        f = factorize(
-            rows,
-            self.n_components,
-            seed,
-            solver=self.solver,
-            init=self.init,
-            nonneg=self.nonneg,
-            tol=self.tol,
-            max_passes=self.max_iter,
-            device=self.device,
-        )
+        with _as_scikit_learn_says():
+            f = factorize(
+                rows,
+                self.n_components,
+                seed,
+                solver=self.solver,
+                init=self.init,
+                nonneg=self.nonneg,
+                tol=self.tol,
+                max_passes=self.max_iter,
+                device=self.device,
+            )
         self.components_ = f.factors.astype(float_type(rows.dtype), copy=False)
         self.n_components_ = f.k
         self.reconstruction_err_ = float(np.sqrt(f.loss[-1]))
@@ -161,16 +165,15 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
             if reset:
                 self.n_features_in_ = X.shape[1]
             return X
+        # what is not finite or below zero is found as the rows are read
         found = validate_data(
-            self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
         )
-        if (
-            self.nonneg == BOTH
-            and (found.data if hasattr(found, "indptr") else found).min(initial=0) < 0
-        ):
-            raise ValueError(
-                "Negative values in data passed to DeepFeatureFactorization: X must be >= 0"
-            )
         return as_row_blocks(found)
 
     @property
@@ -183,3 +186,15 @@ class DeepFeatureFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+@contextmanager
+def _as_scikit_learn_says() -> Iterator[None]:
+    """Values below zero are refused in the words that scikit-learn's own estimators have."""
+    try:
+        yield
+    except ValueError as error:
+        if "a negative value" not in str(error):
+            raise
+        name = DeepFeatureFactorization.__name__
+        raise ValueError(f"Negative values in data passed to {name}: {error}") from error

@@ -8,16 +8,18 @@ the factors of the held channels from the other rows, and their product foretell
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.algorithms.nmf.aside import each_aside
 from stages.algorithms.nmf.cpu import least_squares, sweep_factors
 from stages.algorithms.nmf.initial import clustered_factors, warm_factors
 from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import EXACT, Engine, Matrix, Stack, Sums
-from stages.algorithms.rows import MatrixRows, dense
+from stages.algorithms.rows import MatrixRows, dense, is_sparse
 
 Indices = NDArray[np.int64]
 
@@ -52,14 +54,15 @@ def held_out_errors(
     stretch = np.arange(rows) * STRETCHES // max(1, rows)
     half = np.isin(stretch, generator.permutation(STRETCHES)[: STRETCHES // 2])
     columns = np.isin(np.arange(channels), generator.permutation(channels)[: channels // 2])
+    work = [
+        partial(_quarter, matrix, held_rows, held_channels, ks, dtype, signed=signed)
+        for held_rows in (half, ~half)
+        for held_channels in (columns, ~columns)
+    ]
     wrong, norm = np.zeros(len(ks)), 0.0
-    for held_rows in (half, ~half):
-        for held_channels in (columns, ~columns):
-            errors, squares = _quarter(
-                matrix, held_rows, held_channels, ks, engine, dtype, signed=signed
-            )
-            wrong += errors
-            norm += squares
+    for errors, squares in each_aside(work, engine, matrix):
+        wrong += errors
+        norm += squares
     return [float(one) for one in wrong / norm] if norm > 0 else [float("nan")] * len(ks)
 
 
@@ -68,8 +71,8 @@ def _quarter(
     held_rows: NDArray[np.bool_],
     held_channels: NDArray[np.bool_],
     ks: Sequence[int],
-    engine: Engine,
     dtype: np.dtype[Any],
+    engine: Engine,
     *,
     signed: bool,
 ) -> tuple[Matrix, float]:
@@ -77,7 +80,10 @@ def _quarter(
     here, there = np.flatnonzero(held_rows), np.flatnonzero(~held_rows)
     mine, others = np.flatnonzero(held_channels), np.flatnonzero(~held_channels)
     errors = np.full(len(ks), np.nan)
-    squares = float(np.square(dense(matrix[here][:, mine], np.float64)).sum())
+    held = matrix[here]
+    quarter = held[:, mine]
+    values = quarter.data if is_sparse(quarter) else dense(quarter, np.float64)
+    squares = float(np.square(values, dtype=np.float64).sum())
     able = [i for i, k in enumerate(ks) if k <= min(len(there), len(others), len(mine))]
     if not able or not len(here):
         return errors, squares
@@ -96,7 +102,7 @@ def _quarter(
         wide.append(padded)
     stack = Stack(wide, dtype)
     of_kept = engine.run_pass(MatrixRows(kept), stack, EXACT)
-    of_held = engine.run_pass(MatrixRows(matrix[here]), stack, EXACT)
+    of_held = engine.run_pass(MatrixRows(held), stack, EXACT)
     for i, fit, foretold in zip(able, of_kept, of_held, strict=True):
         W = _factors(fit, mine, signed)
         assert foretold.HtA is not None

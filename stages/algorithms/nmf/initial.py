@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.algorithms.baselines import kmeans
-from stages.algorithms.nmf.cpu import least_squares, sweep_factors
+from stages.algorithms.nmf.cpu import CpuEngine, least_squares, sweep_factors
+from stages.algorithms.nmf.cpu_starts import COLUMNS, accelerated_csr
 from stages.algorithms.nmf.sample import Sample
 from stages.algorithms.nmf.stack import (
     DeviceEngine,
@@ -157,6 +158,15 @@ def _run_starts(
     """`accelerated`, by the engine's own means or in batches that fit a core's cache."""
     if isinstance(engine, DeviceEngine):
         ran = engine.accelerated(rows, starts, updates, dtype)
+        if ran is not None:
+            return ran
+    if isinstance(engine, CpuEngine) and isinstance(rows, MatrixRows) and is_sparse(rows.matrix):
+        norm, _ = engine.survey(rows.matrix)
+        how = FIRST_SHARE, SETTLED, *FACTOR_SWEEPS
+        batches = batches_of(starts, most=COLUMNS)
+        ran = accelerated_csr(
+            rows.matrix, batches, updates, engine.threads, dtype, START_RULE, how, norm
+        )
         if ran is not None:
             return ran
     batches = batches_of(starts, most=BATCH_BYTES // (8 * rows.shape[1]))

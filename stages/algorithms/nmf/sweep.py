@@ -15,6 +15,7 @@ from stages.algorithms.nmf.checks import (
     sound_squares,
 )
 from stages.algorithms.nmf.choice import Stability, restored, sample_stability, saved
+from stages.algorithms.nmf.compacting import compacted
 from stages.algorithms.nmf.engines import make_engine
 from stages.algorithms.nmf.held_out import held_out_errors
 from stages.algorithms.nmf.initial import (
@@ -123,6 +124,7 @@ class Sweep:
         self.tol, self.max_passes = tol, max_passes
         self.signed = make_solver(solver, nonneg).signed
         self.engine: Engine = make_engine(device, threads, signed=self.signed)
+        self.rows = compacted(self.rows, self.engine)
         self.threads = threads or cores()
         self.dtype = float_type(self.rows.dtype)
         self.passes = 0

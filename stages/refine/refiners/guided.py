@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from stages.algorithms import refinement_defaults as usual
 from stages.algorithms.colour_term import ColourTerm
-from stages.algorithms.inference.images import infer_image, loops_suit, window_radius
+from stages.algorithms.inference.images import (
+    infer_image,
+    infer_levels,
+    loops_suit,
+    window_radius,
+)
 from stages.frame.parallel import Kind
 from stages.frame.params import param
 from stages.refine.refiners.refiner import Size, Task
@@ -67,6 +72,16 @@ class Guided:
         image = torch.from_numpy(task.image)[None].permute(0, 3, 1, 2).float() / 255
         q = self.inferred(image, torch.from_numpy(task.probability)[None], task.groups)
         return q[0].numpy()
+
+    def refine_levels(
+        self, image: NDArray[np.uint8], heat: NDArray[Any], thresholds: NDArray[np.float64]
+    ) -> NDArray[np.uint8] | None:
+        """See `LevelsRefiner.refine_levels`."""
+        if not self._loops:
+            return None
+        size = heat.shape[0], heat.shape[1]
+        side = self.working_side or max(size)
+        return infer_levels(image, heat, thresholds, side=side, **self._terms(size))
 
     def refine_batch(self, images: "Tensor", p: "Tensor", groups: Sequence[slice]) -> "Tensor":
         """See `BatchRefiner.refine_batch`."""

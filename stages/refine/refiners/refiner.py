@@ -33,7 +33,7 @@ imported inside functions. What is computed belongs into ``stages/algorithms``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +126,31 @@ class BatchRefiner(Refiner, Protocol):
 
     def batch_bytes(self, size: Size, columns: int) -> int:
         """About what one image takes on the GPU, its maps on their way in and out included."""
+        ...
+
+
+@runtime_checkable
+class LevelsRefiner(Refiner, Protocol):
+    """A refiner that goes from whole numbers to whole numbers on a CPU, in fewer steps."""
+
+    def refine_levels(
+        self, image: NDArray[np.uint8], heat: NDArray[Any], thresholds: NDArray[np.float64]
+    ) -> NDArray[np.uint8] | None:
+        """``round(255 q)`` of what `refine` gives, but for rounding; None to be asked for that.
+
+        Parameters
+        ----------
+        image : uint8 [h, w, 3]
+        heat : uint8 or uint16 [h, w, columns]
+            Heat maps in whole numbers, column by column in memory; not to be changed.
+        thresholds : float64 [columns]
+            Shares where their masks begin: p is `stages.algorithms.mean_field.unary`.
+
+        Returns
+        -------
+        uint8 [h * w, columns], column by column in memory
+            0 for a factor that is absent: without threshold, or without heat.
+        """
         ...
 
 

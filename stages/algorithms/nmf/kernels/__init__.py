@@ -24,9 +24,11 @@ __all__ = [
     "LANES",
     "PAIR",
     "WIDE",
+    "accelerate",
+    "compact",
     "dense_pass_over",
     "pass_over",
-    "sum_of_squares",
+    "squares",
     "sweep_coordinates",
 ]
 
@@ -62,9 +64,25 @@ def dense_pass_over(*arguments: Any) -> None:
     chosen().dense_pass_over(*arguments)
 
 
-def sum_of_squares(flat: NDArray[Any]) -> float:
-    """See `vector.sum_of_squares`."""
-    return float(chosen().sum_of_squares(flat))
+def accelerate(*arguments: Any) -> bool:
+    """See `starts.accelerate`; False, and nothing done, where its kernels do not compile."""
+    if chosen().__name__.endswith("plain"):
+        return False
+    from stages.algorithms.nmf.kernels.starts import accelerate
+
+    accelerate(*arguments)
+    return True
+
+
+def squares(flat: NDArray[Any]) -> tuple[float, float]:
+    """See `vector.squares`."""
+    total, least = chosen().squares(flat)
+    return float(total), float(least)
+
+
+def compact(*arguments: Any) -> int:
+    """See `vector.compact`."""
+    return int(chosen().compact(*arguments))
 
 
 def sweep_coordinates(*arguments: Any) -> None:

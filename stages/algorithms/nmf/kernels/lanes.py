@@ -158,6 +158,7 @@ def _choose(builder: Any, left: Any, right: Any, yes: Any, no: Any) -> Any:
 plus = _elementwise(lambda ir, a, b: ir.fadd(a, b))
 distance = _elementwise(lambda ir, a, b: _choose(ir, a, b, ir.fsub(a, b), ir.fsub(b, a)))
 larger = _elementwise(lambda ir, a, b: _choose(ir, a, b, a, b))
+smaller = _elementwise(lambda ir, a, b: _choose(ir, a, b, b, a))
 
 
 @intrinsic
@@ -191,7 +192,29 @@ def _across(name: str, flags: tuple[str, ...], *start: float) -> Any:
 
 total_of = _across("fadd", ("reassoc",), 0.0)
 largest_of = _across("fmax", ())
+smallest_of = _across("fmin", ())
 top_of = _across("fmax", ("nnan",))  # several times faster; of numbers only
+
+
+@intrinsic
+def nonzero_bits(typingctx, lanes):
+    """A bit for each lane that is not zero, NaN among them; the first lane's is the lowest."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        there = builder.fcmp_unordered("!=", args[0], ir.Constant(args[0].type, [0.0] * LANES))
+        return builder.zext(builder.bitcast(there, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(lanes), build
+
+
+@intrinsic
+def lowest_bit(typingctx, bits):
+    """The place of the lowest bit of a number that is not zero."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), build
 
 
 # -- whether they work here ----------------------------------------------------------------------
@@ -204,6 +227,13 @@ def _use_all(flat, room):
     both = plus(larger(one, two), distance(one, two))
     store(room, 0, add_scaled(add_scaled(zeros(flat), 2, both), one, two))
     return total_of(widen(both)) + largest_of(load(room, 0))
+
+
+@compiled
+def _compare_all(flat):
+    """Those that compare once; see `check`."""
+    bits = nonzero_bits(load(flat, 0))
+    return smallest_of(smaller(load(flat, 0), load(flat, LANES))), bits, lowest_bit(bits)
 
 
 @compiled
@@ -229,6 +259,9 @@ def check() -> None:
         found = _use_all(flat, room)
         if found != both.sum() + expected.max() or not np.array_equal(room, expected):
             raise ArithmeticError("vector instructions give wrong numbers")
+        there = np.flatnonzero(one)
+        if _compare_all(flat) != (np.minimum(one, two).min(), (1 << there).sum(), there[0]):
+            raise ArithmeticError("vector instructions compare wrongly")
     # all kinds: zeros, the smallest, normal ones, the largest
     few = [0.0, -0.0, 6e-8, -6e-5, 1.0, -2.5, 65504.0, 0.1]
     halves, room = np.array([*few, *few, 0.3], np.float16), np.zeros(LANES, np.float32)

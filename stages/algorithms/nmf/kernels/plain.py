@@ -167,9 +167,9 @@ def _dense_pass(values, channels, W, stack, rule, room, sums, H, scatter):
         S[:, :channels] += np.dot(np.ascontiguousarray(of_group[: len(part)].T), part)
 
 
-def sum_of_squares(flat):  # type: ignore[no-untyped-def]
-    """See `vector.sum_of_squares`."""
-    return _sum_of_squares(_as_numbers(flat))
+def squares(flat):  # type: ignore[no-untyped-def]
+    """See `vector.squares`."""
+    return _squares(_as_numbers(flat))
 
 
 def _as_numbers(flat):  # type: ignore[no-untyped-def]
@@ -178,8 +178,30 @@ def _as_numbers(flat):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sum_of_squares(flat):
-    sum = 0.0
+def _squares(flat):
+    sum, least = 0.0, 0.0
     for x in flat:
         sum += np.float64(x) * np.float64(x)
-    return sum
+        least = min(least, np.float64(x))
+    return sum, least
+
+
+def compact(values, channels, most, numbers, columns, starts):  # type: ignore[no-untyped-def]
+    """See `vector.compact`."""
+    return _compact(_as_numbers(values), channels, most, numbers, columns, starts)
+
+
+@compiled
+def _compact(values, channels, most, numbers, columns, starts):
+    found, rows = 0, len(starts) - 1
+    for row in range(rows):
+        for column in range(channels):
+            number = values[row * channels + column]
+            if number != 0:
+                numbers[found] = number
+                columns[found] = column
+                found += 1
+        starts[row + 1] = found
+        if found > (row + 1) * most + rows * most // 16:
+            return -1
+    return found

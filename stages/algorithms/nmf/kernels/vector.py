@@ -16,7 +16,11 @@ from stages.algorithms.nmf.kernels.lanes import (
     load,
     load_number,
     load_wide,
+    lowest_bit,
+    nonzero_bits,
     plus,
+    smaller,
+    smallest_of,
     store,
     total_of,
     widen,
@@ -24,7 +28,7 @@ from stages.algorithms.nmf.kernels.lanes import (
 )
 from stages.algorithms.nmf.kernels.plain import multiply
 
-__all__ = ["check", "dense_pass_over", "pass_over", "sum_of_squares", "sweep_coordinates"]
+__all__ = ["check", "compact", "dense_pass_over", "pass_over", "squares", "sweep_coordinates"]
 
 AT_ONCE = 16  # rows of a group that are taken and multiplied while they are in the nearest cache
 
@@ -208,7 +212,8 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
                 Q[at + r] = P[tile, r * LANES + lane]
             Q[at + count : at + GROUP] = 0
             if multiplicative:
-                X[at : at + count] = H[row : row + count, into[b] + j]
+                for r in range(count):
+                    X[at + r] = H[row + r, into[b] + j]
                 X[at + count : at + GROUP] = 0
                 continue
             # Without interactions Q / diag(G) would be the solution; a third of that is close to
@@ -231,7 +236,8 @@ def _solve(P, stack, rule, room, HtH, cross, H, row, count):
             for r in range(count):
                 P[tile, r * LANES + lane] = X[at + r]
             if multiplicative:
-                H[row : row + count, into[b] + j] = X[at : at + count]
+                for r in range(count):
+                    H[row + r, into[b] + j] = X[at + r]
     if kept and not multiplicative:  # every column is new: whole rows, as they lie in the tiles
         for r in range(count):
             for column in range(H.shape[1]):
@@ -312,18 +318,66 @@ def dense_pass_over(values, channels, W, stack, rule, room, sums, H, scatter):
 
 
 @compiled
-def sum_of_squares(flat):
-    """``sum(x^2)`` in float64: NaN or infinity when a value is, of values up to 1e154.
+def squares(flat):
+    """``sum(x^2)`` in float64, NaN or infinity when a value is, of values up to 1e154; the least x.
 
-    uint16 are the bits of float16.
+    uint16 are the bits of float16. The least is 0 at most, and says nothing where there is NaN.
     """
-    sum = widen(zeros(flat))
+    sum, least = widen(zeros(flat)), zeros(flat)
     whole = len(flat) // LANES * LANES
     for at in range(0, whole, LANES):
-        x = widen(load_wide(flat, at))
+        found = load_wide(flat, at)
+        least = smaller(least, found)
+        x = widen(found)
         sum = add_scaled(sum, x, x)
-    total = total_of(sum)
+    total, lowest = total_of(sum), np.float64(smallest_of(least))
     for at in range(whole, len(flat)):
         number = np.float64(load_number(flat, at))
         total += number * number
-    return total
+        lowest = min(lowest, number)
+    return total, lowest
+
+
+@compiled
+def compact(values, channels, most, numbers, columns, starts):
+    """Dense rows as the values, columns and starts of a CSR matrix.
+
+    It gives up as soon as there are more than `most` non-zeros a row, and a sixteenth of what would
+    be allowed for all rows.
+
+    Parameters
+    ----------
+    values : flat [rows * channels]
+        uint16 are the bits of float16.
+    channels, most : int
+    numbers, columns : flat, with room for ``rows * most * 17 / 16`` and a row more
+    starts : int [rows + 1]
+        The first is 0.
+
+    Returns
+    -------
+    int
+        Non-zeros; -1 when it gave up.
+    """
+    found, rows = 0, len(starts) - 1
+    whole, spare = channels // LANES * LANES, rows * most // 16
+    for row in range(rows):
+        at = row * channels
+        for channel in range(0, whole, LANES):
+            bits = nonzero_bits(load_wide(values, at + channel))
+            while bits != 0:
+                column = channel + lowest_bit(bits)
+                numbers[found] = load_number(values, at + column)
+                columns[found] = column
+                found += 1
+                bits &= bits - 1
+        for column in range(whole, channels):
+            number = load_number(values, at + column)
+            if number != 0:
+                numbers[found] = number
+                columns[found] = column
+                found += 1
+        starts[row + 1] = found
+        if found > (row + 1) * most + spare:
+            return -1
+    return found
