@@ -227,7 +227,7 @@ class Explored:
 
     def described(self, of_layer: Sequence["_OfLayer"]) -> dict[str, Any]:
         """The payload ``set``."""
-        names = self.opened.factors.images
+        names = self.opened.images
         return {
             "name": self.view.name,
             "images": [names[image_id] for image_id in self.image_ids],
