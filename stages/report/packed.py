@@ -90,6 +90,24 @@ def run_lengths(mask: NDArray[np.bool_]) -> bytes:
     return found.tobytes()
 
 
+def runs_of_masks(bits: NDArray[np.uint8], columns: int) -> list[bytes]:
+    """`run_lengths` of each of several masks of one image, given as bits.
+
+    Parameters
+    ----------
+    bits : uint8 [h, w, bytes]
+        As from `stages.algorithms.masks.pack_masks`; at least one pixel.
+    columns : int
+        Masks.
+    """
+    from stages.report.runs import encode  # compiled
+
+    flat = np.ascontiguousarray(bits).reshape(-1, bits.shape[2])
+    joined, ends = encode(flat, columns)
+    content = joined.tobytes()
+    return [content[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 def _bits(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many bits each of some whole numbers has."""
     return np.ceil(np.log2(values + 1.0)).astype(np.int64)
