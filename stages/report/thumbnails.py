@@ -16,8 +16,8 @@ from store.artifact import read_attrs
 
 SMALL, LARGE = FOLDERS = "thumbs", "large"
 # JPEG: WebP (72, method 2) takes a quarter fewer bytes at the same structural similarity (0.955 of
-# 40 photographs at 320 px), and eight times as long, which is most of what a photograph costs.
-QUALITY = 76
+# 40 photographs, at 320 and at 960 px), and eight times as long, which is most of what they cost.
+QUALITY = 74
 DIGITS = 16  # of the image file's SHA-256
 
 
