@@ -51,7 +51,7 @@ def compare(projects: Sequence[Path], out: Path) -> Path:
     _print(together)
     # imported here: the other commands draw nothing
     from stages.drawing.figures import encoded
-    from stages.report.plots import figure4
+    from stages.report.figure4 import figure4
 
     picture = encoded(figure4(together), format, dpi=200)
     try:

@@ -34,6 +34,8 @@ class NetworkFacts(TypedDict):
     weights_source: NotRequired[dict[str, str]]  # tag, revision, licence, as its publisher says
     resize: str
     size: int | list[int]  # one, or several in ascending order
+    # of the last layer, by which the network tells its classes: tensors that the weights file lacks
+    lacks: NotRequired[list[str]]
     recipes: list[dict[str, Any]]  # by layer: all that decides its values but the image files
 
 

@@ -13,7 +13,7 @@ the grid of the largest size (`stages.algorithms.scales`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,6 +143,8 @@ class Drift(NamedTuple):
 class Factors(Layered):
     """The factors of all layers."""
 
+    _by_layer: dict[str, LayerFactors] = field(default_factory=dict, repr=False, compare=False)
+
     @cached_property
     def factorizations(self) -> Factorizations:
         """Whose factors the columns are."""
@@ -202,8 +204,8 @@ class Factors(Layered):
         )
 
     def at(self, layer: str) -> LayerFactors:
-        """The factors of one layer."""
-        return LayerFactors(self.artifact, layer)
+        """The factors of one layer; what is read of them is kept."""
+        return self._by_layer.setdefault(layer, LayerFactors(self.artifact, layer))
 
 
 def create_factors(

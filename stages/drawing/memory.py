@@ -7,8 +7,8 @@ from stages.images.decode import DECODE_BYTES
 VALUE_BYTES = 2 + 1 + 4 + 4
 # Per pixel and column of a picture: shares and strengths of raw and refined maps, and temporaries.
 PICTURE_BYTES = 6 * 4
-# Per pixel of a picture: the photograph in several forms, outlines at twice its size.
-PHOTO_BYTES = 4 * 60
+# Per pixel of a picture: the photograph in several forms, and what outlines are drawn with.
+PHOTO_BYTES = 60
 
 
 def picture_needs(photograph: int, maps: int, picture: int, columns: int) -> Needs:
@@ -22,7 +22,7 @@ def picture_needs(photograph: int, maps: int, picture: int, columns: int) -> Nee
         Of the maps.
     """
     return Needs(
-        fixed={"libraries": resident("skimage.measure", "stages.drawing.figures")},
+        fixed={"libraries": resident("numba", "stages.drawing.painting")},
         each={
             "the largest photograph": photograph * DECODE_BYTES,
             "its maps": 2 * maps * columns * VALUE_BYTES,

@@ -1,6 +1,6 @@
 """One pass over the maps of an image set: all sums that its scores are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -19,6 +19,7 @@ from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from store import Ragged
 
+ROWS_AT_ONCE = 1 << 18  # pixels whose masks are read together, where an image has fewer
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
 Key = tuple[str, str]  # layer, kind of maps
@@ -146,15 +147,32 @@ class Counting:
 
     def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
         """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        pieces = ordered_map(self._overlaps, self.entries, workers=resources.workers)
-        return reduce(_added, pieces)
+        jobs = [(key, some) for key, maps in self.maps.items() for some in self._together(maps)]
+        pieces = ordered_map(self._overlaps, jobs, workers=resources.workers)
+        found: dict[Key, OverlapCounts] = {}
+        for (key, _), counts in zip(jobs, pieces, strict=True):
+            found[key] = found[key] + counts if key in found else counts
+        return found
 
-    def _overlaps(self, item: tuple[int, int]) -> dict[Key, OverlapCounts]:
-        entry, _ = item
-        return {
-            key: OverlapCounts.of(maps.bits.map(entry), _sizes(maps))
-            for key, maps in self.maps.items()
-        }
+    def _together(self, maps: ConceptMaps) -> Iterator[list[tuple[int, int]]]:
+        """Rows of the images, as many images at once as have `ROWS_AT_ONCE` together."""
+        some: list[tuple[int, int]] = []
+        offsets, rows = maps.bits.offsets, 0
+        for entry, _ in self.entries:
+            start, stop = int(offsets[entry]), int(offsets[entry + 1])
+            if some and rows + stop - start > ROWS_AT_ONCE:
+                yield some
+                some, rows = [], 0
+            some.append((start, stop))
+            rows += stop - start
+        if some:
+            yield some
+
+    def _overlaps(self, job: tuple[Key, list[tuple[int, int]]]) -> OverlapCounts:
+        """Of some images, whose masks are read together: sums do not ask whose a pixel is."""
+        key, spans = job
+        maps = self.maps[key]
+        return OverlapCounts.of(maps.bits.read_dense(spans)[:, None], _sizes(maps))
 
     def _one(self, item: tuple[int, int]) -> SetSums:
         entry, image_id = item
@@ -191,12 +209,6 @@ class Counting:
 def _sizes(maps: ConceptMaps) -> tuple[int, ...]:
     """How many factors each factorization has, in the order of the columns."""
     return tuple(k for k, _ in maps.factorizations.problems)
-
-
-def _added(
-    one: dict[Key, OverlapCounts], other: dict[Key, OverlapCounts]
-) -> dict[Key, OverlapCounts]:
-    return {key: counts + other[key] for key, counts in one.items()}
 
 
 def _with_groups(

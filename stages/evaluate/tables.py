@@ -85,7 +85,11 @@ def quality_table(
     over_seeds = per_seed.groupby(level=QUALITY_KEYS)
     measures = list(per_seed)
     means = over_seeds.mean()
-    spread = over_seeds.agg(_deviation).add_suffix("_std")
+    if over_seeds.size().max() > 1:
+        spread = over_seeds.agg(_deviation)
+    else:  # the same in a moment: one by one a thousand sets take half a minute
+        spread = pd.DataFrame(np.nan, means.index, measures)
+    spread = spread.add_suffix("_std")
     order = [name for measure in measures for name in (measure, f"{measure}_std")]
     table = means.join(spread)[order]
     table["seeds"] = over_seeds.size()

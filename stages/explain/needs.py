@@ -1,6 +1,6 @@
 """How much memory the explain stage holds, counted before it begins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +25,16 @@ def maps_at_once(bytes_of_one: int) -> int:
     return max(1, min(MOST_MAPS, BATCH_BYTES // max(1, bytes_of_one)))
 
 
-def nothing_to_explain(params: ExplainParams, backbone: str, weights: str) -> str:
-    """Why no layer of a network can be explained, as far as its name says so; else nothing."""
+def nothing_to_explain(
+    params: ExplainParams, backbone: str, weights: str, lacks: Sequence[str] = ()
+) -> str:
+    """Why no layer of a network can be explained, as far as its name says so; else nothing.
+
+    Parameters
+    ----------
+    lacks
+        See `stages.artifacts.activations.NetworkFacts`: then the network need not be loaded.
+    """
     if not params.images:
         return "explain.images is 0"
     if backbone == OWN:
@@ -35,6 +43,8 @@ def nothing_to_explain(params: ExplainParams, backbone: str, weights: str) -> st
         return f"the classes of a random start ({weights}) mean nothing"
     if shipped_weights(backbone, weights):
         return f"the network {backbone} tells drawn scenes apart, and knows no classes besides"
+    if lacks:
+        return f"weights {weights} have no classifier of {backbone} ({', '.join(lacks[:2])})"
     return ""
 
 

@@ -44,7 +44,8 @@ def run(params: ExplainParams, inputs: Inputs, work: Staging, resources: Resourc
     factors = Factors.open(inputs["factorize"])
     sets = {name: range(len(entries)) for name, entries in factors.sets.items()}
     network = activations.network
-    if reason := nothing_to_explain(params, network["backbone"], network["weights"]):
+    lacks = network.get("lacks", ())  # not said by activations of before
+    if reason := nothing_to_explain(params, network["backbone"], network["weights"], lacks):
         note(f"explain: nothing to explain: {reason}")
         reasons = dict.fromkeys(factors.layers, reason)
         create_explanations(work, factors, sets, reasons, [], "")

@@ -130,6 +130,7 @@ def _extract(
         weights_source=dict(backbone.source),
         resize=params.resize,
         size=params.recorded_size,
+        lacks=list(backbone.lacks) if not named.startswith(MODULE) else [],
         recipes=list(recipes.values()),
     )
     _place(work, resources)  # on record again, where the progress had to be forgotten

@@ -58,7 +58,7 @@ class Concepts(Palette):
 def open_concepts(opened: Opened, layer: str, name: str) -> dict[int, Concepts]:
     """The factorizations of one image set at one layer, by k."""
     heatmaps, refined = opened.heatmaps[layer], opened.refined[layer]
-    rank = list(opened.factors.sets).index(name)
+    rank = opened.ranks[name]
     means = heatmaps.means[opened.factors.sets[name]]
     at = opened.factors.at(layer)
     energy, stability, nonzero = at.energy[rank], at.factor_stability[rank], at.nonzero[rank]

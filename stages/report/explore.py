@@ -49,7 +49,7 @@ from stages.report.packed import (
     VERSION,
     base64_of,
     packed_grid,
-    run_lengths,
+    runs_of_masks,
     script,
     whole_shares,
 )
@@ -227,7 +227,7 @@ class Explored:
 
     def described(self, of_layer: Sequence["_OfLayer"]) -> dict[str, Any]:
         """The payload ``set``."""
-        names = self.opened.factors.images
+        names = self.opened.images
         return {
             "name": self.view.name,
             "images": [names[image_id] for image_id in self.image_ids],
@@ -295,13 +295,17 @@ class Explored:
         entries = [int(self.entries[i]) for i in at]
         grids = layer.grids(entries)
         runs: dict[int, list[list[bytes]]] = {k: [] for k in layer.concepts}
-        sizes, agreements = [], []
+        sizes, agreements, count = [], [], len(layer.refined.columns)
         for i, entry, truth in zip(at, entries, truths, strict=True):
-            masks, size = masks_within(layer.refined, entry, self.sizes[i])
-            sizes.append(size)
-            agreements.append(agreement(masks, truth))
+            bits, count = (
+                masks_within(layer.refined, entry, self.sizes[i]),
+                len(layer.refined.columns),
+            )
+            sizes.append(bits.shape[:2])
+            agreements.append(agreement(bits, count, truth))
+            of_image = runs_of_masks(bits, count)
             for k, concepts in layer.concepts.items():
-                runs[k].append([run_lengths(masks[:, :, c]) for c in concepts.columns])
+                runs[k].append([of_image[column] for column in concepts.columns])
         for k, concepts in layer.concepts.items():
             where = f"l{number}-k{k}"
             self.put(f"{where}/part-{part:03d}", self._coefficients(at, grids, concepts))

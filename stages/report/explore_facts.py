@@ -82,7 +82,7 @@ def _within(opened: Opened, view: SetView) -> dict[str, int] | None:
     """The factor that a set lies within: number of its image set, k, factor."""
     if view.within is None:
         return None
-    rank = list(opened.factors.sets).index(view.within.parent)
+    rank = opened.ranks[view.within.parent]
     return {"set": rank, "k": view.within.k, "factor": view.within.factor}
 
 
@@ -99,9 +99,7 @@ def _stable_k(opened: Opened, view: SetView, layer: LayerView) -> int:
 
 def _chosen(opened: Opened, of_set: SetView, layer: LayerView) -> dict[int, dict[Hashable, Any]]:
     """What helps to choose k, by k: rows of ``choice.parquet``."""
-    choice = opened.evaluation.choice
-    choice = choice[(choice["layer"] == layer.name) & (choice["set"] == of_set.name)]
-    return {int(row["k"]): row for row in choice.to_dict("records")}
+    return {int(row["k"]): row for row in opened.rows("choice", layer.name, of_set.name)}
 
 
 def _scores(scores: Sequence[Any]) -> dict[str, Any]:
@@ -120,22 +118,22 @@ def facts_of_ks(
     opened: Opened, of_set: SetView, layer: LayerView, concepts: Mapping[int, Concepts]
 ) -> list[dict[str, Any]]:
     """Every factorization of a set at one layer, k ascending."""
-    links = opened.evaluation.links
-    mine = (links["layer"] == layer.name) & (links["set"] == of_set.name)
-    links = links[mine & (links["seed"] == opened.seed)]
+    links = opened.rows("links", layer.name, of_set.name)
     parents = {
         (int(row["k"]), int(row["factor"])): [
             int(row["parent_k"]),
             int(row["parent_factor"]),
             number(row["cosine"]),
         ]
-        for row in links.to_dict("records")
+        for row in links
+        if row["seed"] == opened.seed
     }
     chosen = _chosen(opened, of_set, layer)
     scores = {row.k: _scores(row.scores) for row in layer.rows}
-    losses = opened.evaluation.loss
-    mine = (losses["layer"] == layer.name) & (losses["set"] == of_set.name)
-    losses = losses[mine & (losses["seed"] == opened.seed)]
+    losses: dict[int, list[float | None]] = {}
+    for row in opened.rows("loss", layer.name, of_set.name):
+        if row["seed"] == opened.seed:
+            losses.setdefault(row["k"], []).append(number(row["relative_error"]))
     by_factor = {one.k: factor_scores(opened, layer.name, of_set.name, one.k) for one in layer.ks}
     return [
         {
@@ -148,7 +146,7 @@ def facts_of_ks(
             "reason": str(chosen.get(one.k, {}).get("reason", "")),
             **scores[one.k],
             "meaning": meaning_of(opened.explained, layer.name, of_set.name, one.k),
-            "loss": [number(loss) for loss in losses["relative_error"][losses["k"] == one.k]],
+            "loss": losses.get(one.k, []),
             "factors": [
                 {
                     **_facts_of_factor(one, concepts[one.k], j),

@@ -17,14 +17,10 @@ Mask = NDArray[np.bool_]
 UNKNOWN = 65535  # instead of an agreement, where nothing is annotated
 
 
-def masks_within(
-    maps: ConceptMaps, entry: int, most: tuple[int, int]
-) -> tuple[Mask, tuple[int, int]]:
-    """An entry's masks ``[h, w, columns]`` and their size: their own, or a smaller thumbnail's."""
+def masks_within(maps: ConceptMaps, entry: int, most: tuple[int, int]) -> NDArray[np.uint8]:
+    """An entry's masks as bits ``[h, w, bytes]``: at their own size, or a smaller thumbnail's."""
     bits = maps.bits.map(entry)
-    if max(bits.shape[:2]) > max(most):
-        bits = resize_masks(bits, most)
-    return unpack_masks(bits, len(maps.columns)), (bits.shape[0], bits.shape[1])
+    return resize_masks(bits, most) if max(bits.shape[:2]) > max(most) else bits
 
 
 def largest_boxes(maps: ConceptMaps) -> NDArray[np.uint16]:
@@ -86,8 +82,8 @@ def annotated_object(
     return _resized(whole, size)
 
 
-def agreement(masks: Mask, truth: Mask | None) -> NDArray[np.uint16]:
-    """IoU of each of an image's masks ``[h, w, columns]`` with what is annotated.
+def agreement(bits: NDArray[np.uint8], columns: int, truth: Mask | None) -> NDArray[np.uint16]:
+    """IoU of each of an image's masks ``[h, w, bytes]`` with what is annotated.
 
     Returns
     -------
@@ -96,7 +92,8 @@ def agreement(masks: Mask, truth: Mask | None) -> NDArray[np.uint16]:
         masks agree.
     """
     if truth is None:
-        return np.full(masks.shape[2], UNKNOWN, np.uint16)
+        return np.full(columns, UNKNOWN, np.uint16)
+    masks = unpack_masks(bits, columns)
     whole = _resized(truth, masks.shape[:2])[:, :, None]
     common, either = ((op(masks, whole)).sum((0, 1)) for op in (np.logical_and, np.logical_or))
     iou = np.divide(common, either, out=np.ones(len(common)), where=either > 0)

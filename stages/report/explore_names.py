@@ -4,7 +4,6 @@ from typing import Any
 
 from stages.artifacts.evaluation import BACKGROUND, OBJECT
 from stages.naming.labels import packed
-from stages.naming.names import directions_of
 from stages.report.opened import Opened
 
 
@@ -38,6 +37,5 @@ def _annotated(opened: Opened) -> list[str]:
 
 def directions_of_set(opened: Opened, rank: int) -> dict[str, str]:
     """The payload ``names``: by k the rows of W, as labels.yaml has them."""
-    name = list(opened.factors.sets)[rank]
-    found = directions_of(opened.factors, opened.names.layer, opened.names.seed)
-    return {str(k): packed(W) for k, W in found[name].items()}
+    of, W = opened.factors.factorizations, opened.factors.at(opened.names.layer).W[rank]
+    return {str(k): packed(W[of.columns_of(k, opened.names.seed)]) for k in of.ks}

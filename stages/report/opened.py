@@ -1,8 +1,9 @@
 """What the report reads: the artifacts of the earlier stages, open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
+from typing import Any
 
 from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
@@ -34,6 +35,7 @@ class Opened:
     refined: dict[str, ConceptMaps]
     evaluation: Evaluation
     explained: Explanations
+    _rows: dict[str, dict[tuple[str, str], list[dict[Any, Any]]]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, inputs: Inputs) -> "Opened":
@@ -48,6 +50,27 @@ class Opened:
             evaluation=Evaluation.open(inputs["evaluate"]),
             explained=Explanations.open(inputs["explain"]),
         )
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Image names by image id."""
+        return self.factors.images
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Each image set's place among all."""
+        return {name: rank for rank, name in enumerate(self.factors.sets)}
+
+    def rows(self, table: str, layer: str, name: str) -> list[dict[Any, Any]]:
+        """Rows of one image set at one layer, of a table of the evaluation.
+
+        Each table is gone through once: looking for a set's rows in it takes as long as it is.
+        """
+        if table not in self._rows:
+            found = self._rows[table] = {}
+            for row in getattr(self.evaluation, table).to_dict("records"):
+                found.setdefault((row["layer"], row["set"]), []).append(row)
+        return self._rows[table].get((layer, name), [])
 
     @cached_property
     def names(self) -> FactorNames:

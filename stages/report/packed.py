@@ -13,7 +13,7 @@ DATA = "data"  # the folder of all payloads
 # as one that compares reports, must not read them. DFF.format in data.js.
 FORMAT = 1
 # Of the stage: bumped when a report's content changes. What an earlier one has is of its version.
-VERSION = 8
+VERSION = 9
 
 
 def script(key: str, payload: object) -> bytes:
@@ -88,6 +88,24 @@ def run_lengths(mask: NDArray[np.bool_]) -> bytes:
         found[at] = (lengths[more] >> (7 * group)) & 127
         found[at] |= np.where(groups[more] > group + 1, 128, 0).astype(np.uint8)
     return found.tobytes()
+
+
+def runs_of_masks(bits: NDArray[np.uint8], columns: int) -> list[bytes]:
+    """`run_lengths` of each of several masks of one image, given as bits.
+
+    Parameters
+    ----------
+    bits : uint8 [h, w, bytes]
+        As from `stages.algorithms.masks.pack_masks`; at least one pixel.
+    columns : int
+        Masks.
+    """
+    from stages.report.runs import encode  # compiled
+
+    flat = np.ascontiguousarray(bits).reshape(-1, bits.shape[2])
+    joined, ends = encode(flat, columns)
+    content = joined.tobytes()
+    return [content[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _bits(values: NDArray[np.int64]) -> NDArray[np.int64]:

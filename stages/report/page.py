@@ -1,13 +1,12 @@
 """What the templates need, collected from the artifacts; pictures are ordered on the way."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from stages.artifacts.factors import Drift
@@ -174,13 +173,13 @@ def collect_set(
     """Everything about one image set; orders its pictures from the book."""
     entries = opened.factors.sets[name]
     chosen = [int(entries[i]) for i in spread(len(entries), images)]
-    scored = opened.evaluation.scores[opened.evaluation.scores["set"] == name]
     has_parts = opened.evaluation.has_parts(name)
     layers = [
         _layer(opened, book, number, layer, name, chosen, top, has_parts)
         for number, layer in enumerate(opened.factors.layers)
     ]
-    annotated = bool(scored["object_iou"].notna().any())
+    scored = [row for at in opened.factors.layers for row in opened.rows("scores", at, name)]
+    annotated = any(row["object_iou"] == row["object_iou"] for row in scored)
     within = opened.factors.within.get(name)
     return SetView(name, href, len(entries), annotated, has_parts, len(chosen), layers, within)
 
@@ -195,11 +194,14 @@ def _layer(
     top: int,
     has_parts: bool,
 ) -> LayerView:
-    losses = _of_set(opened.evaluation.loss, layer, name)
-    quality = _of_set(opened.evaluation.quality, layer, name)
+    losses = opened.rows("loss", layer, name)
+    quality = opened.rows("quality", layer, name)
     rows = score_rows(opened, layer, [name])
     fits = {row.k: row for row in rows}
-    updates = losses[losses["seed"] == opened.seed].groupby("k")["update"].max().to_dict()
+    updates: dict[int, int] = {}
+    for row in losses:
+        if row["seed"] == opened.seed:
+            updates[row["k"]] = max(updates.get(row["k"], 0), row["update"])
     ks = []
     concepts_of = open_concepts(opened, layer, name)
     for k, concepts in concepts_of.items():
@@ -216,51 +218,51 @@ def _layer(
             )
         )
     # the object's: of the figure's factors together where it is known of every k which they are
-    of_object = "figure_iou" if quality["figure_iou"].notna().all() else "object_iou"
+    of_object = "figure_iou" if _known(quality, "figure_iou") else "object_iou"
     column = "part_iou" if has_parts else of_object
-    curves = {str(kind): curve for kind, curve in quality.groupby("maps")}
-    salt = f"{number}-{list(opened.factors.sets).index(name)}"
+    curves: dict[str, list[dict[Hashable, Any]]] = {}
+    for row in quality:
+        curves.setdefault(str(row["maps"]), []).append(row)
     return LayerView(
         number=number,
         name=layer,
         ks=ks,
         overview=spread(len(chosen), OVERVIEW_IMAGES),
         rows=rows,
-        loss=loss_plot(losses, opened.ks, f"loss-{salt}"),
-        quality=quality_plot(curves, column, f"quality-{salt}")
-        if len(curves) == 2 and len(opened.ks) > 1 and quality[column].notna().all()
+        loss=loss_plot(losses, opened.ks),
+        quality=quality_plot(curves, column)
+        if len(curves) == 2 and len(opened.ks) > 1 and _known(quality, column)
         else None,
         quality_of=column,
-        choice=_choice(opened, layer, name, concepts_of, salt),
+        choice=_choice(opened, layer, name, concepts_of),
     )
 
 
-def _of_set(table: pd.DataFrame, layer: str, name: str) -> pd.DataFrame:
-    """Rows of one image set at one layer."""
-    return table[(table["layer"] == layer) & (table["set"] == name)]
+def _known(rows: Sequence[Mapping[Hashable, Any]], column: str) -> bool:
+    """Whether a number is there in each."""
+    return all(row[column] == row[column] for row in rows)
 
 
 def _choice(
-    opened: Opened, layer: str, name: str, concepts_of: Mapping[int, Concepts], salt: str
+    opened: Opened, layer: str, name: str, concepts_of: Mapping[int, Concepts]
 ) -> ChoiceView | None:
     if len(concepts_of) < 2:
         return None
-    table = _of_set(opened.evaluation.choice, layer, name)
-    links = _of_set(opened.evaluation.links, layer, name)
-    links = links[links["seed"] == opened.seed]
-    chosen = table[table["suggested"]]
+    table = opened.rows("choice", layer, name)
+    links = [row for row in opened.rows("links", layer, name) if row["seed"] == opened.seed]
+    chosen = [row for row in table if row["suggested"]]
     colours = {k: concepts.colours for k, concepts in concepts_of.items()}
     return ChoiceView(
-        suggested=int(chosen["k"].iloc[0]) if len(chosen) else None,
-        reason=str((chosen if len(chosen) else table)["reason"].iloc[0]),
-        rows=table.sort_values("k").to_dict("records"),
-        plot=choice_plot(table, f"choice-{salt}") if table["stability"].notna().all() else None,
-        family=family_plot(links, colours, f"family-{salt}"),
+        suggested=int(chosen[0]["k"]) if chosen else None,
+        reason=str((chosen or table)[0]["reason"]),
+        rows=sorted(table, key=lambda row: row["k"]),
+        plot=choice_plot(table) if _known(table, "stability") else None,
+        family=family_plot(links, colours),
     )
 
 
 def _image_name(opened: Opened, book: PictureBook, entry: int) -> str:
-    return opened.factors.images[int(book.image_ids[entry])]
+    return opened.images[int(book.image_ids[entry])]
 
 
 def _shown(opened: Opened, book: PictureBook, layer: int, entry: int, concepts: Concepts) -> Shown:

@@ -13,7 +13,7 @@ from PIL import Image
 from stages.artifacts.image_index import ImageIndex
 from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
 from stages.frame.parallel import ordered_map
-from stages.images.resize import resize_rgb, target_shape
+from stages.images.resize import target_shape
 from stages.report.concepts import Concepts
 
 FOLDER = "pictures"
@@ -36,14 +36,21 @@ class Scene:
     entry: int
     _values: dict[int, NDArray[np.unsignedinteger]] = field(default_factory=dict)
     _shares: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
+    _scaled: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
 
     def strength(self, concepts: Concepts) -> NDArray[np.float32]:
         """See `Concepts.strength`."""
-        return concepts.strength(self.shares("raw", concepts))
+        key = id(concepts), "strength"
+        if key not in self._scaled:
+            self._scaled[key] = concepts.strength(self.shares("raw", concepts))
+        return self._scaled[key]
 
     def levels(self, kind: str, concepts: Concepts) -> NDArray[np.float32]:
         """See `Concepts.levels`."""
-        return concepts.levels(kind, self.shares(kind, concepts))
+        key = id(concepts), kind
+        if key not in self._scaled:
+            self._scaled[key] = concepts.levels(kind, self.shares(kind, concepts))
+        return self._scaled[key]
 
     def shares(self, kind: str, concepts: Concepts) -> NDArray[np.float32]:
         """See `Concepts.shares`."""
@@ -146,7 +153,7 @@ class PictureBook:
             wanted = {src: paint for src, paint in wanted.items() if src not in there}
         if not wanted:
             return
-        photo = resize_rgb(self.index.rgb(int(self.image_ids[entry])), self._size(entry))
+        photo = self.index.small_rgb(int(self.image_ids[entry]), self._size(entry))
         scene = Scene(photo, entry)
         for src, paint in wanted.items():
             paint(scene).save(folder / src, quality=QUALITY)

@@ -5,8 +5,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from stages.artifacts.evaluation import BACKGROUND, KINDS, OBJECT, REFINED, object_measure
 from stages.report.opened import Opened
 
@@ -55,27 +53,27 @@ class CoverageTable:
 
 def score_rows(opened: Opened, layer: str, names: Sequence[str]) -> list[ScoreRow]:
     """Rows of the score table of one layer, by set and k."""
-    quality = opened.evaluation.quality[opened.evaluation.quality["layer"] == layer]
-    known = {(row["set"], row["k"], row["maps"]): row for row in quality.to_dict("records")}
-    losses = opened.evaluation.loss[opened.evaluation.loss["layer"] == layer]
-    final = losses.groupby(["set", "k", "seed"], as_index=False).last()
-    final["explained"] = 100 * (1 - final["relative_error"] ** 2)
-    means = final.groupby(["set", "k"])[["explained", "relative_error"]].mean()
-    fits = dict(zip(means.index, means.to_numpy().tolist(), strict=True))
     rows = []
     for name in names:
+        known = {(row["k"], row["maps"]): row for row in opened.rows("quality", layer, name)}
+        # the last update of each run
+        final = {(row["k"], row["seed"]): row for row in opened.rows("loss", layer, name)}
+        errors: dict[int, list[float]] = {}
+        for (k, _), row in final.items():
+            errors.setdefault(k, []).append(row["relative_error"])
         scored = opened.evaluation.share_scored(name)
         has_parts = opened.evaluation.has_parts(name)
         shown = [(measure, kind) for measure in MEASURES for kind in KINDS]
         shown += [(measure, REFINED) for measure in OF_PARTS]
         for k in opened.ks:
             scores = [
-                _score(known.get((name, k, kind)), measure)
+                _score(known.get((k, kind)), measure)
                 if measure == OBJECT_IOU or has_parts
                 else None
                 for measure, kind in shown
             ]
-            explained, error = fits[name, k]
+            explained = sum(100 * (1 - one**2) for one in errors[k]) / len(errors[k])
+            error = sum(errors[k]) / len(errors[k])
             first = k == opened.ks[0]
             rows.append(ScoreRow(name, k, scores, explained, error, first, len(opened.ks), scored))
     return rows
@@ -113,18 +111,17 @@ def factor_scores(
     opened: Opened, layer: str, name: str, k: int
 ) -> dict[tuple[int, str], dict[Hashable, Any]]:
     """Score rows of one factorization by (factor, raw or refined); empty without ground truth."""
-    table = _of(opened.evaluation.scores, opened, layer, name, k)
-    return {(row["factor"], row["maps"]): row for row in table.to_dict("records")}
+    rows = _of("scores", opened, layer, name, k)
+    return {(row["factor"], row["maps"]): row for row in rows}
 
 
 def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTable | None:
     """The factors against the annotated parts; None when no parts are annotated."""
-    table = _of(opened.evaluation.coverage, opened, layer, name, k)
-    table = table[table["maps"] == REFINED]
-    parts = [part for part in dict.fromkeys(table["part"]) if part != OBJECT]
+    rows = [row for row in _of("coverage", opened, layer, name, k) if row["maps"] == REFINED]
+    parts = [part for part in dict.fromkeys(row["part"] for row in rows) if part != OBJECT]
     if not set(parts) - {BACKGROUND}:
         return None
-    cells = {(row["factor"], row["part"]): row for row in table.to_dict("records")}
+    cells = {(row["factor"], row["part"]): row for row in rows}
     shown = [OBJECT, *parts]
     return CoverageTable(
         shown,
@@ -133,14 +130,10 @@ def coverage_table(opened: Opened, layer: str, name: str, k: int) -> CoverageTab
     )
 
 
-def _of(table: pd.DataFrame, opened: Opened, layer: str, name: str, k: int) -> pd.DataFrame:
+def _of(table: str, opened: Opened, layer: str, name: str, k: int) -> list[dict[Hashable, Any]]:
     """Rows of one factorization, of the first seed."""
-    return table[
-        (table["layer"] == layer)
-        & (table["set"] == name)
-        & (table["k"] == k)
-        & (table["seed"] == opened.seed)
-    ]
+    rows = opened.rows(table, layer, name)
+    return [row for row in rows if row["k"] == k and row["seed"] == opened.seed]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
 from stages.report.pictures import FOLDER as PICTURES
 from stages.report.pictures import PictureBook
-from stages.report.plots import figure4_plot
 from stages.report.scores import corloc_rows
 from stages.report.tables import FOLDER as TABLES
 from stages.report.tables import TableFile, write_tables
@@ -114,6 +113,11 @@ def _write_pages(
             i = own.index(one)
             around = {"before": own[i - 1] if i else None, "after": (*own[1:], None)[i]}
         write("set.html.j2", one.href, set=one, number=number, root="../", **around)
+    figure4 = None
+    if _worth_a_figure(opened):
+        from stages.report.figure4 import figure4_plot  # matplotlib: few need it
+
+        figure4 = figure4_plot(opened.evaluation.figure4)
     write(
         "index.html.j2",
         "index.html",
@@ -121,7 +125,7 @@ def _write_pages(
         tables=score_tables(opened),
         corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
         exclude=opened.evaluation.exclude,
-        figure4=figure4_plot(opened.evaluation.figure4) if _worth_a_figure(opened) else None,
+        figure4=figure4,
         form=opened.names.form(opened.factors),
         names=opened.names,
         labels=opened.evaluation.names["file"],

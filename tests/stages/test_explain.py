@@ -12,6 +12,7 @@ from typer.testing import Result
 
 from explained import CLASSES, HEAD, colour_project
 from pipeline.results import open_results
+from stages.algorithms.backbone import load_backbone
 from stages.artifacts.activations import Activations
 from stages.artifacts.explanations import ARRAYS, Explanations, LayerExplanation
 from stages.artifacts.factors import Factors
@@ -174,6 +175,30 @@ def test_without_a_classifier_torch_is_not_loaded(project: Path) -> None:
     )
     done = shell(project, ROOT, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_extract_tells_that_a_file_has_features_alone(project: Path, tmp_path: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    state = squeezenet1_1(num_classes=7).state_dict()
+    features = {name: one for name, one in state.items() if name.startswith("features.")}
+    torch.save(features, tmp_path / "features.pth")
+    edit(project, "weights: random:0", f"weights: {tmp_path / 'features.pth'}")
+    run_in_process(project, "index", "extract", "factorize")
+    network = Activations.open(project / "artifacts/activations.zarr").network
+    assert network["lacks"] == ["classifier.1.weight", "classifier.1.bias"]
+    code = (
+        "import sys\nfrom pipeline.cli import app\n"
+        f"app(['explain', '--project', {str(project)!r}], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = shell(project, ROOT, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "have no classifier of squeezenet1_1" in explained(project).reasons["features.5"]
+    # a file with one, of another number of classes, lacks nothing
+    torch.save(state, tmp_path / "whole.pth")
+    whole = load_backbone("squeezenet1_1", ["features.5"], str(tmp_path / "whole.pth"))
+    assert whole.lacks == ()
 
 
 def test_names_that_do_not_fit_are_one_line(coloured: Path) -> None:

@@ -55,6 +55,9 @@ class Backbone:
         By which photographs are to be resized to what it takes.
     told
         What was made of a weights file, in a line; empty for weights that go by a name.
+    lacks
+        Tensors of the network's last layer, by which it tells its classes, that a weights file
+        does not have.
     source
         Of the weights: `tag`, `revision` and `licence`, as who published them says.
     weights_digest
@@ -76,6 +79,7 @@ class Backbone:
     bgr: bool
     interpolation: str
     told: str
+    lacks: tuple[str, ...]
     source: Mapping[str, str]
     weights_digest: str
     layer_digests: Mapping[str, str]
@@ -250,9 +254,10 @@ def load_backbone(
     if preprocessing is not None:
         source = prepared(source, preprocessing)
     whole, told, revision = _whole(backbone, source, nodes.values()), "", ""
+    lacks: tuple[str, ...] = ()
     network = whole.cut(nodes.values(), to_load=True)
     if source.seed is None:
-        told, revision = fill(network, backbone, source, weights)
+        told, revision, lacks = fill(network, backbone, source, weights)
     weights_digest = digest(network)
     layer_digests = {
         layer: digest(network, _tensors_of(whole, network, node)) for layer, node in nodes.items()
@@ -268,6 +273,7 @@ def load_backbone(
         bgr=source.bgr,
         interpolation=source.interpolation,
         told=told,
+        lacks=lacks,
         source={"tag": source.tag, "revision": revision, "licence": source.licence},
         weights_digest=weights_digest,
         layer_digests=layer_digests,
@@ -316,8 +322,11 @@ def _whole(backbone: str, source: Source, nodes: Collection[str]) -> Whole:
     return Whole(backbone, build(backbone, "cpu" if values else "meta"), model)
 
 
-def fill(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str, str]:
-    """Read weights and give them to a network: what is to be said of that, and their revision."""
+def fill(
+    network: Cut, backbone: str, source: Source, origin: str
+) -> tuple[str, str, tuple[str, ...]]:
+    """Read weights and give them to a network: what is to be said of that, their revision, and
+    see `Backbone.lacks`."""
     found, model, family = read(source), skeleton(backbone).network, family_of(backbone)
     tensors, prefix, ordered = found.tensors, "", None
     if family.modules_first:  # its whole names are known, and may have to be those of others
@@ -326,10 +335,23 @@ def fill(network: Cut, backbone: str, source: Source, origin: str) -> tuple[str,
         tensors = family.convert(backbone, model, ordered or tensors)
     prefix += install(network, tensors, backbone, origin)
     if origin in family.weights(backbone):  # nobody wonders what is in them
-        return "", found.revision
+        return "", found.revision, ()
     in_use = used_tensors(network)
     bare = _bare(tensors, prefix)
-    return told_of(found, prefix, in_use, model, bare, ordered is not None), found.revision
+    said = told_of(found, prefix, in_use, model, bare, ordered is not None)
+    return said, found.revision, _lacking(bare, model)
+
+
+def _lacking(tensors: Mapping[str, torch.Tensor], model: torch.nn.Module) -> tuple[str, ...]:
+    """Which tensors of a network's last layer a file has under no name that ends like theirs."""
+    names = [name for name, _ in model.named_parameters()]
+    last = names[-1].rpartition(".")[0] if names else ""
+    wanted = [name for name in names if name.rpartition(".")[0] == last]
+    return tuple(
+        name
+        for name in wanted
+        if not any(one == name or one.endswith(f".{name}") for one in tensors)
+    )
 
 
 def _bare(tensors: Mapping[str, torch.Tensor], prefix: str) -> Mapping[str, torch.Tensor]:
