@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms import interpolation_kernels as kernels
-from stages.algorithms.interpolation_kernels import TOP
 from stages.algorithms.ranks import Brackets, Counts
 
 Grid = NDArray[np.float32]  # [h, w, columns]
@@ -189,7 +188,7 @@ def count(grid: Grid, size: Size, brackets: Brackets, counts: Counts, lock: Lock
         Held while these are written.
     """
     grid, columns = checked(grid, size), grid.shape[2]
-    below, above = np.zeros(columns, np.int64), np.full(columns, TOP)
+    below, above = np.zeros(columns, np.int64), counts.above.copy()
     y, x = lines(grid.shape[0], size[0]), lines(grid.shape[1], size[1])
     bins, ends = kernels.count(grid, y, x, brackets, below, above)
     with lock:

@@ -89,7 +89,7 @@ def two_neighbours(
     """
     columns = sample.shape[1]
     least, most = np.zeros(columns, np.int64), np.full(columns, TOP)  # surely not outside
-    low, high = _guessed(np.sort(sample, axis=0).view(np.int32).astype(np.int64), total, rank)
+    low, high = _guessed(sample, total, rank)
     found, following = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
     while (low < high).any():
         brackets = Brackets(low, high, _shifts(high - low))
@@ -114,14 +114,20 @@ def two_neighbours(
     return _values(found), _values(following)
 
 
-def _guessed(sample: Integers, total: int, rank: int) -> tuple[Integers, Integers]:
-    """Brackets by the sorted bits of a sample."""
+def _guessed(sample: NDArray[np.float32], total: int, rank: int) -> tuple[Integers, Integers]:
+    """Brackets by a sample."""
     share, n = (rank + 0.5) / total, len(sample)
     slack = _SLACK * np.sqrt(share * (1 - share) * n) + 2
     first, last = int(np.floor(share * n - slack)), int(np.ceil(share * n + slack))
     none = np.zeros(sample.shape[1], np.int64)
-    low = sample[first] if first >= 0 else none
-    return low, sample[last] + 1 if last < n else none + TOP
+    ends = [at for at in (first, last) if 0 <= at < n]
+    ordered = np.partition(sample, ends, axis=0) if ends else sample
+    low = _bits(ordered[first]) if first >= 0 else none
+    return low, _bits(ordered[last]) + 1 if last < n else none + TOP
+
+
+def _bits(values: NDArray[np.float32]) -> Integers:
+    return values.view(np.int32).astype(np.int64)
 
 
 def _shifts(widths: Integers) -> Integers:

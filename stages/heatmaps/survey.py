@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.algorithms.masks import exact_percentiles
 from stages.algorithms.parts import STRENGTH, parts_of
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.drawn_maps import decisive
 from stages.artifacts.factors import Heat
 from stages.maps.coefficients import grids_of
 from stages.maps.earlier import digests
@@ -143,7 +144,6 @@ def made_from(
 
     def parts() -> Iterator[Sequence[bytes]]:
         for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
-            shapes = repr((list(grid.shape[:2]), sizes[entry]))
-            yield shapes.encode(), scale[set_of[entry]].tobytes(), grid.tobytes()
+            yield decisive(grid, sizes[entry], scale[set_of[entry]])
 
     return digests(parts())

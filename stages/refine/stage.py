@@ -129,7 +129,11 @@ REFINE: Stage[RefineParams] = Stage(
     name="refine",
     version=8,
     params=RefineParams,
-    reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
+    reads={
+        "index": Path("artifacts/index"),
+        "factorize": Path("artifacts/factors.zarr"),  # heat maps may be drawn from them
+        "heatmaps": Path("artifacts/heatmaps.zarr"),
+    },
     writes=Path("artifacts/refined.zarr"),
     run=run,
     summary="Align the heat maps with the edges of their images (DFF-CRF).",
