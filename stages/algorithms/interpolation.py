@@ -192,5 +192,10 @@ def count(grid: Grid, size: Size, brackets: Brackets, counts: Counts, lock: Lock
     y, x = lines(grid.shape[0], size[0]), lines(grid.shape[1], size[1])
     bins, ends = kernels.count(grid, y, x, brackets, below, above)
     with lock:
+        if brackets.keep:
+            parts = np.split(bins[: ends[-1]].copy(), ends[:-1])
+            for kept, part in zip(counts.kept, parts, strict=True):
+                kept.append(part)
+            ends[:] = 0  # but for zeros, nothing is counted
         kernels.add(bins, ends, brackets.low, below, counts.below, counts.inside)
         np.minimum(counts.above, above, out=counts.above)
