@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from stages.algorithms.interpolation_kernels import TOP
 
 BINS = 1 << 15
-KEPT = 1 << 23  # numbers that are kept, at most as far as the sample tells: 32 MiB
 # How many standard deviations of a sample's quantile a bracket reaches to either side.
 _SLACK = 5
 
@@ -78,7 +77,11 @@ class Counts:
 
 
 def two_neighbours(
-    sample: NDArray[np.float32], total: int, rank: int, count: Callable[[Brackets], Counts]
+    sample: NDArray[np.float32],
+    total: int,
+    rank: int,
+    count: Callable[[Brackets], Counts],
+    kept: int = 1 << 23,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The values of a rank and of the next one, exact, for each column.
 
@@ -92,6 +95,8 @@ def two_neighbours(
         In ``0 .. total - 1``; the last one has itself for its next.
     count : callable
         A pass over all numbers: counts them as these brackets ask.
+    kept : int
+        Numbers of four bytes that may be kept, as far as the sample tells.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def two_neighbours(
     low, high = _guessed(sample, total, rank)
     found, following = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
     while (low < high).any():
-        brackets = _brackets(low, high, sample, total)
+        brackets = _brackets(low, high, sample, kept / total)
         counts = count(brackets)
         for column in np.flatnonzero(low < high):
             within = np.cumsum(counts.inside[column])
@@ -144,11 +149,11 @@ def _bits(values: NDArray[np.float32]) -> Integers:
     return values.view(np.int32).astype(np.int64)
 
 
-def _brackets(low: Integers, high: Integers, sample: NDArray[np.float32], total: int) -> Brackets:
-    """What is asked of the next pass: to keep what is inside, where that will be little enough."""
+def _brackets(low: Integers, high: Integers, sample: NDArray[np.float32], share: float) -> Brackets:
+    """What is asked of the next pass: to keep what is inside, where it is such a share at most."""
     bits = _bits(sample)
     inside = int(((bits >= low) & (bits < high) & (bits > 0)).sum())
-    keep = inside * total <= KEPT * len(sample)
+    keep = inside <= share * len(sample)
     return Brackets(low, high, np.zeros_like(low) if keep else _shifts(high - low), keep)
 
 

@@ -10,8 +10,9 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 from stages.maps.memory import WRITTEN_BYTES
 
-# What one pixel of one column takes at once: the mask in three sizes or forms.
-MASK_BYTES = 3
+# What one pixel of one column takes at once: the mask in three sizes or forms, and the heat map
+# that is drawn with it.
+MASK_BYTES = 3 + 2
 # And every pixel besides: its regions, a number for their combination, temporaries.
 PIXEL_BYTES = 40
 # Of each column's map on the pixels of parts, about a sixth of an image: its value as stored, in
@@ -56,5 +57,5 @@ def foretell(
     layers = len(outline.layers)
     maps = outline.maps[outline.members]
     needs = evaluate_needs(outline.sizes, maps, outline.columns, layers)
-    masks = round(outline.map_values() * (WRITTEN_BYTES - 2))
-    return outline, replace(needs, reads=len((RAW, REFINED)) * layers * masks)
+    masks = layers * round(outline.map_values() * (WRITTEN_BYTES - 2))
+    return outline, replace(needs, reads=masks + min(masks, outline.heat_bytes))

@@ -35,12 +35,11 @@ from stages.frame.compiling import told_of_compiling
 from stages.frame.memory import resources_within
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.heatmaps.needs import foretell
+from stages.heatmaps.needs import foretell, heat_needs
 from stages.heatmaps.params import HeatmapsParams
 from stages.heatmaps.survey import made_from, survey
-from stages.maps.coefficients import HEAT_BYTES, HeatMaps, grids_of, map_size
+from stages.maps.coefficients import HeatMaps, grids_of, map_size
 from stages.maps.earlier import find_earlier, recipe_of
-from stages.maps.memory import map_needs
 from stages.maps.plan import MapPlan, Percentile
 from stages.maps.write import Advance, note_taken, track_images, write_maps
 from store import Staging
@@ -85,7 +84,7 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
             columns = coefficients.channels
-            needs = map_needs(np.array(sizes), columns, HEAT_BYTES)
+            needs = heat_needs(params.store, np.array(sizes), columns)
             workers = resources_within("heatmaps", needs, resources).workers
             maps = HeatMaps(partial(grids_of, coefficients), sizes, scale, set_of, workers)
             rule = Percentile(params.percentile, held, region)

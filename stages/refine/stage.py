@@ -120,7 +120,7 @@ def foretell(
     return outline, replace(
         needs,
         images=layers * needs.images,
-        reads=outline.file_bytes + layers * needs.writes,
+        reads=outline.file_bytes + outline.heat_bytes,
         writes=layers * needs.writes,
     )
 
