@@ -13,6 +13,8 @@ from stages.maps.memory import WRITTEN_BYTES
 # What one pixel of one column takes at once: the mask in three sizes or forms, and the heat map
 # that is drawn with it.
 MASK_BYTES = 3 + 2
+# What Numba takes with the first loop that is called, measured.
+COMPILED_BYTES = 64 * 2**20
 # And every pixel besides: its regions, a number for their combination, temporaries.
 PIXEL_BYTES = 40
 # Of each column's map on the pixels of parts, about a sixth of an image: its value as stored, in
@@ -40,6 +42,7 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
     return Needs(
         fixed={
             "libraries": resident("stages.algorithms.nmf"),
+            "compiled loops": COMPILED_BYTES,
             "boxes": of_masks,
         },
         # one waits to be added up while the next is counted
