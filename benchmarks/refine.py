@@ -128,7 +128,6 @@ def stage_row(project: Path, label: str, **options: str) -> dict[str, Any]:
     arguments = [text for key, value in options.items() for text in (f"--{key}", value)]
     measured = run_dff(project, "refine", *arguments)
     maps = ConceptMaps(open_artifact(project / "artifacts/refined.zarr"), "features.12")
-    heat = ConceptMaps(open_artifact(project / "artifacts/heatmaps.zarr"), "features.12")
     values = len(maps.maps) * len(maps.columns)
     return {
         "stage": label,
@@ -136,7 +135,6 @@ def stage_row(project: Path, label: str, **options: str) -> dict[str, Any]:
         "columns": len(maps.columns),
         "seconds": measured["seconds"],
         "peak RSS, MiB": measured["peak_mib"],
-        "heat map, bytes per image and factor": heat.maps.nbytes_stored / values,
         "refined map": maps.maps.nbytes_stored / values,
         "refined mask": maps.bits.nbytes_stored / values,
     }

@@ -95,7 +95,7 @@ def _made_from(factors: Factors, maps: ConceptMaps) -> bool:
     expected = np.where(np.isfinite(of.held_scale), of.held_scale, reached)
     if not np.array_equal(maps.scale, expected):
         return False
-    sizes = [(int(h), int(w)) for h, w in maps.maps.grid_hw]
+    sizes = [(int(h), int(w)) for h, w in maps.grid_hw]
     set_of = [rank for rank, entries in enumerate(sets.values()) for _ in entries]
     return np.array_equal(made_from(of.coefficients, sizes, expected, set_of), maps.made_from)
 

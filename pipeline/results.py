@@ -31,7 +31,7 @@ from pipeline.registry import BY_NAME
 from pipeline.resources import make_resources
 from pipeline.run_project import prepared, run_project
 from stages.artifacts.concept_maps import SIDES, ConceptMaps, resized_columns
-from stages.artifacts.evaluation import KINDS, Evaluation
+from stages.artifacts.evaluation import KINDS, MEASURED, Evaluation
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.errors import StageError
@@ -61,7 +61,7 @@ def open_results(project: str | Path = ".") -> "Results":
         project=Path(project),
         index=ImageIndex.open(inputs["index"], inputs.project, factors.artifact),
         learned=factors,
-        maps={"raw": ConceptMaps.open(inputs["heatmaps"]),
+        maps={"raw": ConceptMaps.open(inputs["heatmaps"], inputs["evaluate"] / MEASURED),
               "refined": ConceptMaps.open(inputs["refine"])},
         evaluation=Evaluation.open(inputs["evaluate"]),
         explained=Explanations.open(inputs["explain"]),

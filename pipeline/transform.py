@@ -175,7 +175,8 @@ def _folder_of_one(photograph: Path, out: Path) -> Path:
 def _refine_here() -> Any:
     """The refine stage in the folder of a result."""
     refine = BY_NAME["refine"]
-    reads = {**refine.reads, "heatmaps": TRANSFORM.writes}
+    # these heat maps are on disk: no factors are needed to draw them
+    reads = {"index": refine.reads["index"], "heatmaps": TRANSFORM.writes}
     return dataclasses.replace(refine, reads=reads, writes=transforming.REFINED)
 
 

@@ -100,6 +100,8 @@ class Artifact:
                 with self.location.answering():
                     group = self.group[key]
             except (KeyError, ValueError) as error:
+                if why := self.attrs.get("not_stored"):
+                    raise StoreError(f"{self.location}/{key}: is not on disk: {why}") from error
                 raise ArtifactDamaged(
                     f"{self.location}/{key}: gone or unreadable; {MEND}"
                 ) from error

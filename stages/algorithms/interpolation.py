@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms import interpolation_kernels as kernels
-from stages.algorithms.interpolation_kernels import TOP
 from stages.algorithms.ranks import Brackets, Counts
 
 Grid = NDArray[np.float32]  # [h, w, columns]
@@ -192,9 +191,14 @@ def count(grid: Grid, size: Size, brackets: Brackets, counts: Counts, lock: Lock
         Held while these are written.
     """
     grid, columns = checked(grid, size), grid.shape[2]
-    below, above = np.zeros(columns, np.int64), np.full(columns, TOP)
+    below, above = np.zeros(columns, np.int64), counts.above.copy()
     y, x = lines(grid.shape[0], size[0]), lines(grid.shape[1], size[1])
     bins, ends = kernels.count(grid, y, x, brackets, below, above)
     with lock:
+        if brackets.keep:
+            parts = np.split(bins[: ends[-1]].copy(), ends[:-1])
+            for kept, part in zip(counts.kept, parts, strict=True):
+                kept.append(part)
+            ends[:] = 0  # but for zeros, nothing is counted
         kernels.add(bins, ends, brackets.low, below, counts.below, counts.inside)
         np.minimum(counts.above, above, out=counts.above)

@@ -10,6 +10,11 @@ Both artifacts have one shape. Per layer:
   threshold; a threshold of 0 (a concept that is absent from most of the set) gives an empty mask.
 - small arrays, declared in `ConceptMaps`.
 
+Heat maps need not be stored (``heatmaps.store: none``): coefficients, scales, thresholds tell all
+of them. Then ``sizes`` stands for ``maps`` and ``masks``, which are drawn when they are asked for,
+to the same bits (`stages.artifacts.drawn_maps`), and what is measured of them lies where all are
+looked at, in the evaluation (`create_measured`).
+
 ``recipe``, an attribute, and ``made_from`` of each layer say from what the maps of an entry were
 made, whatever the other images: a later run takes them over by these.
 """
@@ -17,6 +22,7 @@ made, whatever the other images: a later run takes them over by these.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import resize_masks, unpack_masks
-from stages.artifacts.declared import LayerArray
+from stages.artifacts.declared import LayerArray, OfLayer
+from stages.artifacts.drawn_maps import DrawnBits, DrawnMaps, found_again
 from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.layered import contents_of
-from store import ArrayWriter, Artifact, Ragged, Staging, create_artifact, open_artifact
+from store import (
+    ArrayWriter,
+    Artifact,
+    Ragged,
+    Staging,
+    StoreError,
+    create_artifact,
+    open_artifact,
+)
 from store.artifact import layer_key
 
 if TYPE_CHECKING:
@@ -50,6 +65,11 @@ class MapFacts(TypedDict):
     # heatmaps and transform
     long_side: NotRequired[int]
     percentile: NotRequired[float]
+    # of heat maps that are not stored: the artifact of factors, from the folder they lie in, and
+    # its fingerprint
+    factors: NotRequired[str]
+    drawn_from: NotRequired[str]
+    not_stored: NotRequired[str]  # said to who reads the arrays themselves
     # heatmaps and refine
     recipe: NotRequired[str]
     # refine
@@ -58,9 +78,24 @@ class MapFacts(TypedDict):
     params: NotRequired[dict[str, Any]]
 
 
+class _MeasuredArray(LayerArray):
+    """An array of what is measured of maps, wherever that is."""
+
+    def _read(self, reader: OfLayer) -> NDArray[Any]:
+        assert isinstance(reader, ConceptMaps)
+        return super()._read(ConceptMaps(reader.measured_in, reader.layer))
+
+
 @dataclass(frozen=True)
 class ConceptMaps:
     """The maps of one layer, open for reading.
+
+    Attributes
+    ----------
+    artifact : Artifact
+    layer : str
+    measured : Path, optional
+        Of heat maps that are not stored, where what is measured of them is (`create_measured`).
 
     Of the heat maps there are, besides what all have:
 
@@ -79,6 +114,7 @@ class ConceptMaps:
 
     artifact: Artifact
     layer: str
+    measured: Path | None = None
 
     # where masks begin, in shares
     thresholds = LayerArray(np.float64, "sets", "columns")
@@ -91,30 +127,72 @@ class ConceptMaps:
     made_from = LayerArray(np.uint8, "entries", "bytes")
     # the largest share of each map, and the means (y, x) of its mask's pixels' centres, in pixels
     # of the map; NaN where the mask is empty
-    peaks = LayerArray(np.float64, "entries", "columns")
-    centroids = LayerArray(np.float64, "entries", "columns", "axes")
-    areas = LayerArray(np.int64, "entries", "columns")  # of the masks, in pixels of the map
+    peaks = _MeasuredArray(np.float64, "entries", "columns")
+    centroids = _MeasuredArray(np.float64, "entries", "columns", "axes")
+    areas = _MeasuredArray(np.int64, "entries", "columns")  # of the masks, in pixels of the map
+    # (h, w) of each entry's maps, where these are not stored
+    sizes = LayerArray(np.int64, "entries", "axes")
 
     @classmethod
-    def open(cls, path: Path) -> dict[str, ConceptMaps]:
+    def open(cls, path: Path, measured: Path | None = None) -> dict[str, ConceptMaps]:
         """The maps of a published artifact, by layer; errors as `store.open_artifact`."""
         artifact = open_artifact(path)
-        return {layer: cls(artifact, layer) for layer in artifact.layers}
+        return {layer: cls(artifact, layer, measured) for layer in artifact.layers}
 
     @property
     def facts(self) -> MapFacts:
         """What was decided when they were made."""
         return cast(MapFacts, self.artifact.attrs)
 
-    @cached_property
-    def maps(self) -> Ragged:
-        """One entry per (set, image), ``[h, w, columns]`` whole numbers."""
-        return self.artifact.ragged(self.layer)
+    @property
+    def stored(self) -> bool:
+        """Whether maps and masks are on disk, or drawn when they are asked for."""
+        return "drawn_from" not in self.facts
 
     @cached_property
-    def bits(self) -> Ragged:
+    def maps(self) -> Ragged | DrawnMaps:
+        """One entry per (set, image), ``[h, w, columns]`` whole numbers."""
+        return self.artifact.ragged(self.layer) if self.stored else self._drawn
+
+    @cached_property
+    def bits(self) -> Ragged | DrawnBits:
         """The masks as bits, entries as in `maps`."""
-        return self.artifact.ragged(self.layer, "masks")
+        return self.artifact.ragged(self.layer, "masks") if self.stored else DrawnBits(self._drawn)
+
+    def both(self, entry: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """An entry of `maps` and of `bits`; what is not stored is drawn once."""
+        if self.stored:
+            return self.maps.map(entry), self.bits.map(entry)
+        return self._drawn.both(entry)
+
+    @cached_property
+    def _drawn(self) -> DrawnMaps:
+        return DrawnMaps(
+            found_again(self.artifact, self.facts["factors"], self.facts["drawn_from"], self.layer),
+            self.sizes,
+            self.scale,
+            self.thresholds,
+            np.repeat(np.arange(len(self.sets)), [len(mine) for mine in self.sets.values()]),
+            self.made_from,
+        )
+
+    @cached_property
+    def measured_in(self) -> Artifact:
+        """Where boxes, peaks, centroids and areas are."""
+        if self.stored:
+            return self.artifact
+        if self.measured is None:
+            raise StoreError(
+                f"{self.artifact.location}: maps that are not stored (heatmaps.store: none) have "
+                "their boxes, peaks, centroids and areas in the evaluation; open them with "
+                "measured=, or make them with heatmaps.store: full"
+            )
+        return open_artifact(self.measured)
+
+    @property
+    def grid_hw(self) -> NDArray[Any]:
+        """(h, w) of each entry's maps, ``[entries, 2]``; known without what they are drawn from."""
+        return self.maps.grid_hw if self.stored else self.sizes
 
     @property
     def sets(self) -> dict[str, NDArray[np.int64]]:
@@ -173,7 +251,8 @@ class ConceptMaps:
 
     def bare_boxes(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """As `box_blocks`: int64 ``[n, 8]``, the columns `BOX_COLUMNS`, and scores ``[n]``."""
-        arrays = (self.artifact.layer_blocks(self.layer, name) for name in ("boxes", "box_scores"))
+        names = ("boxes", "box_scores")
+        arrays = (self.measured_in.layer_blocks(self.layer, name) for name in names)
         yield from zip(*arrays, strict=True)
 
 
@@ -227,6 +306,28 @@ class MeasuredWriter:
         """Store what is left."""
         for array in self._arrays:
             array.close()
+
+
+@contextmanager
+def create_measured(
+    place: Path, fingerprint: str, layers: Mapping[str, int]
+) -> Iterator[dict[str, MeasuredWriter]]:
+    """Make an artifact of what is measured of maps that are not stored: a writer per layer.
+
+    Parameters
+    ----------
+    layers : mapping of layer to columns
+    """
+    group = create_artifact(
+        place, stage="evaluate", fingerprint=fingerprint, layers=list(layers), images=[], sets={}
+    )
+    writers = {
+        layer: MeasuredWriter(group.require_group(layer_key(layer)), columns)
+        for layer, columns in layers.items()
+    }
+    yield writers
+    for writer in writers.values():
+        writer.close()
 
 
 class MapsOf(TypedDict):

@@ -26,6 +26,8 @@ RAW, REFINED = KINDS = ("raw", "refined")
 BY_TRUTH, BY_SHAPE = "truth", "shape"
 
 METRICS = "metrics.json"
+# What is measured of heat maps that are not stored: `ConceptMaps.measured`.
+MEASURED = "measured.zarr"
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Outline:
         Factors of all k and seeds.
     maps : int64 [images, 2]
         Sizes of heat maps.
+    heat_bytes : int
+        What is read, at all layers, for all heat maps: these, or what they are drawn from.
     network : (backbone, weights) or None
         As `load_backbone` takes them, or as params have them.
     """
@@ -76,6 +78,7 @@ class Outline:
     layers: Mapping[str, LayerOutline] = field(default_factory=dict)
     columns: int = 0
     maps: Shapes = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    heat_bytes: int = 0
     network: tuple[str, str] | None = None
 
     @property

@@ -28,8 +28,8 @@ def write_concepts(
 ) -> None:
     """Store `Evaluation.concepts`, a row per layer, image set, image and factor, bit by bit.
 
-    Everything was measured when the maps were written: none is read. With `only`, factors of that
-    k alone.
+    Everything was measured when the maps were written, or drawn: none is read. With `only`, factors
+    of that k alone.
     """
     with Evaluation.concepts.growing(folder) as add:
         for layer in dict.fromkeys(layer for layer, _ in opened):

@@ -1,9 +1,9 @@
 """One pass over the maps of an image set: all sums that its scores are made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from operator import add
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,20 @@ from stages.algorithms.foreground import FigureCounts
 from stages.algorithms.masks import bilinear_at, nearest_at, pack_masks, resize_masks, unpack_masks
 from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_parts
-from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
 from stages.evaluate.truth import SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
+from stages.maps.finished import measured
 from store import Ragged
 
-ROWS_AT_ONCE = 1 << 18  # pixels whose masks are read together, where an image has fewer
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
 Key = tuple[str, str]  # layer, kind of maps
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
+Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,14 @@ class Counting:
     ----------
     maps : dict of (layer, kind) to ConceptMaps
     boxes : dict of (layer, kind) to float64 [entries, columns, 4]
-        As `stages.evaluate.boxes.main_boxes` gives them.
+        As `stages.evaluate.boxes.main_boxes` gives them; of maps without, no box hits anything.
     entries : sequence of (entry of the maps, image id)
     merged : mapping of layer to groups of columns
         Their masks are united and count as factors of their own, behind the others.
     coefficients : mapping of layer to Ragged
         Those that the heat maps are drawn from; of other layers the partitions are not counted.
+    measures : mapping of layer to MeasuredWriter
+        Is given what is measured of heat maps that are not stored: here they are looked at once.
     """
 
     truth: SetTruth
@@ -111,6 +115,7 @@ class Counting:
     entries: Sequence[tuple[int, int]]
     merged: Merged = field(default_factory=dict)
     coefficients: Mapping[str, Ragged] = field(default_factory=dict)
+    measures: Mapping[str, MeasuredWriter] = field(default_factory=dict)
 
     def scored(self, sums: SetSums) -> dict[str, int]:
         """How many images there are, and how many of them have an object, parts and boxes."""
@@ -124,8 +129,7 @@ class Counting:
 
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        pieces = ordered_map(self._one, self.entries, workers=resources.workers)
-        return reduce(add, pieces)
+        return self._summed(self._one, add, resources)
 
     def _strengths(
         self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
@@ -147,43 +151,65 @@ class Counting:
 
     def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
         """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        jobs = [(key, some) for key, maps in self.maps.items() for some in self._together(maps)]
-        pieces = ordered_map(self._overlaps, jobs, workers=resources.workers)
-        found: dict[Key, OverlapCounts] = {}
-        for (key, _), counts in zip(jobs, pieces, strict=True):
-            found[key] = found[key] + counts if key in found else counts
-        return found
+        return self._summed(self._overlaps, _added, resources)
 
-    def _together(self, maps: ConceptMaps) -> Iterator[list[tuple[int, int]]]:
-        """Rows of the images, as many images at once as have `ROWS_AT_ONCE` together."""
-        some: list[tuple[int, int]] = []
-        offsets, rows = maps.bits.offsets, 0
-        for entry, _ in self.entries:
-            start, stop = int(offsets[entry]), int(offsets[entry + 1])
-            if some and rows + stop - start > ROWS_AT_ONCE:
-                yield some
-                some, rows = [], 0
-            some.append((start, stop))
-            rows += stop - start
-        if some:
-            yield some
+    def _summed(
+        self,
+        one: Callable[[tuple[int, int]], tuple[T, Found]],
+        add: Callable[[T, T], T],
+        resources: Resources,
+    ) -> T:
+        """The sum over all entries; what is measured on the way is stored, in order."""
+        total = None
+        for sums, found in ordered_map(one, self.entries, workers=resources.workers):
+            for layer, of_entry in found.items():
+                self.measures[layer].append(of_entry)
+            total = sums if total is None else add(total, sums)
+        assert total is not None, "an image set has images"
+        return total
 
-    def _overlaps(self, job: tuple[Key, list[tuple[int, int]]]) -> OverlapCounts:
-        """Of some images, whose masks are read together: sums do not ask whose a pixel is."""
-        key, spans = job
-        maps = self.maps[key]
-        return OverlapCounts.of(maps.bits.read_dense(spans)[:, None], _sizes(maps))
+    def _bits(self, key: Key, entry: int, found: dict[str, Measured]) -> NDArray[np.uint8]:
+        """Masks as bits; what is measured with them goes into `found`."""
+        (layer, kind), maps = key, self.maps[key]
+        if kind != RAW or layer not in self.measures:
+            return maps.bits.map(entry)
+        levels, bits = maps.both(entry)
+        h, w, columns = levels.shape
+        rows = levels.reshape(h * w, columns)
+        found[layer] = measured(entry, rows, bits.reshape(h * w, -1), (h, w))
+        return bits
 
-    def _one(self, item: tuple[int, int]) -> SetSums:
+    def _overlaps(self, item: tuple[int, int]) -> tuple[dict[Key, OverlapCounts], Found]:
+        found: dict[str, Measured] = {}
+        counts = {
+            key: OverlapCounts.of(self._bits(key, item[0], found), _sizes(maps))
+            for key, maps in self.maps.items()
+        }
+        return counts, found
+
+    def _main_boxes(self, key: Key, entry: int, found: Found) -> NDArray[np.float64]:
+        """The box around each mask's largest component ``[columns, 4]``, in pixels of the image."""
+        if key in self.boxes:
+            return self.boxes[key][entry]
+        (layer, kind), maps = key, self.maps[key]
+        boxes = np.full((len(maps.columns), 4), np.nan)
+        if kind == RAW and layer in found:
+            size = self.truth.index.size(int(maps.maps.image_ids[entry]))
+            largest = found[layer].boxes[found[layer].boxes[:, 2] == 0]
+            scale = np.array(size) / maps.maps.grid_hw[entry]
+            boxes[largest[:, 1]] = largest[:, 3:7] * scale[[0, 1, 0, 1]]
+        return boxes
+
+    def _one(self, item: tuple[int, int]) -> tuple[SetSums, Found]:
         entry, image_id = item
         truth = self.truth.read(image_id)
         wholes, parts = object_of(truth), parts_of(truth)
         named = {name: mask for name, mask in parts.items() if name not in (OBJECT, BACKGROUND)}
         pixels, codes = single_parts(named, truth.ignore)
         target = np.array(truth.boxes, dtype=np.float64).reshape(-1, 4)
-        found = {}
+        found, drawn = {}, dict[str, Measured]()
         for key, maps in self.maps.items():
-            packed, columns = maps.bits.map(entry), len(maps.columns)
+            packed, columns = self._bits(key, entry, drawn), len(maps.columns)
             groups = self.merged.get(key[0], ())
             of_object, of_parts = (RegionCounts(columns + len(groups)) for _ in range(2))
             partitions = PartitionCounts(_sizes(maps))
@@ -198,17 +224,24 @@ class Counting:
                     strengths = self._strengths(key, entry, (height, width), pixels)
                     partitions.add(sized, pixels, codes, list(named), strengths)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
-            hit: NDArray[np.bool_] = np.any(box_iou(self.boxes[key][entry], target) > HIT, axis=1)
+            boxes = self._main_boxes(key, entry, drawn)
+            hit: NDArray[np.bool_] = np.any(box_iou(boxes, target) > HIT, axis=1)
             figure = FigureCounts.of(masks)
             overlaps = OverlapCounts.of(packed, _sizes(maps))
             hits = hit.astype(np.int64)
             found[key] = MapSums(of_object, of_parts, figure, hits, overlaps, partitions)
-        return SetSums(found, int(len(target) > 0))
+        return SetSums(found, int(len(target) > 0)), drawn
 
 
 def _sizes(maps: ConceptMaps) -> tuple[int, ...]:
     """How many factors each factorization has, in the order of the columns."""
     return tuple(k for k, _ in maps.factorizations.problems)
+
+
+def _added(
+    one: dict[Key, OverlapCounts], other: dict[Key, OverlapCounts]
+) -> dict[Key, OverlapCounts]:
+    return {key: counts + other[key] for key, counts in one.items()}
 
 
 def _with_groups(

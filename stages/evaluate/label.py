@@ -12,7 +12,6 @@ from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
-from stages.evaluate.boxes import main_boxes
 from stages.evaluate.counting import Counting
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.truth import SetTruth
@@ -96,7 +95,6 @@ def label_automatically(
     factors = Factors.open(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors.artifact)
     maps = ConceptMaps.open(inputs["heatmaps"])[factors.layers[0]]
-    boxes = main_boxes(maps, index)
     named: dict[str, dict[int, Named]] = {}
     seen: dict[str, list[str]] = {}
     for name, entries in factors.sets.items():
@@ -106,7 +104,7 @@ def label_automatically(
         if not chosen:
             continue
         key = (maps.layer, RAW)
-        counting = Counting(truth, {key: maps}, {key: boxes}, chosen)
+        counting = Counting(truth, {key: maps}, {}, chosen)
         counts = counting.run(resources).maps[key].parts
         parts = sorted(counts.names - {OBJECT, BACKGROUND})
         candidates = [*parts, BACKGROUND]

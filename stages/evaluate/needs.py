@@ -10,8 +10,11 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 from stages.maps.memory import WRITTEN_BYTES
 
-# What one pixel of one column takes at once: the mask in three sizes or forms.
-MASK_BYTES = 3
+# What one pixel of one column takes at once: the mask in three sizes or forms, and the heat map
+# that is drawn with it.
+MASK_BYTES = 3 + 2
+# What Numba takes with the first loop that is called, measured.
+COMPILED_BYTES = 64 * 2**20
 # And every pixel besides: its regions, a number for their combination, temporaries.
 PIXEL_BYTES = 40
 # Of each column's map on the pixels of parts, about a sixth of an image: its value as stored, in
@@ -39,6 +42,7 @@ def evaluate_needs(photographs: Shapes, maps: Shapes, columns: int, layers: int)
     return Needs(
         fixed={
             "libraries": resident("stages.algorithms.nmf"),
+            "compiled loops": COMPILED_BYTES,
             "boxes": of_masks,
         },
         # one waits to be added up while the next is counted
@@ -56,5 +60,5 @@ def foretell(
     layers = len(outline.layers)
     maps = outline.maps[outline.members]
     needs = evaluate_needs(outline.sizes, maps, outline.columns, layers)
-    masks = round(outline.map_values() * (WRITTEN_BYTES - 2))
-    return outline, replace(needs, reads=len((RAW, REFINED)) * layers * masks)
+    masks = layers * round(outline.map_values() * (WRITTEN_BYTES - 2))
+    return outline, replace(needs, reads=masks + min(masks, outline.heat_bytes))

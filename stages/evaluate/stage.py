@@ -19,6 +19,8 @@ Writes, all per layer, image set, k, seed and kind of maps (raw, refined):
 - ``concepts.parquet``: one row per image and factor of every set, annotated or not: the name it
   has in the labels, mean and largest share, areas of the raw and refined mask as shares of the
   image, and, in pixels of the image, centroid and largest component's box of the refined one;
+- ``measured.zarr``, of heat maps that are not stored: boxes, peaks, centroids and areas of their
+  masks (`stages.artifacts.concept_maps`), in pixels of the maps;
 - ``failures.parquet``: annotations that cannot be used, and doubtful ones that are scored;
 - ``metrics.json`` (for `dvc metrics`), ``loss.csv``, ``quality.csv``, ``figure4.csv`` and
   ``choice.csv`` (for `dvc plots`), ``factors.csv`` and ``links.csv`` (`choice_tables`), each as

@@ -1,14 +1,22 @@
 """evaluate, step by step: what is counted, then the tables and all that is made from them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.evaluation import RAW, REFINED, Evaluation, finish_evaluation, write_metrics
+from stages.artifacts.concept_maps import ConceptMaps, MeasuredWriter, create_measured
+from stages.artifacts.evaluation import (
+    MEASURED,
+    RAW,
+    REFINED,
+    Evaluation,
+    finish_evaluation,
+    write_metrics,
+)
 from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.box_scores import BoxMatches, SetBoxes
@@ -61,8 +69,14 @@ def write_evaluation(
     scored: dict[str, dict[str, int]] = {}
     annotated: list[Annotated] = []
     targets: dict[str, SetBoxes] = {}
-    with track("evaluate", len(factors.sets), "sets") as advance:
-        for counting in countings(factors, index, opened, labels):
+    measured = work.path / MEASURED
+    drawn = {layer: columns for layer in factors.layers if not opened[layer, RAW].stored}
+    with ExitStack() as stack:
+        advance = stack.enter_context(track("evaluate", len(factors.sets), "sets"))
+        measures = (
+            stack.enter_context(create_measured(measured, work.fingerprint, drawn)) if drawn else {}
+        )
+        for counting in countings(factors, index, opened, labels, measures):
             truth = counting.truth
             if truth.annotated:
                 sums = counting.run(within)
@@ -78,6 +92,8 @@ def write_evaluation(
             else:
                 overlap_rows(tables, counting, counting.overlaps(within))
             advance(1)
+    for layer in drawn:
+        opened[layer, RAW] = replace(opened[layer, RAW], measured=measured)
     scores, coverage, labelled, partitions = tables.frames()
     foreground = foreground_table(scores)
     matches = BoxMatches(targets, foreground)
@@ -105,16 +121,20 @@ def write_evaluation(
 
 
 def countings(
-    factors: Factors, index: ImageIndex, maps: Mapping[Key, ConceptMaps], labels: FactorNames
+    factors: Factors,
+    index: ImageIndex,
+    maps: Mapping[Key, ConceptMaps],
+    labels: FactorNames,
+    measures: Mapping[str, MeasuredWriter],
 ) -> Iterator[Counting]:
-    """What is to be counted, set by set."""
+    """What is to be counted, set by set; `measures` as `Counting` has them."""
     coefficients = {layer: factors.at(layer).coefficients for layer in factors.layers}
-    boxes = {key: main_boxes(one, index) for key, one in maps.items()}
+    boxes = {key: main_boxes(one, index) for key, one in maps.items() if one.stored}
     for name, entries in factors.sets.items():
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()), factors.root(name))
         where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         merged = merged_columns(labels, name, maps)
-        yield Counting(truth, maps, boxes, where, merged, coefficients)
+        yield Counting(truth, maps, boxes, where, merged, coefficients, measures)
 
 
 def _write_summaries(

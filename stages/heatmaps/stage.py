@@ -2,13 +2,18 @@
 
 Writes ``heatmaps.zarr`` (see `stages.artifacts.concept_maps`). Values are shares of one scale per
 factor and image set, its largest coefficient: never per image, which would paint a concept onto
-images that do not have it. On disk they are ``round(65535 share)``; thresholds are percentiles of
-the exact shares.
+images that do not have it. As whole numbers they are ``round(65535 share)``; thresholds are
+percentiles of the exact shares.
+
+With ``store: none`` the maps themselves are not written: whoever reads them draws them from the
+factors (`stages.artifacts.drawn_maps`). The thresholds are the same, by the same counts.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,21 +21,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.concept_maps import ConceptMaps, create_maps, entry_sets, inherited
+from stages.artifacts.concept_maps import (
+    ConceptMaps,
+    MapFacts,
+    create_maps,
+    entry_sets,
+    inherited,
+)
 from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
+from stages.frame.compiling import told_of_compiling
 from stages.frame.memory import resources_within
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
-from stages.heatmaps.needs import foretell
+from stages.heatmaps.needs import foretell, heat_needs
 from stages.heatmaps.params import HeatmapsParams
 from stages.heatmaps.survey import made_from, survey
-from stages.maps.coefficients import HEAT_BYTES, HeatMaps, grids_of, map_size
+from stages.maps.coefficients import HeatMaps, grids_of, map_size
 from stages.maps.earlier import find_earlier, recipe_of
-from stages.maps.memory import map_needs
 from stages.maps.plan import MapPlan, Percentile
-from stages.maps.write import note_taken, track_images, write_maps
+from stages.maps.write import Advance, note_taken, track_images, write_maps
 from store import Staging
 
 if TYPE_CHECKING:
@@ -45,14 +56,21 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
     factors = Factors.open(inputs["factorize"])
     index = ImageIndex.open(inputs["index"], inputs.project, factors.artifact)
     recipe = recipe_of(params.long_side, *DECISIVE)
-    groups = create_maps(
-        work,
-        "heatmaps",
-        inherited(factors.artifact),
-        percentile=params.percentile,
-        long_side=params.long_side,
-        recipe=recipe,
-    )
+    facts: MapFacts = {
+        "percentile": params.percentile,
+        "long_side": params.long_side,
+        "recipe": recipe,
+    }
+    if params.store == "none":
+        # where readers find what they draw the maps from
+        beside = os.path.relpath(inputs["factorize"], work.out.parent)
+        facts |= {
+            "factors": Path(beside).as_posix(),
+            "drawn_from": factors.artifact.fingerprint,
+            "not_stored": "maps are drawn from the factors (Results.heat, or ConceptMaps of "
+            "stages.artifacts.concept_maps); heatmaps.store: full writes them",
+        }
+    groups = create_maps(work, "heatmaps", inherited(factors.artifact), **facts)
     sets = entry_sets(factors.artifact)
     set_of = [rank for rank, entries in enumerate(sets) for _ in entries]
     taken = 0
@@ -66,22 +84,59 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
             columns = coefficients.channels
-            needs = map_needs(np.array(sizes), columns, HEAT_BYTES)
+            needs = heat_needs(params.store, np.array(sizes), columns)
             workers = resources_within("heatmaps", needs, resources).workers
             maps = HeatMaps(partial(grids_of, coefficients), sizes, scale, set_of, workers)
+            rule = Percentile(params.percentile, held, region)
+            digests = made_from(coefficients, sizes, scale, set_of)
+            if params.store == "none":
+                ConceptMaps.sizes.write(groups[layer], sizes)
+                ConceptMaps.made_from.write(groups[layer], digests)
+                _write_thresholds(groups[layer], rule, sets, maps, work, f"rows {layer}", advance)
+                continue
             plan = MapPlan(
                 sizes,
                 ids,
                 sets,
                 columns,
                 np.uint16,
-                Percentile(params.percentile, held, region),
+                rule,
                 workers,
-                made_from(coefficients, sizes, scale, set_of),
+                digests,
                 find_earlier(work, recipe, layer) if resources.reuse else None,
             )
             taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance)
     note_taken("heatmaps", taken, len(set_of) * len(factors.layers))
+
+
+def _write_thresholds(
+    group: zarr.Group,
+    rule: Percentile,
+    sets: Sequence[Sequence[int]],
+    maps: HeatMaps,
+    work: Staging,
+    key: str,
+    advance: Advance,
+) -> None:
+    """Find where the masks of every set begin, one after the other; an interrupted run goes on."""
+
+    def seen(images: int) -> None:
+        advance(Fraction(images, 2))
+
+    known: list[list[float]] = work.progress.get(key, [])
+    with told_of_compiling():
+        for rank, entries in enumerate(sets):
+            spared = partial(seen, 2 * len(entries))
+            if rank < len(known):
+                spared()
+                continue
+            found = rule.thresholds(rank, partial(maps.percentile, entries, seen=seen), spared)
+            known.append(found.tolist())
+            done = sum(map(len, sets[: rank + 1]))
+            total = len(maps.sizes)
+            work.checkpoint(**{key: known}, done=done, total=total, unit="images")
+    columns = maps.scales.shape[1]
+    ConceptMaps.thresholds.write(group, np.array(known, np.float64).reshape(-1, columns))
 
 
 def _surveyed(

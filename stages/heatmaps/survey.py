@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.algorithms.masks import exact_percentiles
 from stages.algorithms.parts import STRENGTH, parts_of
 from stages.artifacts.concept_maps import FULL_COLOUR
+from stages.artifacts.drawn_maps import decisive
 from stages.artifacts.factors import Heat
 from stages.maps.coefficients import grids_of
 from stages.maps.earlier import digests
@@ -16,6 +17,7 @@ from store import Ragged
 
 Floats = NDArray[np.float64]
 FIGURE = 75.0  # percentile of the coefficients of k = 1 above which the figure is
+SMALL = 1 << 22  # coefficients that are sorted in memory: of more, histograms are made
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ def survey(
         for block in shares():
             yield block[block.any(axis=1)] if region < 1 else block
 
-    percentiles = exact_percentiles(of_region, len(scale), [FULL_COLOUR, STRENGTH, FIGURE])
+    qs = [FULL_COLOUR, STRENGTH, FIGURE]
+    if row * len(scale) <= SMALL:  # the same to the last bit, and histograms of few take longer
+        percentiles = np.percentile(
+            np.concatenate(list(of_region())).astype(np.float64), qs, axis=0
+        )
+    else:
+        percentiles = exact_percentiles(of_region, len(scale), qs)
     # A factor of very few places has no such percentile: its largest value gets full colour.
     full, strength = np.where(percentiles[:2] > 0, percentiles[:2], np.where(scale > 0, 1.0, 0.0))
     return Survey(
@@ -143,7 +151,6 @@ def made_from(
 
     def parts() -> Iterator[Sequence[bytes]]:
         for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
-            shapes = repr((list(grid.shape[:2]), sizes[entry]))
-            yield shapes.encode(), scale[set_of[entry]].tobytes(), grid.tobytes()
+            yield decisive(grid, sizes[entry], scale[set_of[entry]])
 
     return digests(parts())

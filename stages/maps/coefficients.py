@@ -29,6 +29,7 @@ TOGETHER = 4
 HEAT_BYTES = TOGETHER * (2 + 1 + 4)
 # Points of a set's maps that tell about where its percentile lies.
 SAMPLE = 1 << 16
+KEPT = 1 << 23  # values near thresholds that are kept, four bytes each
 IMAGES_AT_ONCE = 64  # whose coefficients are read together
 
 Grid = NDArray[np.float32]  # [h, w, columns]
@@ -115,7 +116,7 @@ class HeatMaps:
             return counts
 
         rank = rank_below(total, q)
-        a, b = two_neighbours(np.concatenate(some), total, rank, counted)
+        a, b = two_neighbours(np.concatenate(some), total, rank, counted, KEPT)
         seen(max(0, 2 - passes) * len(entries))
         scale = self.scales[self.set_of[entries[0]]]
         return percentile_between(_share(a, scale), _share(b, scale), total, q)

@@ -7,7 +7,6 @@ recipe (all that decides but the entry's own: code, params), under the same thre
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import ConceptMaps, Measured, entry_sets
+from stages.artifacts.drawn_maps import digest_of
 from stages.frame.code import code_digest
 from stages.frame.fingerprint import digest
 from store import Staging, StoreError
@@ -32,7 +32,7 @@ def recipe_of(params: object, *modules: str) -> str:
 
 def digests(parts: Iterable[Sequence[bytes]]) -> NDArray[np.uint8]:
     """SHA-256 of each entry's parts, ``[entries, 32]``."""
-    found = b"".join(sha256(b"".join(one)).digest() for one in parts)
+    found = b"".join(map(digest_of, parts))
     return np.frombuffer(found, np.uint8).reshape(-1, 32)
 
 
@@ -69,9 +69,8 @@ class EarlierMaps:
         ------
         ArtifactDamaged
         """
-        of = self.maps.maps.offsets
-        span = int(of[entry]), int(of[entry + 1])
-        return self.maps.maps.rows(*span), self.maps.bits.rows(*span)
+        levels, bits = self.maps.both(entry)
+        return levels.reshape(-1, levels.shape[2]), bits.reshape(-1, bits.shape[2])
 
     @cached_property
     def boxes(self) -> tuple[Array, Array, Array] | None:
@@ -107,7 +106,9 @@ def find_earlier(work: Staging, recipe: str, layer: str) -> EarlierMaps | None:
     for path in chain(published, (copy.artifact for copy in kept_copies(work.out))):
         try:
             maps = ConceptMaps.open(path).get(layer)
-            if maps is not None and maps.facts.get("recipe") == recipe and len(maps.made_from):
+            if maps is None or not maps.stored:
+                continue
+            if maps.facts.get("recipe") == recipe and len(maps.made_from):
                 return EarlierMaps(maps)
         except (StoreError, KeyError):
             continue  # absent, of an older layout, or damaged: nothing to take over

@@ -80,6 +80,24 @@ class Percentile:
             return self.q
         return 100 - (100 - self.q) * float(self.region[rank])
 
+    def thresholds(
+        self,
+        rank: int,
+        count: Callable[[float], NDArray[np.float64]],
+        spared: Callable[[], None],
+    ) -> NDArray[np.float64]:
+        """A set's thresholds ``[columns]``: those that are held, others by `count` of a percentile.
+
+        Tells `spared` when nothing is to be counted.
+        """
+        if self.held is None:
+            return count(self.of_set(rank))
+        held = self.held[rank]
+        if np.isfinite(held).all():
+            spared()
+            return held
+        return np.where(np.isfinite(held), held, count(self.of_set(rank)))
+
 
 @dataclass(frozen=True)
 class MapPlan:

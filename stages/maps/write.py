@@ -280,13 +280,12 @@ class _Writing:
         rule = self.plan.thresholds
         if not isinstance(rule, Percentile):
             found = rule[rank]
-        elif rule.held is not None and np.isfinite(rule.held[rank]).all():
-            found = rule.held[rank]
-            self._computed((self.plan.passes - 1) * len(entries))
         else:
-            found = self._percentile(entries, rule.of_set(rank))
-            if rule.held is not None:
-                found = np.where(np.isfinite(rule.held[rank]), rule.held[rank], found)
+            found = rule.thresholds(
+                rank,
+                partial(self._percentile, entries),
+                partial(self._computed, (self.plan.passes - 1) * len(entries)),
+            )
         known.append(found.tolist())
         if isinstance(self.plan.thresholds, Percentile):
             # by the thread that records what is stored: never two at once

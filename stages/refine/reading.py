@@ -29,9 +29,7 @@ def read_into(
     StageError
         As `LayerTasks.image`.
     """
-    maps, columns = tasks.maps.maps, list(tasks.columns)
-    for image, entry in zip(images, entries, strict=True):
-        image[:] = tasks.image(entry)
-    spans = [(int(maps.offsets[entry]), int(maps.offsets[entry + 1])) for entry in entries]
-    rows = maps.read_dense(spans).reshape(len(entries), -1, maps.channels)
-    levels[:] = rows if len(columns) == maps.channels else rows[..., columns]
+    for at, entry in enumerate(entries):
+        images[at] = tasks.image(entry)
+        heat, _ = tasks.heat(entry)
+        levels[at] = heat.reshape(-1, heat.shape[2])

@@ -120,7 +120,7 @@ def foretell(
     return outline, replace(
         needs,
         images=layers * needs.images,
-        reads=outline.file_bytes + layers * needs.writes,
+        reads=outline.file_bytes + outline.heat_bytes,
         writes=layers * needs.writes,
     )
 
@@ -129,7 +129,11 @@ REFINE: Stage[RefineParams] = Stage(
     name="refine",
     version=8,
     params=RefineParams,
-    reads={"index": Path("artifacts/index"), "heatmaps": Path("artifacts/heatmaps.zarr")},
+    reads={
+        "index": Path("artifacts/index"),
+        "factorize": Path("artifacts/factors.zarr"),  # heat maps may be drawn from them
+        "heatmaps": Path("artifacts/heatmaps.zarr"),
+    },
     writes=Path("artifacts/refined.zarr"),
     run=run,
     clustered=lambda params: params.options.kind == "processes",

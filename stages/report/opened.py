@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.evaluation import Evaluation
+from stages.artifacts.evaluation import MEASURED, Evaluation
 from stages.artifacts.explanations import Explanations
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
@@ -45,7 +45,7 @@ class Opened:
             index=ImageIndex.open(inputs["index"], inputs.project, factors.artifact),
             network=Activations.open(inputs["extract"]).network,
             factors=factors,
-            heatmaps=ConceptMaps.open(inputs["heatmaps"]),
+            heatmaps=ConceptMaps.open(inputs["heatmaps"], inputs["evaluate"] / MEASURED),
             refined=ConceptMaps.open(inputs["refine"]),
             evaluation=Evaluation.open(inputs["evaluate"]),
             explained=Explanations.open(inputs["explain"]),

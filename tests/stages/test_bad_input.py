@@ -20,6 +20,7 @@ from typer.testing import Result
 
 from pipeline.cli import interruptible
 from pipeline.registry import STAGES
+from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.image_index import ImageIndex
 from stages.datasets.voc import VocOptions
 from stages.index.params import IndexParams
@@ -200,7 +201,9 @@ def test_odd_images_go_all_the_way(project: Path, photographs: Path, dff: Dff) -
     found = {Path(name).name for name in heat.images if "odd" in name}
     assert found == usable
     turned = next(name for name in heat.images if name.endswith("turned.jpg"))
-    h, w, _ = heat.map(folder.name, turned).shape
+    maps = ConceptMaps(heat, heat.layers[0]).maps
+    (entry,) = np.flatnonzero(maps.image_ids == heat.images.index(turned))
+    h, w, _ = maps.map(int(entry)).shape
     assert (h, w) == (48, 36), "the image as a person sees it stands upright"
     page = (project / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in page

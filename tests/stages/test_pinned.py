@@ -40,11 +40,11 @@ def arrays(project: Path, name: str) -> dict[str, np.ndarray]:
     """All that an artifact of maps holds."""
     maps = ConceptMaps.open(project / f"artifacts/{name}.zarr")[LAYER]
     return {
-        "maps": maps.maps.rows(0, int(maps.maps.offsets[-1])),
-        "masks": maps.bits.rows(0, int(maps.bits.offsets[-1])),
-        "boxes": maps.boxes.to_numpy(),
+        "maps": np.concatenate([maps.maps.map(entry).ravel() for entry in range(len(maps.maps))]),
+        "masks": np.concatenate([maps.bits.map(entry).ravel() for entry in range(len(maps.maps))]),
         "thresholds": maps.thresholds,
         "made_from": maps.made_from,
+        **({"boxes": maps.boxes.to_numpy()} if maps.stored else {}),
     }
 
 
@@ -57,18 +57,20 @@ def more_photographs(photographs: Path) -> None:
         (photographs / kind / "discs" / "4.png").unlink()
 
 
-@pytest.fixture(scope="module", params=["64", "[48, 64]"])
+@pytest.fixture(scope="module", params=[("64", "none"), ("[48, 64]", "none"), ("64", "full")])
 def grown(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path, str]:
     """A project whose factors were pinned, then photographs came: before, after, what it said.
 
-    At one size of the network's input, and at two.
+    At one size of the network's input, and at two, without and with heat maps on disk.
     """
+    size, stored = request.param
     home = tmp_path_factory.mktemp("grown")
     photographs = draw_photographs(home / "photographs")
     project = small_project(home / "project", photographs)
-    edit(project, "  size: 64", f"  size: {request.param}")
+    edit(project, "  size: 64", f"  size: {size}")
+    edit(project, "  store: none", f"  store: {stored}")
     run_all(project)
     before = home / "before"
     shutil.copytree(project, before)
@@ -87,7 +89,8 @@ pytestmark = pytest.mark.xdist_group("pinned")
 def test_what_has_not_changed_is_taken_over(grown: tuple[Path, Path, str]) -> None:
     before, project, said = grown
     # 7 + 7 photographs, one went and two came
-    assert "heatmaps: 13 of 15 images are as they were" in said
+    stored = ConceptMaps.open(project / "artifacts/heatmaps.zarr")[LAYER].stored
+    assert ("heatmaps: 13 of 15 images are as they were" in said) == stored
     assert "refine: 13 of 15 images are as they were" in said
     assert "discs: 6 of 6 pinned images hold still; new: 1, explained to" in said
     then, now = (Factors.open(one / "artifacts/factors.zarr") for one in (before, project))

@@ -120,7 +120,7 @@ def test_a_factor_absent_from_most_of_the_set_has_empty_masks(
         for maps in (raw, refined):
             assert not any(maps.masks(entry)[absent].any() for entry in range(10))
             assert any(maps.masks(entry)[1 - absent].any() for entry in range(10))
-            assert (maps.boxes["column"] == 1 - absent).all()
+        assert (refined.boxes["column"] == 1 - absent).all()
         assert max(refined.shares(entry)[absent].max() for entry in range(10)) == 0
 
 

@@ -122,7 +122,8 @@ def test_boxes_are_those_of_the_masks(finished: Path, kind: str) -> None:
     heat = ConceptMaps(open_artifact(finished / "artifacts/heatmaps.zarr"), "features.5")
     certain = RefineParams().certain
     artifact = {"raw": "heatmaps", "refined": "refined"}[kind]
-    maps = ConceptMaps(open_artifact(finished / f"artifacts/{artifact}.zarr"), "features.5")
+    measured = finished / "artifacts/evaluation/measured.zarr"
+    maps = ConceptMaps.open(finished / f"artifacts/{artifact}.zarr", measured)["features.5"]
     index = ImageIndex.open(finished / "artifacts/index", finished)
     table = pd.read_parquet(finished / "artifacts/evaluation/boxes.parquet")
     table = table[(table["layer"] == "features.5") & (table["maps"] == kind)]
