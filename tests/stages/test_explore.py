@@ -55,7 +55,7 @@ def of_discs(report: Path, k: int) -> tuple[Factors, ConceptMaps, ConceptMaps, P
     artifacts = report.parent
     factors = Factors.open(artifacts / "factors.zarr")
     heatmaps, refined = (
-        ConceptMaps.open(artifacts / name)["features.5"]
+        ConceptMaps.open(artifacts / name, artifacts / "evaluation/measured.zarr")["features.5"]
         for name in ("heatmaps.zarr", "refined.zarr")
     )
     rank = list(factors.sets).index("discs")

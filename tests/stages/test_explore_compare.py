@@ -237,7 +237,8 @@ def areas(report: Path, layer: str, k: int) -> tuple[np.ndarray, np.ndarray]:
     factors = Factors.open(report.parent / "factors.zarr")
     entries, rank = factors.sets["discs"], list(factors.sets).index("discs")
     raw, refined = (
-        ConceptMaps.open(report.parent / name)[layer] for name in ("heatmaps.zarr", "refined.zarr")
+        ConceptMaps.open(report.parent / name, report.parent / "evaluation/measured.zarr")[layer]
+        for name in ("heatmaps.zarr", "refined.zarr")
     )
     columns = list(palettes(factors, raw, rank)[k].columns)
     return tuple(  # type: ignore[return-value]

@@ -51,7 +51,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def maps_of(report: Path, k: int) -> tuple[ConceptMaps, ConceptMaps, list[int]]:
     """Raw and refined maps, and the columns of a factorization."""
     raw, refined = (
-        ConceptMaps.open(report.parent / name)[LAYER] for name in ("heatmaps.zarr", "refined.zarr")
+        ConceptMaps.open(report.parent / name, report.parent / "evaluation/measured.zarr")[LAYER]
+        for name in ("heatmaps.zarr", "refined.zarr")
     )
     factors = Factors.open(report.parent / "factors.zarr")
     return raw, refined, list(palettes(factors, raw, 0)[k].columns)

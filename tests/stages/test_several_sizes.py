@@ -275,7 +275,8 @@ def test_to_the_end_and_a_photograph_of_the_set_again(
     assert "by its own largest value" in page and "its strongest places" not in page
     made = ConceptMaps(open_artifact(out / "heatmaps.zarr"), LAYERS[1])
     known = ConceptMaps(open_artifact(extracted / "artifacts/heatmaps.zarr"), LAYERS[1])
-    entry = known.artifact.entry("discs", "images/discs/3.png")
+    factors = open_artifact(extracted / "artifacts/factors.zarr")
+    entry = factors.entry("discs", "images/discs/3.png")
     theirs = known.maps.map(entry)[:, :, known.columns_of(2, 0)]
     assert theirs.any()
     difference = np.abs(made.maps.map(0)[:, :, made.columns_of(2, 0)].astype(int) - theirs)
