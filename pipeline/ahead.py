@@ -24,13 +24,14 @@ SIZE = 8, 12  # of a map that makes all loops run
 def of_refining() -> None:
     """The mean field: the longest to compile, as long as all others together."""
     from stages.algorithms.colour_term import ColourTerm
-    from stages.algorithms.inference.images import infer_image, loops_suit
+    from stages.algorithms.inference.images import infer_levels, loops_suit
 
     colour = ColourTerm(cells=4)
     if loops_suit(2, colour, joint=False):
         random = np.random.default_rng(0)
-        image = random.random((3, *SIZE), np.float32)
-        infer_image(image, random.random((2, *SIZE), np.float32), 2, 1e-4, 5.0, 2, colour, 6)
+        image = random.integers(0, 256, (*SIZE, 3), np.uint8)
+        heat = random.integers(0, 1 << 16, (*SIZE, 2), np.uint16)
+        infer_levels(image, heat, np.full(2, 0.2), 2, 1e-4, 5.0, 2, colour, 6)
 
 
 def of_factorizing() -> None:
@@ -62,13 +63,15 @@ def of_masks() -> None:
     from stages.algorithms.apart import apart
     from stages.algorithms.mask_boxes import measure
     from stages.algorithms.parts import Parts, Shares
-    from stages.algorithms.whole_numbers import halves, probabilities
+    from stages.algorithms.whole_numbers import by_column, halves, near_largest, probabilities
     from store.smooth import remainders, restored
 
     heat = np.arange(3 * SIZE[0] * SIZE[1], dtype=np.uint16).reshape(3, -1)
     starts, all_of = np.full(3, 0.001), np.ones(3, np.bool_)
     q = probabilities(heat.T.reshape(*SIZE, 3), starts)
     levels, bits = halves(q, all_of)
+    rows = np.ascontiguousarray(heat.T).reshape(*SIZE, 3)
+    near_largest(by_column(rows), 0.4, starts, all_of)
     measure(bits, heat.T, SIZE)
     measure(bits, levels, SIZE)
     apart(levels, heat.T, Shares(starts, np.ones(3), all_of), [Parts(slice(1, 3), 0)])
@@ -76,7 +79,27 @@ def of_masks() -> None:
     restored(remainders(heat, lines), lines, 0, SIZE[1])
 
 
-PARTS: tuple[Part, ...] = (of_refining, of_heat_maps, of_factorizing, of_masks)  # the longest first
+def of_pictures() -> None:
+    """Pictures of the report and run lengths of its masks."""
+    from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
+    from stages.report.packed import runs_of_masks
+
+    random = np.random.default_rng(0)
+    photo, colour = random.integers(0, 256, (*SIZE, 3), np.uint8), (200, 40, 40)
+    strength = random.random(SIZE, np.float32)
+    heat_picture(photo, strength[None], [colour])
+    mask_picture(photo, [2 * strength], [2 * strength], [colour])
+    spotlight_picture(photo, strength, 2 * strength, colour)
+    runs_of_masks(random.integers(0, 4, (*SIZE, 1), np.uint8), 2)
+
+
+PARTS: tuple[Part, ...] = (
+    of_refining,
+    of_heat_maps,
+    of_factorizing,
+    of_pictures,
+    of_masks,
+)  # the longest first
 
 
 def compile_ahead(workers: int) -> str:

@@ -34,7 +34,7 @@ def test_a_run_needs_nothing_else(finished: Path, tmp_path: Path) -> None:
     needed = _loops(
         project,
         "from pipeline.cli import app\n"
-        "for stage in ('factorize', 'heatmaps', 'refine', 'evaluate'):\n"
+        "for stage in ('factorize', 'heatmaps', 'refine', 'evaluate', 'report'):\n"
         "    app([stage, '--no-reuse'], standalone_mode=False)",
     )
     assert len(needed) > 15
