@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stages.algorithms.nmf.aside import at_once
 from stages.algorithms.nmf.cpu import PIECE_ROWS
-from stages.algorithms.nmf.initial import BATCH_BYTES, SAMPLE_BYTES, SAMPLE_ROWS, STARTS
+from stages.algorithms.nmf.initial import BATCH_BYTES, DENSE_STARTS, SAMPLE_BYTES, SAMPLE_ROWS
 from stages.algorithms.nmf.kernels import LANES
 from stages.algorithms.nmf.solvers import SOLVERS
 
@@ -66,7 +66,7 @@ def bytes_needed(
     row_bytes = min(8 * density, 4) * channels + 8
     under_way = 2 * threads + 2
     padded = -(-columns // LANES) * LANES
-    starts = 8 * channels * STARTS * columns
+    starts = 8 * channels * DENSE_STARTS * columns
     sample = round(min(min(SAMPLE_ROWS, rows) * row_bytes, SAMPLE_BYTES))
     block = min(block_rows, rows)
     # one is read and one decoded ahead; a block is cut into eight pieces, and those under way

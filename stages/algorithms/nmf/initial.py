@@ -32,6 +32,11 @@ SAMPLE_BYTES = 128 * 2**20
 # of the best in 4 of 10 cases, and which one it is in shows on 4 000 rows.
 STARTS = 12
 ROUNDS = ((4_000, 8, 4), (12_000, 8, 2), (SAMPLE_ROWS, 40, 1))
+# Of rows with at least so many non-zeros basins are more, and nearer to each other: on drawn rows
+# (50 %, k = 20) the start above ended up to 0.7 % above the best, this one within 0.05 % in 4 of 5.
+DENSE = 0.25
+DENSE_STARTS = 16
+DENSE_ROUNDS = ((8_000, 16, 5), (SAMPLE_ROWS, 40, 1))
 # Sums of one batch of starts, at most: they are kept once per piece of rows in work.
 BATCH_BYTES = 2 * 2**20
 UPDATES = 10  # of semi-NMF on the sample
@@ -114,8 +119,8 @@ def warm_factors(
     engine: Engine,
     dtype: np.dtype[Any],
     *,
-    starts: int = STARTS,
-    rounds: Sequence[tuple[int, int, int]] = ROUNDS,
+    starts: int = 0,
+    rounds: Sequence[tuple[int, int, int]] = (),
 ) -> list[Matrix]:
     """For each (k, generator) the best of several starts on the row sample.
 
@@ -125,9 +130,9 @@ def warm_factors(
     Parameters
     ----------
     starts : int
-        For each problem.
+        For each problem; by default what suits rows of this density.
     rounds : sequence of (rows, updates, starts that stay)
-        The last one keeps one.
+        The last one keeps one. With `starts`.
 
     Returns
     -------
@@ -135,6 +140,9 @@ def warm_factors(
         Unit rows.
     """
     rows, channels = sample.matrix.shape
+    if not starts:
+        dense_rows = sample.density >= DENSE
+        starts, rounds = (DENSE_STARTS, DENSE_ROUNDS) if dense_rows else (STARTS, ROUNDS)
     running: list[tuple[int, Matrix]] = []
     for number, (k, generator) in enumerate(problems):
         # the leading factor alone has no local optima
@@ -260,7 +268,7 @@ def nndsvd_factors(sample: Sample, k: int) -> Matrix:
 
 
 INITS: Mapping[str, str] = {
-    "sample": "the best of twelve short runs on a row sample",
+    "sample": "the best of several short runs on a row sample",
     "random": "the paper's random start",
     "nndsvd": "non-negative double SVD of a row sample",
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.rows import MatrixRows, dense, float_type, is_sparse
+from stages.algorithms.rows import MatrixRows, dense, float_type, is_sparse, is_tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class Sample:
         else:
             matrix = np.concatenate([dense(part, float_type(part.dtype)) for part in parts])
         return cls(matrix, float(matrix.sum(dtype=np.float64) / np.prod(matrix.shape)))
+
+    @property
+    def density(self) -> float:
+        """Share of its values that are not zero."""
+        matrix = self.matrix
+        if is_tensor(matrix):
+            count = int(matrix.count_nonzero())
+        else:
+            count = int(np.count_nonzero(matrix.data if is_sparse(matrix) else matrix))
+        return float(count / max(1, np.prod(matrix.shape)))
 
     @property
     def rows(self) -> MatrixRows:
