@@ -1,25 +1,15 @@
-"""The stages, in order: the one list that the CLI, params.yaml and dvc.yaml follow."""
+"""The stages, in order, as `pipeline.summaries` lists them: CLI, params.yaml and dvc.yaml follow it.
 
+The stage NAME is what its module `stages.NAME.stage` calls by its name in capitals.
+"""
+
+from importlib import import_module
 from typing import Any
 
-from stages.evaluate.stage import EVALUATE
-from stages.explain.stage import EXPLAIN
-from stages.extract.stage import EXTRACT
-from stages.factorize.stage import FACTORIZE
+from pipeline.summaries import SUMMARIES
 from stages.frame.stage import Stage
-from stages.heatmaps.stage import HEATMAPS
-from stages.index.stage import INDEX
-from stages.refine.stage import REFINE
-from stages.report.stage import REPORT
 
-STAGES: tuple[Stage[Any], ...] = (
-    INDEX,
-    EXTRACT,
-    FACTORIZE,
-    HEATMAPS,
-    REFINE,
-    EVALUATE,
-    EXPLAIN,
-    REPORT,
+STAGES: tuple[Stage[Any], ...] = tuple(
+    getattr(import_module(f"stages.{name}.stage"), name.upper()) for name in SUMMARIES
 )
 BY_NAME: dict[str, Stage[Any]] = {stage.name: stage for stage in STAGES}

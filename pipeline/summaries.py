@@ -1,4 +1,7 @@
-"""The stages in order, a line each: all that help says of them, which loads none of them."""
+"""The stages in order: the one list of them, with the line that help says of each.
+
+Help loads no stage; `pipeline.registry` loads all.
+"""
 
 SUMMARIES: dict[str, str] = {
     "index": "Find the images, check that each decodes, and give them ids and sets.",
