@@ -1,4 +1,4 @@
-"""The stages, in order, as `pipeline.summaries` lists them: CLI, params.yaml and dvc.yaml follow it.
+"""The stages, in order, as `pipeline.summaries` lists them: CLI, params.yaml, dvc.yaml follow it.
 
 The stage NAME is what its module `stages.NAME.stage` calls by its name in capitals.
 """

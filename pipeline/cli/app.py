@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 import pipeline
 from pipeline.summaries import SUMMARIES
@@ -16,8 +16,34 @@ from pipeline.summaries import SUMMARIES
 # The stages, and what works on them, are imported where they are used, here and in the modules of
 # the commands: loading them takes several times as long as all that help and completion need.
 
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is no accident: one line, and the exit code that shells give it."""
+    try:
+        yield
+    except BaseException as error:
+        # Libraries that are interrupted while they close a file may raise something else over it.
+        under: BaseException | None = error
+        while under is not None and not isinstance(under, KeyboardInterrupt):
+            under = under.__context__
+        if under is None:
+            raise
+        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+class _Interruptible(TyperGroup):
+    """Commands that can be interrupted from the first module on that they load."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with interruptible():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="dff",
+    cls=_Interruptible,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -75,22 +101,6 @@ def told_late(tell: Callable[[TyperCommand], None]) -> type[TyperCommand]:
             super().format_help(ctx, formatter)
 
     return ToldLate
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C is no accident: one line, and the exit code that shells give it."""
-    try:
-        yield
-    except BaseException as error:
-        # Libraries that are interrupted while they close a file may raise something else over it.
-        under: BaseException | None = error
-        while under is not None and not isinstance(under, KeyboardInterrupt):
-            under = under.__context__
-        if under is None:
-            raise
-        print("dff: interrupted; the work so far is kept, run it again to go on", file=sys.stderr)
-        raise typer.Exit(130) from error
 
 
 def main() -> None:

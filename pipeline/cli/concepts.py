@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from pipeline.cli.app import Device, Memory, Project, Workers, app, interruptible, told_late
+from pipeline.cli.app import Device, Memory, Project, Workers, app, told_late
 
 
 @app.command(rich_help_panel="Concepts")
@@ -39,10 +39,7 @@ def transform(
     from pipeline.transform import transform_photographs
 
     resources = make_resources(device, workers, memory, "")
-    with interruptible():
-        page = transform_photographs(
-            project, photographs, set, k, layer, out, resources, force=force
-        )
+    page = transform_photographs(project, photographs, set, k, layer, out, resources, force=force)
     print(page)
 
 
@@ -62,8 +59,7 @@ def pin(
     """
     from pipeline.pin import pin as pin_project
 
-    with interruptible():
-        print(pin_project(project, freeze=freeze))
+    print(pin_project(project, freeze=freeze))
 
 
 @app.command(rich_help_panel="Concepts")
@@ -97,12 +93,11 @@ def label(
     if source is not None and auto:
         raise StageError("dff label: --from and --auto each say the names; give one of them")
     resources = make_resources("cpu", workers, memory, "")
-    with interruptible():
-        params = read_params(project)["evaluate"]
-        if source is not None:
-            bring_names(project, params, source, force=force)
-            return
-        label_factors(project, params, images, resources, auto=auto, force=force)
+    params = read_params(project)["evaluate"]
+    if source is not None:
+        bring_names(project, params, source, force=force)
+        return
+    label_factors(project, params, images, resources, auto=auto, force=force)
 
 
 def _tell_formats(command: TyperCommand) -> None:

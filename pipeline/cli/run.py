@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app, interruptible
+from pipeline.cli.app import Cluster, Device, Memory, Project, Store, Workers, app
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -35,11 +35,10 @@ def run(
         ensure_repository(project)
         if not with_dvc:
             note("no git repository: the stages run one after the other, without DVC")
-    with interruptible():
-        if with_dvc:
-            repro(project, resources, force=force)
-        else:
-            run_alone(project, resources, force=force)
+    if with_dvc:
+        repro(project, resources, force=force)
+    else:
+        run_alone(project, resources, force=force)
     _print_summary(project)
 
 
@@ -143,8 +142,7 @@ def show_beside(
     """
     from pipeline.beside import beside
 
-    with interruptible():
-        print(beside((a, b), project, out, names or (), force=force))
+    print(beside((a, b), project, out, names or (), force=force))
 
 
 def _print_summary(project: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from pipeline.cli.app import Project, Workers, app, interruptible, told_late
+from pipeline.cli.app import Project, Workers, app, told_late
 
 
 @app.command("show-model", rich_help_panel="Setting up")
@@ -113,8 +113,7 @@ def compile_loops(workers: Workers = 0) -> None:
     """
     from pipeline.ahead import compile_ahead
 
-    with interruptible():
-        print(compile_ahead(workers))
+    print(compile_ahead(workers))
 
 
 def _with(project: Path) -> str:

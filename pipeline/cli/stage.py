@@ -16,7 +16,6 @@ from pipeline.cli.app import (
     Reuse,
     Workers,
     app,
-    interruptible,
     told_late,
 )
 from pipeline.summaries import SUMMARIES
@@ -48,8 +47,7 @@ def _run_stage(name: str, project: Path, resources: "Resources") -> None:
     from stages.frame.execute import execute
 
     params = read_params(project)[name]
-    with interruptible():
-        out = execute(BY_NAME[name], params, project, resources)
+    out = execute(BY_NAME[name], params, project, resources)
     print(out)
 
 
@@ -124,10 +122,9 @@ def _refine_command() -> None:
         labels = user_path(params["evaluate"].labels, project)
         target = out or project / "artifacts/refine-preview.png"
         factors = project / BY_NAME["factorize"].writes
-        with interruptible():
-            page = write_preview(
-                project, params["refine"], images, k, set, factors, labels, target, resources
-            )
+        page = write_preview(
+            project, params["refine"], images, k, set, factors, labels, target, resources
+        )
         print(page)
 
 
