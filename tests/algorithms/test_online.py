@@ -22,6 +22,7 @@ REPOSITORY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that takes connections and never says anything, and is not waited for long."""
     monkeypatch.setattr(online, "PATIENCE", WAITED)
+    monkeypatch.setattr(online, "REMEMBERED", 1e9)  # no new minute begins within a test
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:
