@@ -24,14 +24,14 @@ SIZE = 8, 12  # of a map that makes all loops run
 def of_refining() -> None:
     """The mean field: the longest to compile, as long as all others together."""
     from stages.algorithms.colour_term import ColourTerm
-    from stages.algorithms.inference.images import infer_levels, loops_suit
+    from stages.algorithms.inference.images import Terms, infer_levels, loops_suit
 
     colour = ColourTerm(cells=4)
     if loops_suit(2, colour, joint=False):
         random = np.random.default_rng(0)
         image = random.integers(0, 256, (*SIZE, 3), np.uint8)
         heat = random.integers(0, 1 << 16, (*SIZE, 2), np.uint16)
-        infer_levels(image, heat, np.full(2, 0.2), 2, 1e-4, 5.0, 2, colour, 6)
+        infer_levels(image, heat, np.full(2, 0.2), Terms(2, 1e-4, 5.0, 2, colour, 6))
 
 
 def of_factorizing() -> None:
@@ -93,13 +93,8 @@ def of_pictures() -> None:
     runs_of_masks(random.integers(0, 4, (*SIZE, 1), np.uint8), 2)
 
 
-PARTS: tuple[Part, ...] = (
-    of_refining,
-    of_heat_maps,
-    of_factorizing,
-    of_pictures,
-    of_masks,
-)  # the longest first
+# The longest first.
+PARTS: tuple[Part, ...] = (of_refining, of_heat_maps, of_factorizing, of_pictures, of_masks)
 
 
 def compile_ahead(workers: int) -> str:

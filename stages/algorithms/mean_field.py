@@ -9,7 +9,6 @@ kernel over a thumbnail for whatever looks alike further away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from stages.algorithms.colour_term import ColourTerm
 from stages.algorithms.guided_filter import AT_ONCE, Guide, apply_fit, resized
 from stages.algorithms.inference.images import (
     VOTES_RADIUS,
+    Terms,
     infer_image,
     loops_suit,
     window_radius,
@@ -138,11 +138,11 @@ def mean_field(
     """
     _check(guide, probability, iterations, working_side)
     size = int(guide.shape[-2]), int(guide.shape[-1])
-    radius = window_radius(size) if radius is None else radius
-    side = working_side or max(size)
+    radius, side = window_radius(size) if radius is None else radius, working_side or max(size)
     few_kernels = guide.device.type != "cpu" if few_kernels is None else few_kernels
     if not few_kernels and _suit_loops(guide, probability, iterations, colour, joint=joint):
-        return _by_loops(guide, probability, radius, eps, weight, iterations, colour, side)
+        terms = Terms(radius, eps, weight, iterations, colour, side)
+        return _by_loops(guide, probability, terms)
     pairwise = _Pairwise.of(
         guide, radius, eps, weight, colour, side, probability.dtype, few_kernels
     )
@@ -184,10 +184,10 @@ def _suit_loops(
     return floats and guide.ndim == 4 and loops_suit(iterations, colour, joint=joint)
 
 
-def _by_loops(guide: Tensor, probability: Tensor, *terms: Any) -> Tensor:
-    """Image by image; what is said besides goes to `infer_image`."""
+def _by_loops(guide: Tensor, probability: Tensor, terms: Terms) -> Tensor:
+    """Image by image."""
     images = zip(guide.numpy(), probability.numpy(), strict=True)
-    return torch.from_numpy(np.stack([infer_image(image, p, *terms) for image, p in images]))
+    return torch.from_numpy(np.stack([infer_image(image, p, terms) for image, p in images]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -297,10 +297,7 @@ class Explored:
         runs: dict[int, list[list[bytes]]] = {k: [] for k in layer.concepts}
         sizes, agreements, count = [], [], len(layer.refined.columns)
         for i, entry, truth in zip(at, entries, truths, strict=True):
-            bits, count = (
-                masks_within(layer.refined, entry, self.sizes[i]),
-                len(layer.refined.columns),
-            )
+            bits = masks_within(layer.refined, entry, self.sizes[i])
             sizes.append(bits.shape[:2])
             agreements.append(agreement(bits, count, truth))
             of_image = runs_of_masks(bits, count)

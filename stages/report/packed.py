@@ -73,21 +73,9 @@ def run_lengths(mask: NDArray[np.bool_]) -> bytes:
         it as the mask's end. Each length in groups of seven bits, the lowest first; a set highest
         bit says that more follow (LEB128).
     """
-    flat = mask.ravel()
-    if not flat.size:
+    if not mask.size:
         return b""
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0] if not flat[0] else [0, 0], changes, [flat.size]])
-    lengths = np.diff(edges)
-    groups = np.maximum(1, -(-_bits(lengths) // 7))
-    ends = np.cumsum(groups)
-    found = np.zeros(ends[-1], np.uint8)
-    for group in range(int(groups.max())):
-        more = groups > group
-        at = (ends - groups)[more] + group
-        found[at] = (lengths[more] >> (7 * group)) & 127
-        found[at] |= np.where(groups[more] > group + 1, 128, 0).astype(np.uint8)
-    return found.tobytes()
+    return runs_of_masks(mask.reshape(-1, 1, 1).astype(np.uint8), 1)[0]
 
 
 def runs_of_masks(bits: NDArray[np.uint8], columns: int) -> list[bytes]:
@@ -106,11 +94,6 @@ def runs_of_masks(bits: NDArray[np.uint8], columns: int) -> list[bytes]:
     joined, ends = encode(flat, columns)
     content = joined.tobytes()
     return [content[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _bits(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many bits each of some whole numbers has."""
-    return np.ceil(np.log2(values + 1.0)).astype(np.int64)
 
 
 def packed_grid(

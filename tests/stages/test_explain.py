@@ -166,15 +166,20 @@ def test_where_there_is_no_classifier_there_is_a_reason(
     assert "explain.images is 0" in dff("explain").stderr
 
 
-def test_without_a_classifier_torch_is_not_loaded(project: Path) -> None:
-    run_in_process(project, "index", "extract", "factorize")
+def explain_without(project: Path, *modules: str) -> None:
+    """Explain in a process that loads none of these."""
     code = (
         "import sys\nfrom pipeline.cli import app\n"
         f"app(['explain', '--project', {str(project)!r}], standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules and 'scipy.stats' not in sys.modules"
+        f"assert not {set(modules)!r} & set(sys.modules)"
     )
     done = shell(project, ROOT, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_classifier_torch_is_not_loaded(project: Path) -> None:
+    run_in_process(project, "index", "extract", "factorize")
+    explain_without(project, "torch", "scipy.stats")
 
 
 def test_extract_tells_that_a_file_has_features_alone(project: Path, tmp_path: Path) -> None:
@@ -187,13 +192,7 @@ def test_extract_tells_that_a_file_has_features_alone(project: Path, tmp_path: P
     run_in_process(project, "index", "extract", "factorize")
     network = Activations.open(project / "artifacts/activations.zarr").network
     assert network["lacks"] == ["classifier.1.weight", "classifier.1.bias"]
-    code = (
-        "import sys\nfrom pipeline.cli import app\n"
-        f"app(['explain', '--project', {str(project)!r}], standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules"
-    )
-    done = shell(project, ROOT, sys.executable, "-c", code)
-    assert done.returncode == 0, done.stderr
+    explain_without(project, "torch")
     assert "have no classifier of squeezenet1_1" in explained(project).reasons["features.5"]
     # a file with one, of another number of classes, lacks nothing
     torch.save(state, tmp_path / "whole.pth")

@@ -1,7 +1,7 @@
 """The compiled loops on whole images, without torch: what `mean_field` does on a CPU in float32."""
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,23 @@ Size = tuple[int, int]
 VOTES_RADIUS = 2
 # Of weights of votes, what a thread keeps from one image to the next.
 ROOM_BYTES = 2**24
+
+
+class Terms(NamedTuple):
+    """What the mean field of images of one size is given: see `mean_field.mean_field`.
+
+    Attributes
+    ----------
+    side : int
+        Long side of the working resolution, not 0.
+    """
+
+    radius: int
+    eps: float
+    weight: float
+    iterations: int
+    colour: ColourTerm | None
+    side: int
 
 
 class _Room(threading.local):
@@ -52,12 +69,7 @@ def _lanes_work() -> bool:
 def infer_image(
     image: NDArray[np.float32],
     probability: NDArray[np.float32],
-    radius: int,
-    eps: float,
-    weight: float,
-    iterations: int,
-    colour: ColourTerm | None,
-    side: int,
+    terms: Terms,
 ) -> NDArray[np.float32]:
     """`stages.algorithms.mean_field.mean_field` of one image where `loops_suit`.
 
@@ -65,8 +77,6 @@ def infer_image(
     ----------
     image : float32 [3, h, w], RGB in [0, 1]
     probability : float32 [n, h, w]
-    side : int
-        Of the working resolution, not 0.
 
     Returns
     -------
@@ -77,7 +87,7 @@ def infer_image(
     found = Found(np.empty(probability.shape, np.float32), np.empty((0, 0, 0), np.uint8))
     units = np.full(len(probability), -1, np.float32)
     image, p = np.ascontiguousarray(image), np.ascontiguousarray(probability)
-    _infer(image, p, units, radius, eps, weight, iterations, colour, side, found)
+    _infer(image, p, units, terms, found)
     return found.q
 
 
@@ -85,12 +95,7 @@ def infer_levels(
     image: NDArray[np.uint8],
     levels: NDArray[Any],
     thresholds: NDArray[np.float64],
-    radius: int,
-    eps: float,
-    weight: float,
-    iterations: int,
-    colour: ColourTerm | None,
-    side: int,
+    terms: Terms,
 ) -> NDArray[np.uint8]:
     """`infer_image` from whole numbers to whole numbers, with no map of floats in between.
 
@@ -119,7 +124,7 @@ def infer_levels(
     units = np.where(thresholds > 0, np.float32(1) / (starts * most), 0).astype(np.float32)
     found = Found(np.empty((0, 0, 0), np.float32), np.empty(planes.shape, np.uint8))
     pixels = planes_of(np.ascontiguousarray(image))
-    _infer(pixels, planes, units, radius, eps, weight, iterations, colour, side, found)
+    _infer(pixels, planes, units, terms, found)
     absent = (thresholds <= 0) | (planes.reshape(columns, -1).max(axis=1) == 0)
     found.levels[absent] = 0
     return found.levels.reshape(columns, -1).T
@@ -129,29 +134,24 @@ def _infer(
     image: NDArray[np.float32],
     p: NDArray[Any],
     units: NDArray[np.float32],
-    radius: int,
-    eps: float,
-    weight: float,
-    iterations: int,
-    colour: ColourTerm | None,
-    side: int,
+    terms: Terms,
     found: Any,
 ) -> None:
     """See `stages.algorithms.inference.loop.infer`."""
     from stages.algorithms.inference.loop import Colour, infer
 
-    scale, size = working_size((image.shape[1], image.shape[2]), side)
-    term = colour or ColourTerm(weight=0)
+    scale, size = working_size((image.shape[1], image.shape[2]), terms.side)
+    term = terms.colour or ColourTerm(weight=0)
     weight_of, sigma, reach = (np.float32(x) for x in (term.weight, term.colour, term.reach))
     room = infer(
         image,
         p,
         units,
         size,
-        (round(radius * scale), VOTES_RADIUS),
-        float(eps),
-        np.float32(weight),
-        iterations,
+        (round(terms.radius * scale), VOTES_RADIUS),
+        float(terms.eps),
+        np.float32(terms.weight),
+        terms.iterations,
         Colour(weight_of, sigma, reach, *thumbnail_of(size, term.cells)),
         np.float32(PROBABILITY_FLOOR),
         _room.votes,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stages.algorithms import refinement_defaults as usual
 from stages.algorithms.colour_term import ColourTerm
 from stages.algorithms.inference.images import (
+    Terms,
     infer_image,
     infer_levels,
     loops_suit,
@@ -62,9 +63,8 @@ class Guided:
         if self._loops:
             pixels = np.ascontiguousarray(task.image.transpose(2, 0, 1), np.float32)
             pixels /= np.float32(255)
-            size = pixels.shape[1], pixels.shape[2]
-            side = self.working_side or max(size)
-            return infer_image(pixels, task.probability, side=side, **self._terms(size))
+            terms = self._terms((pixels.shape[1], pixels.shape[2]))
+            return infer_image(pixels, task.probability, terms)
 
         import torch
 
@@ -79,9 +79,7 @@ class Guided:
         """See `LevelsRefiner.refine_levels`."""
         if not self._loops:
             return None
-        size = heat.shape[0], heat.shape[1]
-        side = self.working_side or max(size)
-        return infer_levels(image, heat, thresholds, side=side, **self._terms(size))
+        return infer_levels(image, heat, thresholds, self._terms((heat.shape[0], heat.shape[1])))
 
     def refine_batch(self, images: "Tensor", p: "Tensor", groups: Sequence[slice]) -> "Tensor":
         """See `BatchRefiner.refine_batch`."""
@@ -111,10 +109,14 @@ class Guided:
             return mean_field(
                 images,
                 part,
+                terms.radius,
+                terms.eps,
+                terms.weight,
+                terms.iterations,
                 joint=self.joint,
-                working_side=self.working_side,
+                colour=terms.colour,
+                working_side=terms.side,
                 few_kernels=few_kernels,
-                **terms,
             )
 
         # Only joint inference cares which columns belong together; apart, all go at once.
@@ -139,15 +141,16 @@ class Guided:
             self.colour_weight, self.colour_sigma, self.colour_reach, self.colour_cells
         )
 
-    def _terms(self, size: Size) -> dict[str, Any]:
+    def _terms(self, size: Size) -> Terms:
         """What the mean field of an image of this size is given, by loops or by torch."""
-        return {
-            "radius": window_radius(size, self.radius),
-            "eps": self.eps,
-            "weight": self.weight,
-            "iterations": self.iterations,
-            "colour": self._colour,
-        }
+        return Terms(
+            window_radius(size, self.radius),
+            self.eps,
+            self.weight,
+            self.iterations,
+            self._colour,
+            self.working_side or max(size),
+        )
 
     def bytes_per_image(self, size: Size, columns: int) -> int:
         """See `Refiner.bytes_per_image`."""
