@@ -1,24 +1,12 @@
-"""The one door to Dask: a stage's work on the workers of a scheduler, wherever they are.
-
-Dask brings scheduling, transport and retries. What a stage must know to be right is here:
-
-- A task is pure: its arguments and the store decide its result, so what a lost worker had is done
-  again by another. Nothing is put on workers but by tasks (`scatter` would not survive them).
-- A worker whose code is another is refused by its digest.
-- What a person must mend comes as one line, once; what may pass (a service that does not answer) is
-  tried again by Dask.
-"""
+"""A scheduler's workers, as a stage sees them."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-import pickle
 import re
-import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,47 +15,18 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from stages.frame.code import code_of_all
+from stages.frame.cluster.tasks import Done, Parcel, mapped, worked
 from stages.frame.errors import StageError
-from stages.frame.progress import note
-from stages.frame.resources import Resources
-from store import ArtifactDamaged, StoreError, write_atomically
+from store import write_atomically
 
 T = TypeVar("T")
 R = TypeVar("R")
-PATIENCE = 10  # seconds that a scheduler may take to answer
 RETRIES = 2  # of a task whose store did not answer
-LOADED = 8  # values that a worker's process keeps unpickled
-SECONDS = 0.5  # that a task of `mapped` should take
+SECONDS = 0.5  # that a task of `Cluster.mapped` should take
 MOST_ITEMS = 512  # of such a task
 COUNT_EVERY = 5.0  # seconds
-RECORD = "cluster.json"
+WORKERLESS = 60.0  # seconds that a scheduler may be without workers
 RECORD_EVERY = 2.0  # seconds between two words to `dff status`
-LOCAL = re.compile(r"local(:[1-9]\d*)?")
-
-_log = logging.getLogger("distributed.worker.dff")
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A pickled value, as workers pass it on; see `Cluster.shared`."""
-
-    digest: str
-    content: bytes
-
-    def value(self) -> Any:
-        """The value, unpickled once per process."""
-        with _LOCK:
-            if self.digest not in _VALUES:
-                _VALUES[self.digest] = pickle.loads(self.content)
-                while len(_VALUES) > LOADED:
-                    _VALUES.popitem(last=False)
-            _VALUES.move_to_end(self.digest)
-            return _VALUES[self.digest]
-
-
-_VALUES: OrderedDict[str, Any] = OrderedDict()
-_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,21 +34,6 @@ class Shared(Generic[T]):
     """A value that each worker's process has once; an argument of tasks."""
 
     future: Any
-
-
-@dataclass(frozen=True)
-class Done(Generic[R]):
-    """What a task gave, or what it failed with; and who did it in how many seconds."""
-
-    value: R | None
-    error: Exception | None
-    worker: str
-    seconds: float
-
-    def __sizeof__(self) -> int:
-        from dask.sizeof import sizeof  # by which workers know how full they are
-
-        return int(sizeof(self.value))
 
 
 @dataclass(frozen=True)
@@ -139,9 +83,9 @@ class Cluster:
         when, slots = self._counted
         if time.monotonic() - when > COUNT_EVERY:
             with self._explained("counting workers"):
-                slots = max(1, sum(self.client.nthreads().values()))
+                slots = sum(self.client.nthreads().values())
             self._counted = time.monotonic(), slots
-        return slots
+        return max(1, slots)
 
     def shared(self, value: T) -> Shared[T]:
         """A value that is pickled once, sent once, and unpickled once by each worker's process.
@@ -175,7 +119,7 @@ class Cluster:
         name = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
         there = {"workers": [near], "allow_other_workers": True} if near else {}
         future = self.client.submit(
-            _worked,
+            worked,
             self.code,
             label,
             function,
@@ -213,7 +157,7 @@ class Cluster:
 
     def _done(self, task: Task[R]) -> Done[R]:
         with self._explained(task.label):
-            done: Done[R] = task.future.result()
+            done = self._awaited(task)
         if done.error:
             raise done.error
         self.last_worker = done.worker
@@ -221,6 +165,23 @@ class Cluster:
         worked.tasks, worked.last = worked.tasks + 1, task.label
         self._tell()
         return done
+
+    def _awaited(self, task: Task[R]) -> Done[R]:
+        """What a task gave, unless there is nobody left to do it."""
+        seen = time.monotonic()
+        while True:
+            try:
+                return task.future.result(timeout=COUNT_EVERY)
+            except TimeoutError:
+                if task.future.done():  # it is the task's own
+                    raise
+            if self.client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > WORKERLESS:
+                raise StageError(
+                    f"--cluster {self.address}: no workers are left; the work so far is kept: "
+                    "start some, then run this again"
+                )
 
     def mapped(
         self,
@@ -247,7 +208,7 @@ class Cluster:
                     more = bool(some)
                     if some:
                         of = f"{label}: items {started} to {started + len(some)}"
-                        waiting.append(self.submit(_mapped, shared, some, label=of))
+                        waiting.append(self.submit(mapped, shared, some, label=of))
                         started += len(some)
                 if waiting:
                     done = self._done(waiting.popleft())
@@ -276,7 +237,7 @@ class Cluster:
                 "when memory runs out: give them more (`dask worker --memory-limit`) or fewer "
                 "threads; the work so far is kept"
             ) from error
-        except (CancelledError, FutureCancelledError, CommClosedError, TimeoutError) as error:
+        except (CancelledError, FutureCancelledError, CommClosedError) as error:
             raise StageError(
                 f"--cluster {self.address}: the scheduler is gone; the work so far is kept: start "
                 "it again, then run this again"
@@ -299,146 +260,3 @@ class Cluster:
         }
         with suppress(OSError):  # it is only told
             write_atomically(self.record, json.dumps(told).encode())
-
-
-def _worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -> Done[R]:
-    """A task as a worker does it."""
-    worker, began = _own_address(), time.monotonic()
-
-    def failed(error: Exception) -> Done[R]:
-        return Done(None, error, worker, time.monotonic() - began)
-
-    if code != code_of_all():
-        return failed(
-            StageError(
-                f"worker {worker} has another version of this program ({code_of_all()[:12]}, here "
-                f"{code[:12]}): install the same one there"
-            )
-        )
-    for one in arguments:
-        if isinstance(one, Done) and one.error:
-            return failed(one.error)
-    _log.info("%s", label)
-    try:
-        value = function(*(_plain(one) for one in arguments))
-    except ArtifactDamaged as error:
-        return failed(error)
-    except (OSError, StoreError, MemoryError):
-        raise  # it may pass: Dask tries again
-    except Exception as error:
-        return failed(error)
-    return Done(value, None, worker, time.monotonic() - began)
-
-
-def _plain(argument: Any) -> Any:
-    if isinstance(argument, Parcel):
-        return argument.value()
-    return argument.value if isinstance(argument, Done) else argument
-
-
-def _mapped(function: Callable[[T], R], items: list[T]) -> list[R]:
-    return [function(item) for item in items]
-
-
-def _own_address() -> str:
-    from distributed import get_worker
-
-    return str(get_worker().address)
-
-
-@contextmanager
-def clustered(resources: Resources) -> Iterator[Cluster | None]:
-    """The cluster that a stage may use, or None where it is to work alone.
-
-    Raises
-    ------
-    StageError
-        When no scheduler answers, or it has no workers.
-    """
-    if not resources.cluster:
-        yield None
-        return
-    # Imported here: it takes a second, and only runs on a cluster need it.
-    from distributed import Client
-
-    address = resources.cluster
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it is said in one line
-    try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:  # a time-out is an OSError
-        raise StageError(
-            f"--cluster {address}: no dask scheduler answers there ({error})"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=PATIENCE)
-        except TimeoutError as error:
-            raise StageError(
-                f"--cluster {address}: the scheduler has no workers; start some with "
-                f"`dask worker {address}`"
-            ) from error
-        info = client.scheduler_info()
-        dashboard = client.dashboard_link if "dashboard" in info.get("services", {}) else ""
-        cluster = Cluster(client, address, code_of_all(), dashboard, resources.record)
-        threads = client.nthreads()
-        seen = f", {dashboard}" if dashboard else ""
-        note(f"on {len(threads)} workers with {cluster.slots} threads at {address}{seen}")
-        yield cluster
-
-
-@contextmanager
-def local_cluster(cluster: str, memory: int) -> Iterator[str]:
-    """The address that ``--cluster`` stands for: of ``local:N`` N processes that end with this.
-
-    Parameters
-    ----------
-    memory : int
-        Bytes that all of them may hold together.
-    """
-    if not cluster or not LOCAL.fullmatch(cluster):
-        yield cluster
-        return
-    from dask.system import CPU_COUNT
-    from distributed import LocalCluster
-
-    count = int(cluster.partition(":")[2] or CPU_COUNT)
-    with LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        memory_limit=memory // count,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,  # what a person must know comes as one line
-    ) as local:
-        yield local.scheduler_address
-
-
-def check_cluster(cluster: str) -> None:
-    """Ask the dask scheduler at an address who it is; ``local`` and ``local:N`` need none.
-
-    Raises
-    ------
-    StageError
-        When none answers in time.
-    """
-    if LOCAL.fullmatch(cluster):
-        return
-    import asyncio
-
-    from distributed import Security, rpc
-
-    async def kind() -> str:
-        options = Security().get_connection_args("client")
-        async with rpc(cluster, timeout=PATIENCE, connection_args=options) as there:
-            return str((await there.identity())["type"])
-
-    try:
-        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
-        reason = "" if found == "Scheduler" else f"this is a {found.lower()}"
-    except Exception as error:  # another program may answer anything
-        late = isinstance(error, TimeoutError) and not str(error)
-        reason = f"nothing within {PATIENCE} s" if late else str(error) or type(error).__name__
-    if reason:
-        raise StageError(
-            f"--cluster {cluster}: no dask scheduler answers there ({reason}); start one with "
-            "`dask scheduler`, try `--cluster local:2`, or run without --cluster"
-        )
