@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +56,21 @@ class Source:
         StageError
             When something else lies there.
         """
-        activations = Activations.open(self.path)
-        if activations.fingerprint != self.fingerprint:
-            raise StageError(
-                f"{self.path}: a worker sees other activations there than this machine does: all "
-                "must see the same files under the same paths"
-            )
-        return activations.at(self.layer)
+        return _opened(self.path, self.layer, self.fingerprint)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.path, self.layer, self.fingerprint)
+
+
+@lru_cache(maxsize=4)  # a worker has the sets of a layer one by one
+def _opened(path: Path, layer: str, fingerprint: str) -> Ragged:
+    activations = Activations.open(path)
+    if activations.fingerprint != fingerprint:
+        raise StageError(
+            f"{path}: a worker sees other activations there than the machine that runs the stage: "
+            "all must see the same files under the same paths"
+        )
+    return activations.at(layer)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms import unit_sums
+from stages.algorithms.normalised import CENTRE
 from stages.artifacts.activations import Activations
 from stages.artifacts.pinned import Pinned
 from stages.artifacts.within import Within, root_of
@@ -28,12 +30,18 @@ from stages.factorize.sharing import Sharing
 from stages.factorize.solve import Asked, Solver, named, rows_of, solve, with_mean
 from stages.factorize.states import States
 from stages.factorize.taking import Taking, taking
+from stages.frame.memory import resources_within
 from stages.frame.parallel import ordered_map
+from stages.frame.progress import note
 from stages.frame.resources import Resources
 from store import RaggedWriter, Staging
 
 if TYPE_CHECKING:
     from stages.algorithms.nmf import Sweep
+    from stages.algorithms.rows import RowBlocks
+    from stages.factorize.spread import SpreadEngine
+
+WAITING = 256 * 2**20  # bytes of coefficients of sets that others are waited for
 
 
 class Place(NamedTuple):
@@ -102,6 +110,11 @@ class OfLayer:
         """What takes the coefficients of the set."""
         return taking(of, self.job.params, held, self.sharing, self.writer.append)
 
+    def solver(self, resources: Resources, *, on_worker: bool = False) -> Solver:
+        """What solves a set with these resources."""
+        job = self.job
+        return Solver(job.params, resources, job.libraries, self.writer.total_rows, on_worker)
+
     def asked(self, of: SetOfLayer, held: Held | None) -> Asked:
         """What is asked of a set, and what an earlier run has left of it."""
         saved = self.states.saved(of.rank)
@@ -145,22 +158,25 @@ def _waves(layer: OfLayer) -> Iterator[list[Place]]:
 def _side_by_side(layer: OfLayer, wave: Sequence[Place]) -> tuple[int, Solver] | None:
     """How many sets are solved at once, and by what; None where one after the other is as good."""
     job, resources = layer.job, layer.job.resources
+    if max(one.rows for one in wave) >= 2 * unit_sums.UNIT_ROWS:
+        return None
+    if resources.spread:
+        device = resources.device if resources.device.startswith("cuda") else "cpu"
+        of_task = replace(resources.of_task, device=device)
+        return resources.spread.slots, layer.solver(of_task, on_worker=True)
     if len(wave) < 2 or resources.workers < 2 or resources.torch_device() != "cpu":
         return None
     alone = replace(resources, workers=1)
     of = layer.set_of(max(wave, key=lambda one: one.rows))
     needs = needs_of(of, job.params, alone, job.libraries, layer.writer.total_rows)
     each = needs.least - job.libraries + of.stored(job.params.normalise).nbytes
-    fit = (resources.memory - job.libraries) // max(1, each)
-    at_once = min(resources.workers, len(wave), fit)
+    spare = resources.memory - job.libraries
+    at_once = min(resources.workers, len(wave), spare // max(1, each))
     if at_once < 2:
         return None
-    of_one = replace(
-        resources,
-        workers=resources.workers // at_once,
-        memory=job.libraries + (resources.memory - job.libraries) // at_once,
-    )
-    return at_once, Solver(job.params, of_one, job.libraries, layer.writer.total_rows)
+    memory = job.libraries + spare // at_once
+    of_one = replace(resources, workers=resources.workers // at_once, memory=memory)
+    return at_once, layer.solver(of_one)
 
 
 def _together(
@@ -176,7 +192,18 @@ def _together(
             under_way.append((of, held))
             yield of, layer.asked(of, held)
 
-    for whole in ordered_map(solver, work(), workers=at_once):
+    row_bytes = 4 * len(layer.job.params.factorizations.columns)
+    limit = WAITING // max(1, row_bytes * max(place.rows for place in wave))
+    cluster = layer.job.resources.spread
+    found = ordered_map(
+        solver,
+        work(),
+        workers=at_once,
+        cluster=cluster,
+        label=f"factorize: {layer.layer}",
+        limit=max(at_once, limit) if cluster else None,
+    )
+    for whole in found:
         of, held = under_way.popleft()
         with named(of), layer.taking(of, held) as taken:
             if whole.state is not None:
@@ -198,8 +225,8 @@ def _by_all(layer: OfLayer, of: SetOfLayer) -> SetResult:
     """
     job, states, held = layer.job, layer.states, layer.held(of)
     with named(of), layer.taking(of, held) as taken:
-        by = Solver(job.params, job.resources, job.libraries, layer.writer.total_rows)
-        rows, asked = rows_of(of, layer.asked(of, held), by)
+        asked = layer.asked(of, held)
+        rows, asked, device = _rows_of_all(layer, of, asked)
 
         def keep(sweep: Sweep) -> None:
             state = with_mean(sweep.state(), asked.mean)
@@ -208,8 +235,38 @@ def _by_all(layer: OfLayer, of: SetOfLayer) -> SetResult:
             if sweep.done and "H" in state:
                 states.flush()  # before it is changed in place, when the sweep finishes
 
-        device, threads = job.resources.torch_device(), job.resources.workers
-        solved = solve(rows, asked, job.params, device, threads, keep, taken.take)
+        solved = solve(rows, asked, job.params, device, job.resources.workers, keep, taken.take)
         result = taken.result(solved)
+        if not isinstance(device, str):
+            for line in device.told():
+                note(line)
     layer.means[of.name] = result.mean
     return result
+
+
+def _rows_of_all(
+    layer: OfLayer, of: SetOfLayer, asked: Asked
+) -> tuple[RowBlocks, Asked, str | SpreadEngine]:
+    """The rows of a set that everybody works on, what is asked with their mean known, and who."""
+    from stages.algorithms.nmf.solvers import SOLVERS
+    from stages.factorize.spread import SpreadEngine, spread_mean
+    from stages.factorize.units import Units
+
+    job, cluster = layer.job, layer.job.resources.spread
+    params, resources = job.params, job.resources
+    if cluster is None or SOLVERS[params.solver].keeps_coefficients:
+        if cluster:
+            note(
+                f"factorize: {of.name}: {params.solver} keeps H, so this machine alone works on it"
+            )
+        rows, asked = rows_of(of, asked, layer.solver(resources))
+        return rows, asked, resources.torch_device()
+    needs = needs_of(of, params, resources, job.libraries, layer.writer.total_rows)
+    resources_within("factorize", needs, resources)
+    how, mean = params.normalise, asked.mean if asked.mean is not None else of.outer_mean
+    units = Units.made(of, how, mean, uuid4().hex, params.nonneg == "H", resources.memory)
+    if how == CENTRE and mean is None:
+        units = replace(units, mean=spread_mean(cluster, units))
+    rows = of.taken(of.stored(how), how, units.mean)
+    engine = SpreadEngine(cluster, units, rows, resources.workers)
+    return rows, replace(asked, mean=units.mean), engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.factorize.params import FactorizeParams
 from stages.factorize.rows import SetOfLayer, rows_within_budget
 from stages.factorize.states import State
+from stages.frame.cluster import own_memory
 from stages.frame.errors import StageError
 from stages.frame.resources import Resources
 
@@ -162,12 +163,15 @@ class Solver:
         See `stages.factorize.needs.set_needs`.
     layer_rows : int
         Rows of all sets together.
+    on_worker : bool
+        Whether it works on a cluster, where the memory is what the worker has.
     """
 
     params: FactorizeParams
     resources: Resources
     libraries: int
     layer_rows: int
+    on_worker: bool = False
 
     def __call__(self, work: tuple[SetOfLayer, Asked]) -> Whole:
         """Solve one set."""
@@ -188,7 +192,11 @@ class Solver:
             W = now
 
         with named(of):
-            rows, asked = rows_of(of, asked, self)
+            by = self
+            if self.on_worker:
+                memory = own_memory() or self.resources.memory
+                by = replace(self, resources=replace(self.resources, memory=memory))
+            rows, asked = rows_of(of, asked, by)
             device = self.resources.torch_device()
             solved = solve(rows, asked, self.params, device, self.resources.workers, keep, take)
         return Whole(solved, with_mean(state, solved.mean), blocks, W or ())
@@ -198,7 +206,7 @@ def rows_of(of: SetOfLayer, asked: Asked, by: Solver) -> tuple[RowBlocks, Asked]
     """The rows of a set to be solved here, and what is asked with their mean known."""
     mean = of.mean(by.params.normalise) if asked.mean is None else asked.mean
     rows = rows_within_budget(of, by.params, by.resources, by.libraries, by.layer_rows, mean)
-    return rows, Asked(mean, asked.start, asked.runs, asked.saved)
+    return rows, replace(asked, mean=mean)
 
 
 def with_mean(state: State | None, mean: NDArray[np.float32] | None) -> State | None:

@@ -61,7 +61,7 @@ class Done(Generic[R]):
 
 def worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -> Done[R]:
     """A task as a worker does it."""
-    worker, began = _own_address(), time.monotonic()
+    worker, began = own_address(), time.monotonic()
 
     def failed(error: Exception) -> Done[R]:
         return Done(None, error, worker, time.monotonic() - began)
@@ -98,7 +98,15 @@ def mapped(function: Callable[[T], R], items: list[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _own_address() -> str:
+def own_address() -> str:
+    """The address of the worker that does this task."""
     from distributed import get_worker
 
     return str(get_worker().address)
+
+
+def own_memory() -> int | None:
+    """Bytes that the worker which does this task may hold; None where nobody has set a limit."""
+    from distributed import get_worker
+
+    return get_worker().memory_manager.memory_limit or None
