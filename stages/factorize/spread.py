@@ -167,9 +167,7 @@ class SpreadEngine(CpuEngine):
             start, _ = self.units.span(unit)
             for at in range(0, len(H), size):
                 write(start + at, H[at : at + size])
-        total = sums.total()
-        assert total is not None  # a set has rows
-        return total
+        return sums.total() or []
 
     def _ranges(self) -> list[tuple[int, int]]:
         return ranges(self.units.count, self.cluster.slots)
