@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from stages.frame.cluster.work import Cluster
@@ -86,7 +87,8 @@ def local_cluster(cluster: str, memory: int) -> Iterator[str]:
         n_workers=count,
         threads_per_worker=1,
         memory_limit=memory // count,
-        dashboard_address=":0",
+        # a page without Bokeh has nothing to show
+        dashboard_address=":0" if find_spec("bokeh") else None,
         silence_logs=logging.CRITICAL,  # what a person must know comes as one line
     ) as local:
         yield local.scheduler_address
