@@ -27,7 +27,7 @@ from stages.factorize.params import FactorizeParams
 from stages.factorize.results import SetResult
 from stages.factorize.rows import SetOfLayer, Source, needs_of
 from stages.factorize.sharing import Sharing
-from stages.factorize.solve import Asked, Solver, named, rows_of, solve, with_mean
+from stages.factorize.solve import Asked, SetSolver, named, rows_of, solve, with_mean
 from stages.factorize.states import States
 from stages.factorize.taking import Taking, taking
 from stages.frame.memory import resources_within
@@ -110,10 +110,10 @@ class OfLayer:
         """What takes the coefficients of the set."""
         return taking(of, self.job.params, held, self.sharing, self.writer.append)
 
-    def solver(self, resources: Resources, *, on_worker: bool = False) -> Solver:
+    def solver(self, resources: Resources, *, on_worker: bool = False) -> SetSolver:
         """What solves a set with these resources."""
         job = self.job
-        return Solver(job.params, resources, job.libraries, self.writer.total_rows, on_worker)
+        return SetSolver(job.params, resources, job.libraries, self.writer.total_rows, on_worker)
 
     def asked(self, of: SetOfLayer, held: Held | None) -> Asked:
         """What is asked of a set, and what an earlier run has left of it."""
@@ -155,7 +155,7 @@ def _waves(layer: OfLayer) -> Iterator[list[Place]]:
         yield wave
 
 
-def _side_by_side(layer: OfLayer, wave: Sequence[Place]) -> tuple[int, Solver] | None:
+def _side_by_side(layer: OfLayer, wave: Sequence[Place]) -> tuple[int, SetSolver] | None:
     """How many sets are solved at once, and by what; None where one after the other is as good."""
     job, resources = layer.job, layer.job.resources
     if max(one.rows for one in wave) >= 2 * unit_sums.UNIT_ROWS:
@@ -180,7 +180,7 @@ def _side_by_side(layer: OfLayer, wave: Sequence[Place]) -> tuple[int, Solver] |
 
 
 def _together(
-    layer: OfLayer, wave: Sequence[Place], at_once: int, solver: Solver
+    layer: OfLayer, wave: Sequence[Place], at_once: int, solver: SetSolver
 ) -> Iterator[SetResult]:
     """The sets of a wave, some at a time."""
     under_way: deque[tuple[SetOfLayer, Held | None]] = deque()

@@ -152,7 +152,7 @@ def solve(
 
 
 @dataclass(frozen=True)
-class Solver:
+class SetSolver:
     """Solves whole sets of a layer, side by side with others, here or on a worker.
 
     Attributes
@@ -202,7 +202,7 @@ class Solver:
         return Whole(solved, with_mean(state, solved.mean), blocks, W or ())
 
 
-def rows_of(of: SetOfLayer, asked: Asked, by: Solver) -> tuple[RowBlocks, Asked]:
+def rows_of(of: SetOfLayer, asked: Asked, by: SetSolver) -> tuple[RowBlocks, Asked]:
     """The rows of a set to be solved here, and what is asked with their mean known."""
     mean = of.mean(by.params.normalise) if asked.mean is None else asked.mean
     rows = rows_within_budget(of, by.params, by.resources, by.libraries, by.layer_rows, mean)

@@ -1,6 +1,7 @@
 """The factorize stage on a cluster: the same bits as alone, whoever does what."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.params import read_params
 from stages.algorithms import unit_sums
 from stages.algorithms.rows import ResidentRows
 from stages.factorize import states, units
@@ -22,6 +24,7 @@ from stages.frame.errors import StageError
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stored_rows import CHANNELS, activations, files, write
+from tools import draw_photographs, edit, run_dff, small_project
 
 pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.usefixtures("small_units")]
 IMAGES = 14
@@ -198,6 +201,23 @@ def test_a_bad_value_names_its_image(tmp_path: Path, address: str) -> None:
         write(project, [(9, 11)] * IMAGES, sets, values)
         with pytest.raises(StageError, match=r"image set '\w+': A has NaN .* \(image 8\.jpg\)"):
             factorized(project, cluster=address)
+
+
+def test_pinned_factors_are_gone_on_from_on_a_cluster(tmp_path: Path, address: str) -> None:
+    photographs = draw_photographs(tmp_path / "photographs")
+    project = small_project(tmp_path / "project", photographs)
+    edit(project, "  size: 64", "  size: [48, 64]")
+    for stage in ("index", "extract", "factorize", "heatmaps", "pin"):
+        assert run_dff(stage, "--project", str(project)).exit_code == 0
+    for folder in ("images", "masks"):
+        shutil.copy(photographs / folder / "discs/2.png", photographs / folder / "discs/2b.png")
+        (photographs / folder / "discs/4.png").unlink()
+    for stage in ("index", "extract"):
+        assert run_dff(stage, "--project", str(project)).exit_code == 0
+    params = read_params(project)["factorize"]
+    assert params.start
+    expected = factorized(project, params)
+    assert factorized(project, params, address) == expected
 
 
 def test_a_worker_may_be_killed_in_the_midst_of_a_pass(
