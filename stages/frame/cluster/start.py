@@ -18,13 +18,17 @@ LOCAL = re.compile(r"local(:[1-9]\d*)?")
 
 
 @contextmanager
-def clustered(address: str | None, record: Path | None = None) -> Iterator[Cluster | None]:
+def clustered(
+    address: str | None, record: Path | None = None, *, workers: int = 1
+) -> Iterator[Cluster | None]:
     """The cluster of a scheduler, or None where there is no address and a stage works alone.
 
     Parameters
     ----------
     record : Path, optional
         Where `dff status` finds what the workers do.
+    workers : int
+        So many must be there.
 
     Raises
     ------
@@ -46,7 +50,8 @@ def clustered(address: str | None, record: Path | None = None) -> Iterator[Clust
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
+            if workers:
+                client.wait_for_workers(workers, timeout=PATIENCE)
         except TimeoutError as error:
             raise StageError(
                 f"--cluster {address}: the scheduler has no workers; start some with "
