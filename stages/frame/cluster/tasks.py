@@ -61,7 +61,7 @@ class Done(Generic[R]):
 
 def worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -> Done[R]:
     """A task as a worker does it."""
-    worker, began = _own_address(), time.monotonic()
+    worker, began = own_address(), time.monotonic()
 
     def failed(error: Exception) -> Done[R]:
         return Done(None, error, worker, time.monotonic() - began)
@@ -98,7 +98,8 @@ def mapped(function: Callable[[T], R], items: list[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _own_address() -> str:
+def own_address() -> str:
+    """Of the worker that does the task which asks."""
     from distributed import get_worker
 
     return str(get_worker().address)
