@@ -95,8 +95,6 @@ def _extract(
             note("extract: activations of your own are copied by this machine alone")
         extract_own(params, inputs, work, resources, place)
         return
-    from stages.algorithms.backbone import load_backbone
-
     named, params = params.backbone, _located(params, inputs.project)
     if named.startswith(MODULE):
         note(f"extract: {named}: running your own code")
@@ -108,18 +106,9 @@ def _extract(
     # before weights are downloaded, and before anything assumes that the network takes them
     grids = grids_of(params, [index.size(i) for i in order.image_ids], names)
     note_single_cells(grids, names)
-    weights = weights_of(params.weights, inputs.project)
     device = device_on(cluster, resources) if cluster else resources.torch_device()
-    backbone = load_backbone(
-        params.backbone,
-        params.layers,
-        weights,
-        "cpu" if cluster else device,  # here for its facts alone
-        precision=params.precision,
-        preprocessing=_preprocessing(params),
-    )
-    if backbone.told:
-        note(f"extract: weights {params.weights}: {backbone.told}")
+    # on a cluster it is here for its facts alone
+    backbone = _loaded(params, inputs.project, "cpu" if cluster else device)
     on_gpu = in_large_batches(device)
     each = resources.of_task if cluster else resources
     lanes = footprint(params, index.sizes, order.shapes, each, device).lanes_within(each)
@@ -320,6 +309,22 @@ def _preprocessing(params: ExtractParams) -> Preprocessing | None:
     mean, std = (tuple(one / of.white for one in values) for values in (of.mean, of.std))
     bgr = of.channels == "bgr"
     return Preprocessing(mean, std, bgr, of.interpolation)  # type: ignore[arg-type]
+
+
+def _loaded(params: ExtractParams, project: Path, device: str) -> Backbone:
+    from stages.algorithms.backbone import load_backbone
+
+    backbone = load_backbone(
+        params.backbone,
+        params.layers,
+        weights_of(params.weights, project),
+        device,
+        precision=params.precision,
+        preprocessing=_preprocessing(params),
+    )
+    if backbone.told:
+        note(f"extract: weights {params.weights}: {backbone.told}")
+    return backbone
 
 
 def _network(params: ExtractParams, project: Path, device: str, backbone: Backbone) -> Network:
