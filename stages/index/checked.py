@@ -30,7 +30,7 @@ class Checked:
     height: int = 0
     width: int = 0
     size: int = 0
-    sha256: bytes = b""
+    sha256: str = ""
     annotation_sha256: str = ""
 
 
@@ -62,7 +62,7 @@ class Found:
             self.annotations[len(self.good)] = one.annotation_sha256
         self.good.append(one.found)
         self._numbers.extend((one.height, one.width, one.size))
-        self._digests += one.sha256
+        self._digests += bytes.fromhex(one.sha256)
 
     @property
     def total(self) -> int:

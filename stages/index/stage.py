@@ -8,7 +8,10 @@ reader draws itself (the demo's scenes) is part of the artifact.
 
 import dataclasses
 import hashlib
+import os
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from stages.artifacts.image_index import listing_digest
@@ -49,10 +52,19 @@ def sources(params: IndexParams, project: Path) -> str:
     for found in images:
         paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
     digests = kept_digests(paths, _content, project / INDEX.writes.parent / STAGING / DIGESTS)
-    relative = [path.relative_to(dataset.root).as_posix() for path in paths]
-    members = [(found.name, "/".join(found.sets)) for found in images]
+    relative = _relative(paths, dataset.root)
+    members = ((found.name, "/".join(found.sets)) for found in images)
     left_out = [(one.name, one.reason) for one in dataset.left_out()]
-    return listing_digest([*zip(relative, digests, strict=True), *members, *left_out])
+    return listing_digest(chain(zip(relative, digests, strict=True), members, left_out))
+
+
+def _relative(paths: Sequence[Path], root: Path) -> Iterator[str]:
+    """Paths below a folder as seen from there; as texts, since paths take ten times as long."""
+    within = os.path.join(root, "")  # noqa: PTH118
+    for path in paths:
+        name = str(path)
+        below = name.startswith(within) and os.sep == "/"
+        yield name[len(within) :] if below else path.relative_to(root).as_posix()
 
 
 def _content(path: Path) -> str:
@@ -110,7 +122,7 @@ def _check(dataset: Dataset, room: Room, found: FoundImage) -> Checked:
             return Checked(found, reason=error.strerror or str(error))
         except ImageError as error:
             return Checked(found, reason=str(error))
-        size, sha256 = len(content), hashlib.sha256(content).digest()
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
     annotations = dataset.annotation_files(found.name)
     return Checked(
         found,
