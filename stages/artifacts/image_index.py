@@ -133,6 +133,17 @@ class ImageIndex:
             return self.recorded_contents
         return contents_digest(zip(self.names, self.images["sha256"], strict=True), self.sets)
 
+    def names_of(self, image_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.object_]:
+        """Names of some images, each decoded once."""
+        different, places = np.unique(np.asarray(image_ids, np.int64), return_inverse=True)
+        named = np.array([self.names[i] for i in different.tolist()], dtype=object)
+        return named[places]
+
+    @cached_property
+    def annotated(self) -> NDArray[np.bool_]:
+        """Whether each image has an annotation, by image id."""
+        return (self.images["annotation_sha256"] != "").to_numpy(np.bool_)
+
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width) in pixels, as a person sees the image."""
         height, width = self.sizes[image_id]
