@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ from stages.frame.errors import StageError
 from stages.frame.params import user_path
 from stages.images.decode import ImageError, decode_at_each, decode_resized, decode_rgb
 from store import Artifact
-from store.artifact import read_attrs
+from store.artifact import RECORD, read_attrs
 from store.errors import ArtifactMissing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Origin = tuple[Path, Path, str, int]  # place, project, fingerprint, time of modification
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ImageIndex:
         What `index.dataset` was: the reader's name.
     options : object
         With which it was opened; of the reader's dataclass of options.
+    origin : (place, project, fingerprint, time of modification), optional
+        Where other processes that it is sent to find it.
     """
 
     images: pd.DataFrame
@@ -52,6 +56,11 @@ class ImageIndex:
     dataset: Dataset
     reader: str
     options: Any
+    origin: Origin | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert self.origin is not None, "an index that was not opened stays where it is"
+        return _opened_again, self.origin
 
     @classmethod
     def open(cls, path: Path, project: Path, made: Artifact | None = None) -> ImageIndex:
@@ -87,6 +96,12 @@ class ImageIndex:
             dataset=READERS[attrs["dataset"]].open(user_path(attrs["root"], base), options),
             reader=attrs["dataset"],
             options=options,
+            origin=(
+                path.absolute(),
+                project.absolute(),
+                str(attrs["fingerprint"]),
+                (path / RECORD).stat().st_mtime_ns,
+            ),
         )
         if made is not None and made.attrs.get("contents") != index.contents:
             raise StageError(
@@ -225,6 +240,15 @@ class ImageIndex:
             positions[name] = list(range(len(ids), len(ids) + len(image_ids)))
             ids.extend(image_ids)
         return ids, positions
+
+
+@lru_cache(maxsize=2)
+def _opened_again(place: Path, project: Path, fingerprint: str, changed: int) -> ImageIndex:
+    """An index that another process has open; `changed` tells it from one that lay there before."""
+    index = ImageIndex.open(place, project)
+    if index.origin is None or index.origin[2] != fingerprint:
+        raise StageError(f"{place}: was replaced while it was used; run it again")
+    return index
 
 
 def listing_digest(files: Sequence[tuple[str, str]]) -> str:

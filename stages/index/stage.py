@@ -8,6 +8,7 @@ reader draws itself (the demo's scenes) is part of the artifact.
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,20 @@ class _Checked:
     annotation_sha256: str = ""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """An image that is to be checked, with its files where any process finds them."""
+
+    found: FoundImage
+    path: Path
+    annotations: Sequence[Path]
+
+    @classmethod
+    def of(cls, dataset: Dataset, found: FoundImage) -> "_Asked":
+        annotations = [path.absolute() for path in dataset.annotation_files(found.name)]
+        return cls(found, dataset.image_path(found.name).absolute(), annotations)
+
+
 def sources(params: IndexParams, project: Path) -> str:
     """Digest of the names and contents of all image and annotation files."""
     if READERS[params.dataset].draw:
@@ -87,8 +102,14 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
     checked: list[_Checked] = []
     with track("index", len(found), "images") as advance:
-        check = partial(_check, dataset, room)
-        for result in ordered_map(check, found, workers=resources.workers):
+        results = ordered_map(
+            partial(_check, room),
+            (_Asked.of(dataset, one) for one in found),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label="index: images",
+        )
+        for result in results:
             checked.append(result)
             advance(1)
     good = [one for one in checked if not one.reason]
@@ -113,9 +134,9 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     tell(left_out, len(failed), annotated)
 
 
-def _check(dataset: Dataset, room: Room, found: FoundImage) -> _Checked:
+def _check(room: Room, asked: _Asked) -> _Checked:
     """Read, hash and decode one image file when there is room; what is wrong becomes a reason."""
-    path = dataset.image_path(found.name)
+    found, path, annotations = asked.found, asked.path, asked.annotations
     if path.exists() and not is_file(path):
         return _Checked(found, reason=NOT_A_FILE)
     with room.taken(_room_for(found.name, path, room)):
@@ -127,7 +148,6 @@ def _check(dataset: Dataset, room: Room, found: FoundImage) -> _Checked:
         except ImageError as error:
             return _Checked(found, reason=str(error))
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-    annotations = dataset.annotation_files(found.name)
     return _Checked(
         found,
         height=height,

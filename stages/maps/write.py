@@ -283,7 +283,7 @@ class _Writing:
         else:
             found = rule.thresholds(
                 rank,
-                partial(self._percentile, entries),
+                partial(self._percentile, entries, rule.of_set(rank)),
                 partial(self._computed, (self.plan.passes - 1) * len(entries)),
             )
         known.append(found.tolist())
