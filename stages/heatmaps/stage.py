@@ -40,6 +40,7 @@ from stages.heatmaps.params import HeatmapsParams
 from stages.heatmaps.survey import made_from, surveys
 from stages.maps.coefficients import HeatMaps, grids_of, map_size
 from stages.maps.earlier import find_earlier, recipe_of
+from stages.maps.made_there import There
 from stages.maps.plan import MapPlan, Percentile
 from stages.maps.write import Advance, note_taken, track_images, write_maps
 from store import Staging
@@ -106,7 +107,8 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
                 digests,
                 find_earlier(work, recipe, layer) if resources.reuse else None,
             )
-            taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance)
+            there = There(spread, maps, f"heatmaps {layer}") if spread else None
+            taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance, there)
     note_taken("heatmaps", taken, len(set_of) * len(factors.layers))
 
 

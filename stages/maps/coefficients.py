@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +79,22 @@ class HeatMaps:
     """
 
     grids: Callable[[Sequence[int]], Iterator[Grid]]
-    sizes: Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]]
+    sizes: Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]] | NDArray[np.int32]
     scales: NDArray[np.float64]
-    set_of: Sequence[int] | Mapping[int, int]
+    set_of: Sequence[int] | Mapping[int, int] | NDArray[np.int32]
     workers: int
     cluster: Cluster | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sizes, set_of = self.sizes, self.set_of
+        if not isinstance(sizes, Mapping) and not isinstance(set_of, Mapping):  # of all entries
+            sizes, set_of = np.array(sizes, np.int32), np.array(set_of, np.int32)
+        return type(self), (self.grids, sizes, self.scales, set_of, 1)
 
     def of(self, entries: Sequence[int]) -> HeatMaps:
         """The same for some entries of one set alone: what other processes are sent."""
         scale = self.scales[self.set_of[entries[0]]][None]
-        sizes = {entry: self.sizes[entry] for entry in entries}
+        sizes = {entry: self._size(entry) for entry in entries}
         return HeatMaps(self.grids, sizes, scale, dict.fromkeys(entries, 0), 1)
 
     def percentiles(
@@ -117,7 +123,7 @@ class HeatMaps:
         """
         from stages.algorithms.ranks import two_neighbours
 
-        total = sum(self.sizes[entry][0] * self.sizes[entry][1] for entry in entries)
+        total = sum(h * w for h, w in map(self._size, entries))
         each = -(-SAMPLE // len(entries))
         sample = self.sampled(entries, each)
         passes = 0
@@ -141,7 +147,7 @@ class HeatMaps:
             return np.concatenate(list(sampled_there(self, self.cluster, entries, each)))
         grids = zip(entries, self.grids(entries), strict=True)
         return np.concatenate(
-            [sample(grid, self.sizes[entry], each, entry) for entry, grid in grids]
+            [sample(grid, self._size(entry), each, entry) for entry, grid in grids]
         )
 
     def counted(
@@ -158,6 +164,10 @@ class HeatMaps:
             seen(images)
         return counts
 
+    def _size(self, entry: int) -> tuple[int, int]:
+        h, w = self.sizes[entry]
+        return int(h), int(w)
+
     def _together(self, entries: Sequence[int]) -> Iterator[Some]:
         """Entries that follow each other, a few at a time."""
         waiting: list[tuple[int, Grid]] = []
@@ -172,7 +182,7 @@ class HeatMaps:
     def _drawn(self, thresholds: NDArray[np.float64], some: Some) -> Finished:
         from stages.algorithms.interpolation import draw
 
-        sizes = [self.sizes[entry] for entry, _ in some]
+        sizes = [self._size(entry) for entry, _ in some]
         ends = np.cumsum([0, *(h * w for h, w in sizes)]).tolist()
         columns = len(thresholds)
         planes = np.empty((columns, ends[-1]), np.uint16)
@@ -188,7 +198,7 @@ class HeatMaps:
         from stages.algorithms.interpolation import count
 
         for entry, grid in some:
-            count(grid, self.sizes[entry], brackets, counts, lock)
+            count(grid, self._size(entry), brackets, counts, lock)
         return len(some)
 
 

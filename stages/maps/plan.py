@@ -131,7 +131,7 @@ class MapPlan:
         What becomes of an entry's whole numbers and bits when all its columns are known.
     """
 
-    sizes: Sequence[tuple[int, int]]
+    sizes: Sequence[tuple[int, int]] | NDArray[np.int32]
     image_ids: Sequence[int]
     sets: Sequence[Sequence[int]]
     columns: int

@@ -2,13 +2,16 @@
 
 import filecmp
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.registry import BY_NAME
-from tools import copied, movable_project, run_dff, run_in_process
+from stages.maps import write
+from store import Staging
+from tools import copied, edit, movable_project, run_dff, run_in_process
 
 pytestmark = pytest.mark.xdist_group("cluster")  # one worker starts it
 
@@ -63,3 +66,49 @@ def test_stages_give_on_a_cluster_what_they_give_alone(
     project = again_on(cluster, alone, tmp_path, *SPREAD)
     for name in SPREAD:
         assert_same(alone / BY_NAME[name].writes, project / BY_NAME[name].writes)
+
+
+@pytest.mark.parametrize("binarise", ["half", "percentile"])
+def test_maps_that_are_stored_are_written_by_the_workers(
+    alone: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binarise: str
+) -> None:
+    """Shards of some images each; where masks begin at percentiles, these are counted first."""
+    monkeypatch.setattr(write, "SHARD_BYTES", 1 << 15)
+    made = copied(alone, tmp_path / "here")
+    edit(made, "store: none", "store: full")
+    if binarise == "percentile":
+        edit(made, "binarise: half", "binarise: percentile")
+        edit(made, "masks: apart", "masks: independent")
+    run_in_process(made, "heatmaps", "refine")
+    project = again_on(cluster, made, tmp_path / "there", "heatmaps", "refine")
+    for name in ("heatmaps", "refine"):
+        assert_same(made / BY_NAME[name].writes, project / BY_NAME[name].writes)
+        assert len(list((project / BY_NAME[name].writes).rglob("c/*/0"))) > 8, "shards"
+
+
+def interrupting(checkpoint: Callable[..., None]) -> Callable[..., None]:
+    """Ctrl-C after the first checkpoint that counts some images."""
+
+    def interrupted(self: Staging, **progress: Any) -> None:
+        checkpoint(self, **progress)
+        if progress.get("done"):
+            raise KeyboardInterrupt
+
+    return interrupted
+
+
+def test_a_run_that_was_begun_alone_goes_on_on_a_cluster(
+    alone: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "SHARD_BYTES", 1 << 15)
+    made = copied(alone, tmp_path / "here")
+    edit(made, "store: none", "store: full")
+    run_in_process(made, "heatmaps")
+    project = copied(made, tmp_path / "there")
+    shutil.rmtree(project / BY_NAME["heatmaps"].writes)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Staging, "checkpoint", interrupting(Staging.checkpoint))
+        run_dff("heatmaps", "--project", str(project), "--workers", "1")
+    result = run_dff("heatmaps", "--project", str(project), "--cluster", cluster)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert_same(made / BY_NAME["heatmaps"].writes, project / BY_NAME["heatmaps"].writes)
