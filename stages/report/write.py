@@ -46,7 +46,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     cells = max(most_pixels(one.coefficients.grid_hw.astype(np.int64)) for one in opened.by_layer)
     largest = most_pixels(opened.index.sizes), most_pixels(grids)
     needs = report_needs(params, *largest, columns, cells)
-    workers = resources_within("report", needs, resources).workers
+    within = resources_within("report", needs, resources)
     names = list(opened.factors.sets)
     image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
@@ -57,12 +57,12 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     made_by = recipe(opened, photographs)
     earlier = earlier_report(work, PICTURES, made_by)
     with track("report", len(book.wanted), "images") as advance:
-        book.paint(work.path, earlier, workers, advance)
+        book.paint(work.path, earlier, within, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
     chosen = chosen_images(opened, params)
     _write_pages(opened, sets, beside, tables, chosen, work.path)
-    lasting = write_explore(opened, sets, params, chosen, photographs, tables, work, workers)
+    lasting = write_explore(opened, sets, params, chosen, photographs, tables, work, within)
     write_record(
         work.path,
         stage="report",
