@@ -72,9 +72,7 @@ def csr_view(matrix: Any, start: int, stop: int) -> Any:
     return csr_of(type(matrix), values, columns, starts, (stop - start, matrix.shape[1]))
 
 
-def csr_of(
-    kind: Any, values: Array, columns: Array, starts: Array, shape: tuple[int, int]
-) -> Any:
+def csr_of(kind: Any, values: Array, columns: Array, starts: Array, shape: tuple[int, int]) -> Any:
     """A CSR matrix of these very arrays: scipy's own way checks, and may copy, all of them."""
     made = kind(shape, dtype=values.dtype)
     made.data, made.indices, made.indptr = values, columns, starts

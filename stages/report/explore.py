@@ -17,7 +17,7 @@ A part holds `PART` images of a set in order. Nothing but numbers is in the name
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from stages.artifacts.factors import LayerFactors
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
 from stages.report.concepts import Concepts, open_concepts
-from stages.report.explore_facts import facts_of_ks, facts_of_run
+from stages.report.explore_facts import facts_of_ks, facts_of_run, facts_of_set
 from stages.report.explore_masks import (
     Mask,
     agreement,
@@ -79,7 +79,7 @@ def copy_page(folder: Path) -> None:
 
 def write_explore(
     opened: Opened,
-    sets: Sequence[SetView],
+    sets: Iterable[SetView],
     top: int,
     photographs: Photographs,
     tables: Sequence[TableFile],
@@ -93,16 +93,18 @@ def write_explore(
         for copies in photographs.all:
             copies.write(image_ids, work, workers, advance)
     (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
-    facts = facts_of_run(opened, sets, photographs, tables)
-    payload = script("index", {**facts, "naming": facts_of_names(opened)})
-    (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(opened.factors.image_ids)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
     earlier = earlier_report(work, DATA, recipe(opened, photographs))
     with track("report", count, "maps") as advance:
+        facts_of_sets = []
         for rank, view in enumerate(sets):
+            facts_of_sets.append(facts_of_set(opened, view))
             one = Explored(opened, photographs, boxes, earlier, rank, view, work.path, top)
             one.write(workers, advance)
+    facts = facts_of_run(opened, facts_of_sets, photographs, tables)
+    payload = script("index", {**facts, "naming": facts_of_names(opened)})
+    (work.path / DATA / "index.js").write_bytes(payload)
 
 
 def recipe(opened: Opened, photographs: Photographs) -> str:
