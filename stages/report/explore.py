@@ -17,7 +17,7 @@ A part holds `PART` images of a set in order. Nothing but numbers is in the name
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.report.chosen import recipe_of_choice, within
 from stages.report.concepts import open_concepts
-from stages.report.explore_facts import facts_of_ks, facts_of_run
+from stages.report.explore_facts import facts_of_ks, facts_of_run, facts_of_set
 from stages.report.explore_masks import largest_boxes
 from stages.report.explore_names import directions_of_set, facts_of_names
 from stages.report.explore_parts import Asked, OfLayer, Parts, coefficients, parts_of, put
@@ -65,7 +65,7 @@ def copy_page(folder: Path) -> None:
 
 def write_explore(
     opened: Opened,
-    sets: Sequence[SetView],
+    sets: Iterable[SetView],
     params: ReportParams,
     chosen: Mapping[str, NDArray[np.int64]],
     photographs: Photographs,
@@ -86,16 +86,15 @@ def write_explore(
         for copies in photographs.all:
             copies.write(image_ids, work, resources, advance)
     (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
-    shown = {name: len(at) for name, at in chosen.items()}
-    facts = facts_of_run(opened, sets, photographs, tables, shown)
-    payload = script("index", {**facts, "naming": facts_of_names(opened)})
-    (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(entries)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
     made_by = recipe(opened, photographs) + recipe_of_choice(opened, params, chosen)
     earlier = earlier_report(work, DATA, made_by)
     with track("report", count, "maps") as advance:
+        facts_of_sets = []
         for rank, view in enumerate(sets):
+            shown = chosen[view.name]
+            facts_of_sets.append(facts_of_set(opened, view, len(shown)))
             one = Explored(
                 opened,
                 photographs,
@@ -105,9 +104,12 @@ def write_explore(
                 view,
                 work.path,
                 params.top,
-                chosen[view.name],
+                shown,
             )
             one.write(resources, advance)
+    facts = facts_of_run(opened, facts_of_sets, photographs, tables)
+    payload = script("index", {**facts, "naming": facts_of_names(opened)})
+    (work.path / DATA / "index.js").write_bytes(payload)
     return made_by
 
 
