@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def unused_port() -> int:
         return int(one.getsockname()[1])
 
 
+def wait_for_port(port: int) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+
+
 def scheduler(port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
     place = ["--port", str(port), "--host", "127.0.0.1"]
@@ -124,6 +133,7 @@ def test_a_scheduler_that_is_gone_is_told_of(
     monkeypatch.setattr(work, "WORKERLESS", 2.0)
     monkeypatch.setattr(work, "COUNT_EVERY", 0.2)
     process = scheduler(unused_port)
+    wait_for_port(unused_port)
     address = f"tcp://127.0.0.1:{unused_port}"
     try:
         with clustered(address, workers=0) as cluster:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 from stages.frame.cluster.work import Cluster
 from stages.frame.code import code_of_all
@@ -57,13 +58,19 @@ def clustered(
                 f"--cluster {address}: the scheduler has no workers; start some with "
                 f"`dask worker {address}`"
             ) from error
-        info = client.scheduler_info()
-        dashboard = client.dashboard_link if "dashboard" in info.get("services", {}) else ""
+        dashboard = _page(client.dashboard_link)
         cluster = Cluster(client, address, code_of_all(), dashboard, record)
         threads = client.nthreads()
         seen = f", {dashboard}" if dashboard else ""
         note(f"on {len(threads)} workers with {cluster.slots} threads at {address}{seen}")
         yield cluster
+
+
+def _page(link: str) -> str:
+    """Dask's page, if there is one: without Bokeh, or switched off, it shows nothing."""
+    with suppress(OSError, ValueError), urlopen(link, timeout=2) as answer:
+        return "" if b"needs bokeh" in answer.read(1000) else link
+    return ""
 
 
 @contextmanager

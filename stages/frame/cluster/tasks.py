@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -59,11 +59,29 @@ class Done(Generic[R]):
         return int(sizeof(self.value))
 
 
-def worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -> Done[R]:
-    """A task as a worker does it."""
+@dataclass(frozen=True)
+class Place:
+    """Stands, among pickled arguments, for what another task gives."""
+
+    number: int
+
+
+def worked(code: str, label: str, call: bytes, *given: Any) -> Done[Any]:
+    """A task as a worker does it.
+
+    Parameters
+    ----------
+    code : str
+        Digest of the client's code.
+    call : bytes
+        A function and its arguments, pickled: the scheduler, through which they go, need not load
+        them.
+    *given : Parcel or Done
+        What the `Place`s among these stand for.
+    """
     worker, began = own_address(), time.monotonic()
 
-    def failed(error: Exception) -> Done[R]:
+    def failed(error: Exception) -> Done[Any]:
         return Done(None, error, worker, time.monotonic() - began)
 
     if code != code_of_all():
@@ -73,12 +91,13 @@ def worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -
                 f"{code[:12]}): install the same one there"
             )
         )
-    for one in arguments:
+    for one in given:
         if isinstance(one, Done) and one.error:
             return failed(one.error)
     _log.info("%s", label)
     try:
-        value = function(*(_plain(one) for one in arguments))
+        function, *arguments = pickle.loads(call)
+        value = function(*(_plain(one, given) for one in arguments))
     except ArtifactDamaged as error:
         return failed(error)
     except (OSError, StoreError, MemoryError):
@@ -88,10 +107,11 @@ def worked(code: str, label: str, function: Callable[..., R], *arguments: Any) -
     return Done(value, None, worker, time.monotonic() - began)
 
 
-def _plain(argument: Any) -> Any:
-    if isinstance(argument, Parcel):
-        return argument.value()
-    return argument.value if isinstance(argument, Done) else argument
+def _plain(argument: Any, given: Sequence[Any]) -> Any:
+    if not isinstance(argument, Place):
+        return argument
+    found = given[argument.number]
+    return found.value() if isinstance(found, Parcel) else found.value
 
 
 def mapped(function: Callable[[T], R], items: list[T]) -> list[R]:

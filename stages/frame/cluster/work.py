@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from stages.frame.cluster.tasks import Done, Parcel, mapped, worked
+from stages.frame.cluster.tasks import Done, Parcel, Place, mapped, worked
 from stages.frame.errors import StageError
 from store import write_atomically
 
@@ -119,15 +119,21 @@ class Cluster:
         near : str
             Address of the worker that should do it, unless it is gone or busy.
         """
-        plain = [one.future if isinstance(one, (Shared, Task)) else one for one in arguments]
+        from distributed.protocol.pickle import dumps
+
+        futures, plain = list[Any](), list[Any]()
+        for one in arguments:
+            plain.append(Place(len(futures)) if isinstance(one, (Shared, Task)) else one)
+            if isinstance(one, (Shared, Task)):
+                futures.append(one.future)
         name = re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
         there = {"workers": [near], "allow_other_workers": True} if near else {}
         future = self.client.submit(
             worked,
             self.code,
             label,
-            function,
-            *plain,
+            dumps([function, *plain]),
+            *futures,
             key=f"{name}-{uuid4().hex}",
             retries=RETRIES,
             **there,
@@ -254,10 +260,12 @@ class Cluster:
                 f"--cluster {self.address}: the scheduler is gone; the work so far is kept: start "
                 "it again, then run this again"
             ) from error
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "deserialization" not in str(error):
+                raise
             raise StageError(
-                f"--cluster {self.address}: a worker cannot load this program ({error}); install "
-                "it where the workers run"
+                f"--cluster {self.address}: the scheduler or a worker cannot load this program; "
+                "install it where they run"
             ) from error
 
     def _tell(self) -> None:
