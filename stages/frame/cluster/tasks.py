@@ -119,7 +119,14 @@ def mapped(function: Callable[[T], R], items: list[T]) -> list[R]:
 
 
 def own_address() -> str:
-    """Of the worker that does the task which asks."""
+    """The address of the worker that does this task."""
     from distributed import get_worker
 
     return str(get_worker().address)
+
+
+def own_memory() -> int | None:
+    """Bytes that the worker which does this task may hold; None where nobody has set a limit."""
+    from distributed import get_worker
+
+    return get_worker().memory_manager.memory_limit or None

@@ -192,8 +192,8 @@ class Cluster:
             try:
                 return task.future.result(timeout=COUNT_EVERY)
             except TimeoutError:
-                if task.future.done():  # it is the task's own
-                    raise
+                if task.future.done():  # on its way here, or the task's own error
+                    return task.future.result()
             if self.client.nthreads():
                 seen = time.monotonic()
             elif time.monotonic() - seen > WORKERLESS:
