@@ -107,6 +107,7 @@ class Network:
 
 
 _NETWORKS: dict[Network, Backbone] = {}
+FORGETTING.append(_NETWORKS.clear)
 _LOCK = threading.Lock()
 
 
