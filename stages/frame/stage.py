@@ -52,8 +52,8 @@ class Stage(Generic[P]):
         DVC asks the stage every time, which itself knows whether what it reads has changed.
     sources : callable, optional
         Digest of what is read besides artifacts: ``sources(params, project)``.
-    clustered : callable, optional
-        Whether work with these params can be spread over a dask cluster; by default it cannot.
+    clustered : bool
+        Whether its work is spread over the workers of a cluster.
     foretell : callable, optional
         ``foretell(params, outline, inputs, resources)``, whether or not there are artifacts: what
         the outline (`stages.artifacts.outline`) will be with this one, and what a run needs. Inputs
@@ -69,7 +69,7 @@ class Stage(Generic[P]):
     files: tuple[str, ...] = ()
     always: bool = False
     sources: Callable[[P, Path], str] | None = None
-    clustered: Callable[[P], bool] | None = None
+    clustered: bool = True
     foretell: Callable[[P, Any, Inputs, Resources], tuple[Any, Needs]] | None = None
 
     @property
