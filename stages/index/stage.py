@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -40,6 +41,20 @@ DRAWN = "scenes"  # the folder in the artifact
 DIGESTS = "index/digests.json"  # remembered between runs, beside the staging folders
 # Small photographs are checked in any case, one after the other.
 LEAST_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An image that is to be checked, with its files where any process finds them."""
+
+    found: FoundImage
+    path: Path
+    annotations: Sequence[Path]
+
+    @classmethod
+    def of(cls, dataset: Dataset, found: FoundImage) -> "_Asked":
+        annotations = [path.absolute() for path in dataset.annotation_files(found.name)]
+        return cls(found, dataset.image_path(found.name).absolute(), annotations)
 
 
 def sources(params: IndexParams, project: Path) -> str:
@@ -84,8 +99,14 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
     images = Found()
     with track("index", len(found), "images") as advance:
-        check = partial(_check, dataset, room)
-        for result in ordered_map(check, found, workers=resources.workers):
+        results = ordered_map(
+            partial(_check, room),
+            (_Asked.of(dataset, one) for one in found),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label="index: images",
+        )
+        for result in results:
             images.add(result)
             advance(1)
     _refuse_too_many(images, params.max_failed)
@@ -109,9 +130,9 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     tell(left_out, len(images.failed), images.annotated())
 
 
-def _check(dataset: Dataset, room: Room, found: FoundImage) -> Checked:
+def _check(room: Room, asked: _Asked) -> Checked:
     """Read, hash and decode one image file when there is room; what is wrong becomes a reason."""
-    path = dataset.image_path(found.name)
+    found, path, annotations = asked.found, asked.path, asked.annotations
     if path.exists() and not is_file(path):
         return Checked(found, reason=NOT_A_FILE)
     with room.taken(_room_for(found.name, path, room)):
@@ -123,7 +144,6 @@ def _check(dataset: Dataset, room: Room, found: FoundImage) -> Checked:
         except ImageError as error:
             return Checked(found, reason=str(error))
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-    annotations = dataset.annotation_files(found.name)
     return Checked(
         found,
         height=height,
