@@ -142,7 +142,8 @@ class _Rows:
     @classmethod
     def of(cls, table: pd.DataFrame) -> "_Rows":
         columns = {str(name): table[name].to_numpy() for name in table}
-        return cls(columns, table.groupby(["layer", "set"], observed=True, sort=False).indices)
+        places = table.groupby(["layer", "set"], observed=True, sort=False).indices
+        return cls(columns, {key: np.asarray(rows) for key, rows in places.items()})
 
     def of_set(self, layer: str, name: str) -> list[dict[Any, Any]]:
         places = self.places.get((layer, name))

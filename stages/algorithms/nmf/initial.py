@@ -180,13 +180,12 @@ def _run_starts(
     rows: RowBlocks, starts: Sequence[Matrix], updates: int, engine: Engine, dtype: np.dtype[Any]
 ) -> list[tuple[float, Matrix]]:
     """`accelerated`, by the engine's own means or in batches that fit a core's cache."""
-    on_cpu = isinstance(engine, CpuEngine)
-    # asked for last: whether something fits a protocol takes as long as an update of a few rows
-    if not on_cpu and isinstance(engine, DeviceEngine):
+    # this first: whether something fits a protocol takes as long as an update of a few rows
+    if not isinstance(engine, CpuEngine) and isinstance(engine, DeviceEngine):
         ran = engine.accelerated(rows, starts, updates, dtype)
         if ran is not None:
             return ran
-    if on_cpu and isinstance(rows, MatrixRows) and is_sparse(rows.matrix):
+    if isinstance(engine, CpuEngine) and isinstance(rows, MatrixRows) and is_sparse(rows.matrix):
         norm, _ = engine.survey(rows.matrix)
         how = FIRST_SHARE, SETTLED, *FACTOR_SWEEPS
         batches = batches_of(starts, most=COLUMNS)
