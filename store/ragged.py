@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -56,6 +56,8 @@ class Ragged:
     offsets, grid_hw, image_ids : arrays
     names : sequence of str
         Image names by image id, for messages; may be empty.
+    origin : (Artifact, layer, name), optional
+        Where it is found by other processes that it is sent to.
     """
 
     values: zarr.Array[Any]
@@ -63,6 +65,12 @@ class Ragged:
     grid_hw: NDArray[np.int32]
     image_ids: NDArray[np.int64]
     names: Sequence[str] = ()
+    origin: tuple[Any, str, str] | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.origin is not None:
+            return _member, self.origin
+        return type(self), (self.values, self.offsets, self.grid_hw, self.image_ids, self.names)
 
     @classmethod
     def open(cls, group: zarr.Group, names: Sequence[str] = ()) -> Ragged:
@@ -230,3 +238,7 @@ class Ragged:
         names = [self.names[i] if i < len(self.names) else f"image {i}" for i in ids[:NAMED]]
         more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
         return f" of {', '.join(names)}{more}"
+
+
+def _member(artifact: Any, layer: str, name: str) -> Ragged:
+    return cast(Ragged, artifact.ragged(layer, name))

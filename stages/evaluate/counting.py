@@ -1,7 +1,8 @@
 """One pass over the maps of an image set: all sums that its scores are made of."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import add
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_parts
 from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
-from stages.evaluate.truth import SetTruth, object_of, parts_of
+from stages.evaluate.truth import Noted, SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.maps.finished import measured
@@ -26,6 +27,10 @@ Key = tuple[str, str]  # layer, kind of maps
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
 Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
 T = TypeVar("T")
+# entry of the maps, image id, its largest boxes by layer and kind
+Item = tuple[int, int, Mapping[Key, NDArray[np.float64]]]
+# sums of one image; what was measured; what its annotation told
+Counted = tuple[T, Found, Noted | None]
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Counting:
         Those that the heat maps are drawn from; of other layers the partitions are not counted.
     measures : mapping of layer to MeasuredWriter
         Is given what is measured of heat maps that are not stored: here they are looked at once.
+        None where images are counted for another process.
     """
 
     truth: SetTruth
@@ -115,7 +121,7 @@ class Counting:
     entries: Sequence[tuple[int, int]]
     merged: Merged = field(default_factory=dict)
     coefficients: Mapping[str, Ragged] = field(default_factory=dict)
-    measures: Mapping[str, MeasuredWriter] = field(default_factory=dict)
+    measures: Mapping[str, MeasuredWriter | None] = field(default_factory=dict)
 
     def scored(self, sums: SetSums) -> dict[str, int]:
         """How many images there are, and how many of them have an object, parts and boxes."""
@@ -129,7 +135,7 @@ class Counting:
 
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        return self._summed(self._one, add, resources)
+        return self._summed(Counting._one, add, resources)
 
     def _strengths(
         self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
@@ -151,22 +157,39 @@ class Counting:
 
     def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
         """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        return self._summed(self._overlaps, _added, resources)
+        return self._summed(Counting._overlaps, _added, resources)
 
     def _summed(
         self,
-        one: Callable[[tuple[int, int]], tuple[T, Found]],
+        one: Callable[["Counting", Item], Counted[T]],
         add: Callable[[T, T], T],
         resources: Resources,
     ) -> T:
         """The sum over all entries; what is measured on the way is stored, in order."""
         total = None
-        for sums, found in ordered_map(one, self.entries, workers=resources.workers):
+        counted = ordered_map(
+            partial(
+                one, replace(self, boxes={}, entries=(), measures=dict.fromkeys(self.measures))
+            ),
+            self._items(),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label=f"evaluate {self.truth.name}: images",
+        )
+        for (_, image_id), (sums, found, noted) in zip(self.entries, counted, strict=True):
             for layer, of_entry in found.items():
-                self.measures[layer].append(of_entry)
+                writer = self.measures[layer]
+                assert writer is not None, "only who has the writers asks for sums"
+                writer.append(of_entry)
+            if noted is not None:
+                self.truth.note(image_id, noted)
             total = sums if total is None else add(total, sums)
         assert total is not None, "an image set has images"
         return total
+
+    def _items(self) -> Iterator[Item]:
+        for entry, image_id in self.entries:
+            yield entry, image_id, {key: of_all[entry] for key, of_all in self.boxes.items()}
 
     def _bits(self, key: Key, entry: int, found: dict[str, Measured]) -> NDArray[np.uint8]:
         """Masks as bits; what is measured with them goes into `found`."""
@@ -179,18 +202,20 @@ class Counting:
         found[layer] = measured(entry, rows, bits.reshape(h * w, -1), (h, w))
         return bits
 
-    def _overlaps(self, item: tuple[int, int]) -> tuple[dict[Key, OverlapCounts], Found]:
+    def _overlaps(self, item: Item) -> Counted[dict[Key, OverlapCounts]]:
         found: dict[str, Measured] = {}
         counts = {
             key: OverlapCounts.of(self._bits(key, item[0], found), _sizes(maps))
             for key, maps in self.maps.items()
         }
-        return counts, found
+        return counts, found, None
 
-    def _main_boxes(self, key: Key, entry: int, found: Found) -> NDArray[np.float64]:
+    def _main_boxes(
+        self, key: Key, entry: int, known: Mapping[Key, NDArray[np.float64]], found: Found
+    ) -> NDArray[np.float64]:
         """The box around each mask's largest component ``[columns, 4]``, in pixels of the image."""
-        if key in self.boxes:
-            return self.boxes[key][entry]
+        if key in known:
+            return known[key]
         (layer, kind), maps = key, self.maps[key]
         boxes = np.full((len(maps.columns), 4), np.nan)
         if kind == RAW and layer in found:
@@ -200,8 +225,8 @@ class Counting:
             boxes[largest[:, 1]] = largest[:, 3:7] * scale[[0, 1, 0, 1]]
         return boxes
 
-    def _one(self, item: tuple[int, int]) -> tuple[SetSums, Found]:
-        entry, image_id = item
+    def _one(self, item: Item) -> Counted[SetSums]:
+        entry, image_id, known = item
         truth = self.truth.read(image_id)
         wholes, parts = object_of(truth), parts_of(truth)
         named = {name: mask for name, mask in parts.items() if name not in (OBJECT, BACKGROUND)}
@@ -224,13 +249,13 @@ class Counting:
                     strengths = self._strengths(key, entry, (height, width), pixels)
                     partitions.add(sized, pixels, codes, list(named), strengths)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
-            boxes = self._main_boxes(key, entry, drawn)
+            boxes = self._main_boxes(key, entry, known, drawn)
             hit: NDArray[np.bool_] = np.any(box_iou(boxes, target) > HIT, axis=1)
             figure = FigureCounts.of(masks)
             overlaps = OverlapCounts.of(packed, _sizes(maps))
             hits = hit.astype(np.int64)
             found[key] = MapSums(of_object, of_parts, figure, hits, overlaps, partitions)
-        return SetSums(found, int(len(target) > 0)), drawn
+        return SetSums(found, int(len(target) > 0)), drawn, self.truth.noted(image_id)
 
 
 def _sizes(maps: ConceptMaps) -> tuple[int, ...]:

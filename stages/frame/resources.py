@@ -3,7 +3,6 @@
 import ctypes
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.frame.errors import StageError
@@ -30,8 +29,6 @@ class Resources:
         Folder or fsspec URL that activations are put into, instead of the artifact's folder.
     reuse : bool
         Take over what earlier artifacts have; False computes everything anew.
-    record : Path or None
-        Where `dff status` finds what the workers of the cluster do.
     spread : Cluster or None
         The cluster while a stage runs on it.
     """
@@ -42,13 +39,12 @@ class Resources:
     cluster: str | None = None
     store: str | None = None
     reuse: bool = True
-    record: Path | None = None
     spread: "Cluster | None" = None
 
     @property
     def of_task(self) -> "Resources":
         """What one task on a worker of a cluster may use."""
-        return replace(self, workers=1, cluster=None, record=None, spread=None)
+        return replace(self, workers=1, cluster=None, spread=None)
 
     def torch_device(self) -> str:
         """The device by its name in torch: ``auto`` is CUDA where there is one.

@@ -53,13 +53,14 @@ def facts_of_run(
     }
 
 
-def facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
-    """An image set and its scores."""
+def facts_of_set(opened: Opened, view: SetView, shown: int) -> dict[str, Any]:
+    """An image set and its scores, of whose images the page has `shown`."""
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
         "name": view.name,
-        "count": view.count,
+        "count": shown,
+        "total": view.count,
         "href": "index.html" if many(opened) else view.href,
         "within": _within(opened, view),
         "k": suggested or _stable_k(opened, view, layer),

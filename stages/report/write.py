@@ -1,11 +1,12 @@
 """Writing the report: pictures painted in threads, pages rendered from templates."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.outline import most_pixels
@@ -15,6 +16,7 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
+from stages.report.chosen import chosen_images
 from stages.report.explore import recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
@@ -44,7 +46,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     cells = max(most_pixels(one.coefficients.grid_hw.astype(np.int64)) for one in opened.by_layer)
     largest = most_pixels(opened.index.sizes), most_pixels(grids)
     needs = report_needs(params, *largest, columns, cells)
-    workers = resources_within("report", needs, resources).workers
+    within = resources_within("report", needs, resources)
     names = list(opened.factors.sets)
     image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
@@ -57,14 +59,15 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     made_by = recipe(opened, photographs)
     earlier = earlier_report(work, PICTURES, made_by)
     with track("report", len(book.wanted), "images") as advance:
-        book.paint(work.path, earlier, workers, advance)
+        book.paint(work.path, earlier, within, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
-    _write_pages(opened, sets, beside, tables, work.path)
+    chosen = chosen_images(opened, params)
+    _write_pages(opened, sets, beside, tables, chosen, work.path)
     every: Iterable[SetView] = sets
     if many(opened):  # one at a time: all would take gigabytes
         every = (collect_set(opened, None, name, hrefs[name], 0, params.top) for name in names)
-    write_explore(opened, every, params.top, photographs, tables, work, workers)
+    lasting = write_explore(opened, every, params, chosen, photographs, tables, work, within)
     write_record(
         work.path,
         stage="report",
@@ -72,7 +75,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         sets=names,
         images=len(opened.index.images),
         **photographs.recipes,
-        **{DATA: made_by, PICTURES: made_by},
+        **{DATA: lasting, PICTURES: made_by},
     )
 
 
@@ -81,6 +84,7 @@ def _write_pages(
     sets: list[SetView],
     beside: list[Comparison],
     files: list[TableFile],
+    chosen: Mapping[str, NDArray[np.int64]],
     folder: Path,
 ) -> None:
     own = [one for one in sets if one.within is None]
@@ -92,6 +96,8 @@ def _write_pages(
         "facts": opened.facts(),
         "network": opened.network["backbone"],
         "image_count": len(opened.index.images),
+        "explored": {name: len(at) for name, at in chosen.items()},
+        "cut": any(len(chosen[one]) < len(at) for one, at in opened.factors.sets.items()),
         "seeds": opened.seeds,
         "sets": own,
         "set_count": len(names),
