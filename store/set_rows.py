@@ -146,10 +146,14 @@ class SetRows:
             Writable and the caller's own: ``torch.from_numpy`` wraps it without a copy.
         """
         rows, limit = self.shape[0], self.rows_per_block
+        if rows <= limit:  # of many small sets, a thread each would take longer than its reading
+            if rows:
+                yield self.read(0, rows)
+            return
         ahead: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(self.readers) as pool:
             for start in range(0, rows, limit):
-                ahead.append(pool.submit(self._read, start, min(start + limit, rows)))
+                ahead.append(pool.submit(self.read, start, min(start + limit, rows)))
                 if len(ahead) > self.readers:
                     yield ahead.popleft().result()
             while ahead:
@@ -175,7 +179,8 @@ class SetRows:
         image, names = int(self.ragged.image_ids[self.entries[entry]]), self.ragged.names
         return names[image] if image < len(names) else f"image {image}"
 
-    def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
+    def read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
+        """Rows ``start:stop`` of this matrix as one block."""
         spans = self._spans(start, stop)
         if self.form == "sparse":
             return self.ragged.read_sparse(spans)

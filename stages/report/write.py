@@ -1,10 +1,12 @@
 """Writing the report: pictures painted in threads, pages rendered from templates."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.outline import most_pixels
@@ -14,12 +16,13 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
+from stages.report.chosen import chosen_images
 from stages.report.explore import recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
 from stages.report.packed import DATA
-from stages.report.page import SetView, collect_set, hrefs_of, score_tables
+from stages.report.page import CARDS, SetView, collect_set, hrefs_of, many, score_tables
 from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
 from stages.report.pictures import FOLDER as PICTURES
@@ -47,9 +50,11 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     names = list(opened.factors.sets)
     image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
-    sets = []
-    for name, href in hrefs_of(opened).items():
-        sets.append(collect_set(opened, book, name, href, params.images, params.top))
+    hrefs = hrefs_of(opened)
+    shown = opened.factors.own_sets[:CARDS] if many(opened) else names
+    sets = [
+        collect_set(opened, book, name, hrefs[name], params.images, params.top) for name in shown
+    ]
     photographs = Photographs.wanted(opened.index, params)
     made_by = recipe(opened, photographs)
     earlier = earlier_report(work, PICTURES, made_by)
@@ -57,8 +62,12 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         book.paint(work.path, earlier, within, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
-    _write_pages(opened, sets, beside, tables, work.path)
-    write_explore(opened, sets, params.top, photographs, tables, work, within)
+    chosen = chosen_images(opened, params)
+    _write_pages(opened, sets, beside, tables, chosen, work.path)
+    every: Iterable[SetView] = sets
+    if many(opened):  # one at a time: all would take gigabytes
+        every = (collect_set(opened, None, name, hrefs[name], 0, params.top) for name in names)
+    lasting = write_explore(opened, every, params, chosen, photographs, tables, work, within)
     write_record(
         work.path,
         stage="report",
@@ -66,7 +75,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         sets=names,
         images=len(opened.index.images),
         **photographs.recipes,
-        **{DATA: made_by, PICTURES: made_by},
+        **{DATA: lasting, PICTURES: made_by},
     )
 
 
@@ -75,9 +84,11 @@ def _write_pages(
     sets: list[SetView],
     beside: list[Comparison],
     files: list[TableFile],
+    chosen: Mapping[str, NDArray[np.int64]],
     folder: Path,
 ) -> None:
     own = [one for one in sets if one.within is None]
+    names, evaluation = opened.factors.own_sets, opened.evaluation
     environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
     common = {
@@ -85,8 +96,11 @@ def _write_pages(
         "facts": opened.facts(),
         "network": opened.network["backbone"],
         "image_count": len(opened.index.images),
+        "explored": {name: len(at) for name, at in chosen.items()},
+        "cut": any(len(chosen[one]) < len(at) for one, at in opened.factors.sets.items()),
         "seeds": opened.seeds,
         "sets": own,
+        "set_count": len(names),
         "pages": {one.name: one.href for one in sets},
         "left_out": left_out_lists(opened),
         "percentile": opened.heatmaps[opened.layer].facts["percentile"],
@@ -95,22 +109,24 @@ def _write_pages(
         "full_colour": FULL_COLOUR,
         "gamma": GAMMA,
         "several_sizes": isinstance(opened.network["size"], list),
-        "scored": any(one.annotated for one in sets),
-        "has_parts": any(one.has_parts for one in sets),
+        "scored": bool(evaluation.scores["object_iou"].notna().any()),
+        "has_parts": any(map(evaluation.has_parts, opened.factors.sets)),
     }
 
     def write(template: str, path: str, **values: Any) -> None:
         html = environment.get_template(template).render(**common, **values)
         write_atomically(folder / path, html.encode("utf-8"))
 
-    if len(sets) > 1:
+    with_pages = [] if many(opened) else sets
+    if len(with_pages) > 1:
         (folder / "pages").mkdir(exist_ok=True)
-    for number, one in enumerate(sets):
+    place = {one.name: i for i, one in enumerate(own)}
+    for number, one in enumerate(with_pages):
         if one.href == "index.html":
             continue
         around: dict[str, SetView | None] = {"before": None, "after": None}
         if one.within is None:
-            i = own.index(one)
+            i = place[one.name]
             around = {"before": own[i - 1] if i else None, "after": (*own[1:], None)[i]}
         write("set.html.j2", one.href, set=one, number=number, root="../", **around)
     figure4 = None
@@ -126,7 +142,7 @@ def _write_pages(
         corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
         exclude=opened.evaluation.exclude,
         figure4=figure4,
-        form=opened.names.form(opened.factors),
+        form="" if many(opened) else opened.names.form(opened.factors),
         names=opened.names,
         labels=opened.evaluation.names["file"],
         comparisons=beside,

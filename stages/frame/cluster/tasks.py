@@ -79,7 +79,7 @@ def worked(code: str, label: str, call: bytes, *given: Any) -> Done[Any]:
     *given : Parcel or Done
         What the `Place`s among these stand for.
     """
-    worker, began = _own_address(), time.monotonic()
+    worker, began = own_address(), time.monotonic()
 
     def failed(error: Exception) -> Done[Any]:
         return Done(None, error, worker, time.monotonic() - began)
@@ -118,7 +118,15 @@ def mapped(function: Callable[[T], R], items: list[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _own_address() -> str:
+def own_address() -> str:
+    """The address of the worker that does this task."""
     from distributed import get_worker
 
     return str(get_worker().address)
+
+
+def own_memory() -> int | None:
+    """Bytes that the worker which does this task may hold; None where nobody has set a limit."""
+    from distributed import get_worker
+
+    return get_worker().memory_manager.memory_limit or None

@@ -43,6 +43,10 @@ class Task(Generic[R]):
     future: Any
     label: str
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Have a thread call this once the task was done, well or not."""
+        self.future.add_done_callback(lambda _: then())
+
 
 @dataclass
 class Worked:
@@ -154,8 +158,17 @@ class Cluster:
             while waiting:
                 yield self.result(waiting.popleft())
         finally:
-            with suppress(Exception):  # the scheduler may be gone
-                self.client.cancel([task.future for task in waiting])
+            self.cancel(waiting)
+
+    def cancel(self, tasks: Iterable[Task[Any]]) -> None:
+        """Forget tasks that were not begun yet."""
+        with suppress(Exception):  # the scheduler may be gone
+            self.client.cancel([task.future for task in tasks])
+
+    def asked(self, function: Callable[[], R]) -> dict[str, R]:
+        """What each worker that is there now says, by its address; quickly said."""
+        with self._explained("asking every worker"):
+            return dict(self.client.run(function))
 
     def result(self, task: Task[R]) -> R:
         """The result of one task; errors as `results`."""
@@ -179,8 +192,8 @@ class Cluster:
             try:
                 return task.future.result(timeout=COUNT_EVERY)
             except TimeoutError:
-                if task.future.done():  # it is the task's own
-                    raise
+                if task.future.done():  # on its way here, or the task's own error
+                    return task.future.result()
             if self.client.nthreads():
                 seen = time.monotonic()
             elif time.monotonic() - seen > WORKERLESS:
@@ -223,8 +236,7 @@ class Cluster:
                     size = max(1, int(SECONDS / max(each, SECONDS / MOST_ITEMS)))
                     yield from done.value
         finally:
-            with suppress(Exception):
-                self.client.cancel([task.future for task in waiting])
+            self.cancel(waiting)
 
     @contextmanager
     def _explained(self, label: str) -> Iterator[None]:
