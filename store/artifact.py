@@ -271,7 +271,7 @@ def create_artifact(
     facts = json.loads(json.dumps(facts))
     names = Names.of(images)
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
-    small = {
+    small: dict[str, Array] = {
         TEXT: names.text,
         ENDS: names.ends,
         "sets/offsets": np.cumsum([0, *(len(members) for members in entries)]),
