@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.artifact import GROUP, SCHEMA, UNFINISHED
 from store.location import PARTIAL, Location
-from store.names import ENDS, TEXT, Names, write_names
+from store.names import ENDS, TEXT, Names
 from store.publication import Staging
 from store.ragged import Array
 from store.reading import read_whole
@@ -67,53 +66,43 @@ def create_artifact(
         **attrs,
         **({UNFINISHED: True} if in_place else {}),
     }
-    entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     facts = json.loads(json.dumps(facts))
+    names = Names.of(images)
+    entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
+    small: dict[str, Array] = {
+        TEXT: names.text,
+        ENDS: names.ends,
+        "sets/offsets": np.cumsum([0, *(len(members) for members in entries)]),
+        "sets/entries": np.concatenate([np.empty(0, np.int64), *entries]),
+    }
     with location.answering():
-        names = Names.of(images)
-        begun = _begun(location, entries, names, facts)
-        if begun is not None:
+        if (begun := _begun(location, small, facts)) is not None:
             return begun
         if owner is not None and owner.progress:
             owner.restart()
-        return _begin(location, entries, names, facts)
+        group = location.zarr_group("w")
+        for name, values in small.items():
+            write_array(group, name, values)
+        # The attributes come last, in one write (`attrs.update` makes one of each key): a group
+        # that has them was created whole.
+        return group.update_attributes(facts)
 
 
 def _begun(
-    location: Location,
-    entries: list[NDArray[np.int64]],
-    names: Names,
-    facts: dict[str, Any],
+    location: Location, small: Mapping[str, Array], facts: dict[str, Any]
 ) -> zarr.Group | None:
     """The artifact that a killed run left, if it is of these facts."""
-    joined = np.concatenate([np.empty(0, np.int64), *entries])
     if location.path is not None:
         for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
             leftover.unlink()
     if (location / GROUP).size() is not None:
         group = location.zarr_group("r+")
         # attributes that are there were written last: the other parts are there, too
-        same = {"sets/entries": joined, TEXT: names.text, ENDS: names.ends}
         if dict(group.attrs) == facts and all(
-            np.array_equal(read_whole(group, name), values) for name, values in same.items()
+            np.array_equal(read_whole(group, name), values) for name, values in small.items()
         ):
             return group
     return None
-
-
-def _begin(
-    location: Location,
-    entries: list[NDArray[np.int64]],
-    names: Names,
-    facts: dict[str, Any],
-) -> zarr.Group:
-    group = location.zarr_group("w")
-    write_names(group, names)
-    write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
-    write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
-    # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
-    # has them was created whole.
-    return group.update_attributes(facts)
 
 
 def finish_artifact(group: zarr.Group) -> None:
