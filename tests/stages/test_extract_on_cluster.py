@@ -300,7 +300,7 @@ if sys.argv[1] == "kept":
     tasks._keep_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
-    bytes(2**22)
+    bytearray(b"x") * 2**22
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
