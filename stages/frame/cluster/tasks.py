@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import pickle
@@ -46,6 +47,19 @@ class Parcel:
 
 _VALUES: OrderedDict[str, Any] = OrderedDict()
 _LOCK = threading.Lock()
+# What else a stage keeps in the processes of workers: called when it is over.
+FORGETTING: list[Callable[[], None]] = []
+
+
+def forget() -> None:
+    """Drop what tasks of a stage keep in this process: the next one wants the memory."""
+    with _LOCK:
+        _VALUES.clear()
+    for one in FORGETTING:
+        one()
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what was freed
 
 
 @dataclass(frozen=True)
