@@ -13,25 +13,21 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
+from store.errors import ArtifactDamaged, ArtifactMissing, StoreError
 from store.location import PARTIAL, Location
 from store.names import ENDS, TEXT, Names, write_names
 from store.publication import Staging, write_atomically
 from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_blocks, read_whole
+from store.schema import RECORD_SCHEMA, SCHEMA, UNFINISHED, check_attrs, check_schema
 from store.set_rows import SetRows
 from store.small import write_array
 
 if TYPE_CHECKING:
     import zarr
 
-SCHEMA = 3  # of array artifacts
-READABLE = (2, SCHEMA)  # 2 has the images' names among its attributes
-RECORD_SCHEMA = 1  # of folders of files
 RECORD = "artifact.json"
 GROUP = "zarr.json"  # of an array artifact
-# Attribute of an artifact in the making that is not renamed into place: with `--store`.
-UNFINISHED = "unfinished"
 OPENED = 16  # artifacts that a process which was sent them keeps open
 
 
@@ -118,7 +114,7 @@ class Artifact:
     def __reduce__(self) -> tuple[Any, ...]:
         # where it lies: another process opens it for itself
         place = self.location.absolute()
-        return _opened_again, (place.root, self.fingerprint, _stamp(place))
+        return opened_again, (place.root, self.fingerprint, _stamp(place))
 
     def _key(self, layer: str) -> str:
         if layer not in self.layers:
@@ -199,7 +195,7 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
             attrs = dict(json.loads((path / RECORD).read_bytes()))
         except (ValueError, TypeError) as error:
             raise ArtifactDamaged(f"{path / RECORD}: unreadable ({error}); {MEND}") from error
-        _check_schema(str(path), attrs.get("schema"), (RECORD_SCHEMA,))
+        check_schema(str(path), attrs.get("schema"), (RECORD_SCHEMA,))
         return attrs
     location = Location.of(path)
     if (path / GROUP).exists():
@@ -210,7 +206,7 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
             raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
         except OSError as error:
             raise _unreadable(location, error) from error
-        _check_attrs(location, attrs)
+        check_attrs(location, attrs)
         return attrs
     return None
 
@@ -354,12 +350,12 @@ def open_artifact(place: str | Path) -> Artifact:
         raise ArtifactDamaged(f"{location}: unreadable ({error}); {MEND}") from error
     except OSError as error:
         raise _unreadable(location, error) from error
-    _check_attrs(location, dict(group.attrs))
+    check_attrs(location, dict(group.attrs))
     return Artifact(location, group)
 
 
 @lru_cache(maxsize=OPENED)
-def _opened_again(place: str, fingerprint: str, stamp: tuple[int, ...]) -> Artifact:
+def opened_again(place: str, fingerprint: str, stamp: tuple[int, ...]) -> Artifact:
     """An artifact that another process has open; `stamp` tells it from one that lay there before.
 
     Raises
@@ -391,20 +387,3 @@ def elsewhere(place: str | Path) -> Location | None:
 def _unreadable(location: Location, error: OSError) -> StoreError:
     reason = error.strerror or error
     return StoreError(f"{location}: cannot be read ({reason}); mend that and run it again")
-
-
-def _check_attrs(location: Location, attrs: Mapping[str, Any]) -> None:
-    """Refuse the attributes of an array artifact of another schema, or one that is not finished."""
-    if attrs:
-        _check_schema(str(location), attrs.get("schema"), READABLE)
-    if not attrs or attrs.get(UNFINISHED):
-        raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
-
-
-def _check_schema(place: str, found: object, readable: Sequence[int]) -> None:
-    if found not in readable:
-        raise SchemaMismatch(
-            f"{place}: written with store schema {found}, this version reads "
-            f"{' and '.join(map(str, readable))}; "
-            "delete it and run its stage again"
-        )
