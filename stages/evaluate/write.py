@@ -23,7 +23,7 @@ from stages.evaluate.box_scores import BoxMatches, SetBoxes
 from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
 from stages.evaluate.choice_tables import choice_table, factor_table, link_table
 from stages.evaluate.concepts import write_concepts
-from stages.evaluate.counting import Counting, Key
+from stages.evaluate.counting import Counting, Key, SetSums, counted
 from stages.evaluate.failures import write_failures
 from stages.evaluate.needs import evaluate_needs
 from stages.evaluate.params import EvaluateParams
@@ -76,10 +76,9 @@ def write_evaluation(
         measures = (
             stack.enter_context(create_measured(measured, work.fingerprint, drawn)) if drawn else {}
         )
-        for counting in countings(factors, index, opened, labels, measures):
+        for counting, sums in counted(countings(factors, index, opened, labels, measures), within):
             truth = counting.truth
-            if truth.annotated:
-                sums = counting.run(within)
+            if isinstance(sums, SetSums):
                 notes += score_set(tables, params.coverage, labels, counting, sums)
                 scored[truth.name] = counting.scored(sums)
                 damaged |= truth.damaged
@@ -90,7 +89,7 @@ def write_evaluation(
                     for image_id, found in sorted(truth.boxes.items()):
                         annotated += [(truth.name, image_id, box) for box in found]
             else:
-                overlap_rows(tables, counting, counting.overlaps(within))
+                overlap_rows(tables, counting, sums)
             advance(1)
     for layer in drawn:
         opened[layer, RAW] = replace(opened[layer, RAW], measured=measured)
