@@ -25,6 +25,7 @@ from stages.frame.stage import Inputs, Stage
 from stages.images.decode import ImageError, verify, verify_bytes
 from stages.index.collection import chosen_images, open_collection
 from stages.index.digests import kept_digests
+from stages.index.known import Known, checked_before, recipe
 from stages.index.needs import SPARE_BYTES, foretell
 from stages.index.notes import tell
 from stages.index.params import IndexParams
@@ -59,15 +60,31 @@ def sources(params: IndexParams, project: Path) -> str:
     if READERS[params.dataset].draw:
         return ""  # all that is drawn follows from the options
     dataset = open_collection(params, project)
-    paths: list[Path] = []
     images = chosen_images(params, dataset)
-    for found in images:
-        paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
-    digests = kept_digests(paths, _content, project / INDEX.writes.parent / STAGING / DIGESTS)
+    paths, digests = _digests(dataset, images, project)
     relative = [path.relative_to(dataset.root).as_posix() for path in paths]
     members = [(found.name, "/".join(found.sets)) for found in images]
     left_out = [(one.name, one.reason) for one in dataset.left_out()]
     return listing_digest([*zip(relative, digests, strict=True), *members, *left_out])
+
+
+def forget(project: Path) -> None:
+    """Let every file be read again, whatever its size and time say."""
+    _memory(project).unlink(missing_ok=True)
+
+
+def _memory(project: Path) -> Path:
+    return project / INDEX.writes.parent / STAGING / DIGESTS
+
+
+def _digests(
+    dataset: Dataset, images: list[FoundImage], project: Path
+) -> tuple[list[Path], list[str]]:
+    """The files of images, their annotations among them, and the digest of each."""
+    paths: list[Path] = []
+    for found in images:
+        paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
+    return paths, kept_digests(paths, _content, _memory(project))
 
 
 def _content(path: Path) -> str:
@@ -86,8 +103,12 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     found = chosen_images(params, dataset)
     room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
     checked: list[_Checked] = []
+    known = Known.none()
+    if resources.reuse and reader.draw is None and (before := checked_before(work)):
+        paths, digests = _digests(dataset, found, inputs.project)
+        known = Known(dict(zip(paths, digests, strict=True)), before)
     with track("index", len(found), "images") as advance:
-        check = partial(_check, dataset, room)
+        check = partial(_check, dataset, room, known)
         for result in ordered_map(check, found, workers=resources.workers):
             checked.append(result)
             advance(1)
@@ -102,6 +123,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         fingerprint=work.fingerprint,
         dataset=params.dataset,
         options=dataclasses.asdict(params.options),
+        recipe=recipe(),
         root=DRAWN if reader.draw else params.root,
         inside=reader.draw is not None,
         sets=sets,
@@ -113,31 +135,27 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     tell(left_out, len(failed), annotated)
 
 
-def _check(dataset: Dataset, room: Room, found: FoundImage) -> _Checked:
-    """Read, hash and decode one image file when there is room; what is wrong becomes a reason."""
+def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> _Checked:
+    """Read, hash and decode one image file when there is room; what is wrong becomes a reason.
+
+    A file whose content an earlier index has checked is not read.
+    """
     path = dataset.image_path(found.name)
-    if path.exists() and not is_file(path):
-        return _Checked(found, reason=NOT_A_FILE)
-    with room.taken(_room_for(found.name, path, room)):
-        try:
-            content = path.read_bytes()
-            height, width = verify(content)
-        except OSError as error:
-            return _Checked(found, reason=error.strerror or str(error))
-        except ImageError as error:
-            return _Checked(found, reason=str(error))
-        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-    annotations = dataset.annotation_files(found.name)
-    return _Checked(
-        found,
-        height=height,
-        width=width,
-        size=size,
-        sha256=sha256,
-        annotation_sha256=listing_digest([(p.name, file_digest(p)) for p in annotations])
-        if annotations
-        else "",
-    )
+    facts = known.facts(path)
+    if facts is None:
+        if path.exists() and not is_file(path):
+            return _Checked(found, reason=NOT_A_FILE)
+        with room.taken(_room_for(found.name, path, room)):
+            try:
+                content = path.read_bytes()
+                height, width = verify(content)
+            except OSError as error:
+                return _Checked(found, reason=error.strerror or str(error))
+            except ImageError as error:
+                return _Checked(found, reason=str(error))
+            facts = height, width, len(content), hashlib.sha256(content).hexdigest()
+    annotations = [(p.name, known.digest(p)) for p in dataset.annotation_files(found.name)]
+    return _Checked(found, "", *facts, listing_digest(annotations) if annotations else "")
 
 
 def _room_for(name: str, path: Path, room: Room) -> int:
@@ -198,5 +216,6 @@ INDEX: Stage[IndexParams] = Stage(
     run=run,
     always=True,
     sources=sources,
+    forget=forget,
     foretell=foretell,
 )
