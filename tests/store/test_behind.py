@@ -74,7 +74,7 @@ days = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(days, st.permutations(range(61)))
 def test_a_grown_array_is_read_as_one_from_nothing(
     tmp_path_factory: pytest.TempPathFactory,
@@ -97,7 +97,8 @@ def test_a_grown_array_is_read_as_one_from_nothing(
         np.testing.assert_array_equal(one.offsets, fresh.offsets)
         np.testing.assert_array_equal(one.grid_hw, fresh.grid_hw)
         assert (one.nonzeros, one.density) == (fresh.nonzeros, fresh.density)
-        assert one.stored_dtypes.keys() == fresh.stored_dtypes.keys()
+        if fresh.nonzeros:
+            assert one.narrow_dtype == fresh.narrow_dtype == np.float16
         before = one
 
 
