@@ -63,7 +63,7 @@ class Appending:
         found: list[Behind] = []
         if last:
             known = Known.of(last, hashes, grids)
-            entries = np.where(known.source == 0, known.entry, -1)
+            entries = last[0].each(hashes, np.where(known.source == 0, known.entry, -1))
             shapes = [entry_grids(grids[layer]) for layer in layouts]
             ours = [last[0].layers[layer] for layer in layouts]
             found = plan_behind(ours, entries, shapes, list(layouts.values()))

@@ -6,7 +6,7 @@ precision and type on disk.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,24 @@ class Earlier:
         Only of images whose rows are all on disk.
     complete : bool
         Whether it was finished.
+    several : mapping of an image's SHA-256 to its entries
+        Of images that are there more than once.
     """
 
     layers: Mapping[str, Ragged]
     grids: Mapping[str, NDArray[np.int64]]
     entries: Mapping[bytes, int]
     complete: bool = True
+    several: Mapping[bytes, Sequence[int]] = field(default_factory=dict)
+
+    def each(self, hashes: Sequence[bytes], entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Entries ``[n]`` of some images, those of equal ones exchanged for one each."""
+        left = {content: iter(those) for content, those in self.several.items()}
+        found = entries.copy()
+        for at, content in enumerate(hashes):
+            if found[at] >= 0 and content in left:
+                found[at] = next(left[content], found[at])
+        return found
 
     def rows(self, layer: str, entries: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """Blocks of rows of some entries, in order; small ones, beside all that runs."""
@@ -186,8 +198,14 @@ def _usable(
     hashes = activations.hashes
     ids = next(iter(layers.values())).image_ids
     grids = {layer: activations.grids(str(t)) for layer, t in zip(recipes, names, strict=True)}
-    entries = {hashes[ids[entry]].tobytes(): int(entry) for entry in np.flatnonzero(there)}
-    return Earlier(layers, grids, entries, progress is None)
+    entries: dict[bytes, int] = {}
+    several: dict[bytes, list[int]] = {}
+    for entry in np.flatnonzero(there).tolist():
+        content = hashes[ids[entry]].tobytes()
+        if content in entries:
+            several.setdefault(content, [entries[content]]).append(entry)
+        entries[content] = entry
+    return Earlier(layers, grids, entries, progress is None, several)
 
 
 def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) -> NDArray[np.bool_]:

@@ -98,6 +98,12 @@ class Percentile:
             return held
         return np.where(np.isfinite(held), held, count(self.of_set(rank)))
 
+    def given(self, rank: int) -> NDArray[np.float64] | None:
+        """A set's thresholds where all of them are held."""
+        if self.held is None or not np.isfinite(self.held[rank]).all():
+            return None
+        return self.held[rank]
+
 
 @dataclass(frozen=True)
 class MapPlan:
@@ -144,3 +150,9 @@ class MapPlan:
     def passes(self) -> int:
         """How often every map is computed."""
         return 3 if isinstance(self.thresholds, Percentile) else 1
+
+    def given(self, rank: int) -> NDArray[np.float64] | None:
+        """A set's thresholds ``[columns]`` where they are known before any map is made."""
+        if isinstance(self.thresholds, Percentile):
+            return self.thresholds.given(rank)
+        return self.thresholds[rank]

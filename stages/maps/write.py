@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cached_property, partial
+from heapq import merge
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from stages.frame.compiling import told_of_compiling
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import note, track
 from stages.maps.finished import Finished, measured
+from stages.maps.linked import Linked
 from stages.maps.memory import SHARD_BYTES
 from stages.maps.plan import Compute, Made, MapPlan, Percentile, Rows, Source, Taken, Whole
 from store import Ragged, RaggedWriter, Staging, StoreError, plan_layout, whole_entries
@@ -113,9 +116,17 @@ class _Writing:
             shard_bytes=SHARD_BYTES,
             most_rows=max((h * w for h, w in plan.sizes), default=1),
         )
+        begun = self.state.get("behind", "") if "masks" in self.state else None
+        self.linked = Linked.plan(plan, self.layout, begun)
+        if begun is not None and begun != self.linked.digest:
+            # what it was to go on from is gone, or another now
+            self.state, begun = {"thresholds": []}, None
+        if begun is None:
+            self.state |= {**self.linked.link(group), "behind": self.linked.digest}
         self.maps = self._writer("maps", plan.columns, plan.dtype, self._maps_flushed)
         self.bits = self._writer("masks", -(-plan.columns // 8), np.uint8, self._masks_flushed)
         self._maps_state: dict[str, Any] = self.state.get("maps", {})
+        self._checkpoint()
 
     def _writer(
         self, name: str, channels: int, dtype: Any, flushed: Callable[[dict[str, Any]], None]
@@ -128,6 +139,7 @@ class _Writing:
             channels,
             dtype,
             layout=self.layout,
+            behind=self.linked.of(name),
             images="smooth" if dtype == np.uint16 else "flat",
             handed_over=True,
             resume=self.state.get(name),
@@ -145,6 +157,7 @@ class _Writing:
 
     def _checkpoint(self) -> None:
         done = whole_entries(self.bits.offsets, self.state.get("masks", {"rows": 0})["rows"])
+        done = max(done, 0) + self.linked.count
         self.work.checkpoint(
             **{self.key: self.state}, done=done, total=len(self.plan.sizes), unit="images"
         )
@@ -164,13 +177,18 @@ class _Writing:
         measures = MeasuredWriter(self.group, self.plan.columns)
         for rank, entries in enumerate(self.plan.sets):
             thresholds = self._thresholds(rank, entries)
-            kept = [entry for entry in entries if entry < first]
-            fresh = [entry for entry in entries if entry >= first]
+            linked, kept, fresh = self.linked.split(entries, first)
+            self.taken += len(linked)
             finish = partial(self._finish, thresholds)
-            for finished in self._in_order(kept, finish, self._computing(fresh, thresholds)):
-                for one in finished.measured:
+            written = self._in_order(kept, finish, self._computing(fresh, thresholds))
+            for _, those in merge(
+                self.linked.measured(self.plan, linked),
+                ((finished.first, finished.measured) for finished in written),
+                key=itemgetter(0),
+            ):
+                for one in those:
                     measures.append(one)
-                self._computed(len(finished.measured))
+                self._computed(len(those))
         self.maps.close()
         self.bits.close()
         measures.close()
@@ -216,7 +234,7 @@ class _Writing:
         """Entries from disk, then those that are computed and written now."""
         yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
         for finished in ordered_map(finish, computed, workers=self.plan.workers):
-            start = int(self.bits.offsets[finished.first])
+            start = int(self.bits.offsets[self.linked.place[finished.first]])
             self.maps.append(start, finished.levels)
             self.bits.append(start, finished.bits)
             yield finished
@@ -262,8 +280,10 @@ class _Writing:
         return Finished(entry, levels, bits, [of])
 
     def _from_disk(self, entry: int) -> Finished:
-        rows = int(self.bits.offsets[entry]), int(self.bits.offsets[entry + 1])
-        levels, bits = (array.rows(*rows) for array in self._on_disk)
+        levels, bits = (
+            array.rows(int(array.offsets[entry]), int(array.offsets[entry + 1]))
+            for array in self._on_disk
+        )
         return self._measured(entry, levels, bits)
 
     @cached_property
