@@ -3,7 +3,7 @@
 import re
 
 from stages.algorithms.cores import cores
-from stages.frame.parallel import check_cluster
+from stages.frame.cluster import check_cluster
 from stages.frame.resources import Resources
 from store import Location
 
@@ -38,7 +38,7 @@ def make_resources(
     return Resources(
         device=device,
         workers=workers or cores(),
-        memory=_memory(memory),
+        memory=memory_bytes(memory),
         cluster=cluster or None,
         # DVC runs stages in the project's folder: a relative one is relative to where we are now
         store=str(Location.of(store).absolute()) if store else None,
@@ -46,7 +46,13 @@ def make_resources(
     )
 
 
-def _memory(memory: str) -> int:
+def memory_bytes(memory: str) -> int:
+    """Bytes that ``--memory`` stands for.
+
+    Raises
+    ------
+    ResourceError
+    """
     if memory == "auto":
         import psutil
 

@@ -2,15 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.params import check_root, read_params
-from pipeline.resources import make_resources
+from pipeline.resources import make_resources, memory_bytes
 from pipeline.run_alone import run_alone
 from pipeline.signs import check_signs
+from stages.frame.cluster import local_cluster
 from stages.frame.params import user_path
 from stages.naming.labels import ensure_labels
 
@@ -46,11 +47,20 @@ def prepared(
     }
 
 
+@contextmanager
+def started(resources: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """The environment of the stages, with the address of local processes that run meanwhile."""
+    memory = memory_bytes(resources["DFF_MEMORY"])
+    with local_cluster(resources["DFF_CLUSTER"], memory) as cluster:
+        yield {**resources, "DFF_CLUSTER": cluster}
+
+
 def run_project(project: Path, resources: Mapping[str, str], *, force: bool) -> None:
     """Run what is not fresh, without DVC; errors as `run_alone`."""
     # stages are processes: they write to a file, which a notebook's stream need not be
-    with redirect_stderr(sys.stderr if _is_file(sys.stderr) else sys.__stderr__):
-        run_alone(project, resources, force=force)
+    errors = sys.stderr if _is_file(sys.stderr) else sys.__stderr__
+    with redirect_stderr(errors), started(resources) as environment:
+        run_alone(project, environment, force=force)
 
 
 def _is_file(stream: Any) -> bool:

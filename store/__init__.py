@@ -1,6 +1,7 @@
 """The on-disk feature store: ragged arrays in Zarr, staged and published atomically."""
 
 from store.artifact import Artifact, create_artifact, elsewhere, finish_artifact, open_artifact
+from store.encoding import ArrayPlan, Counted
 from store.errors import (
     ArtifactDamaged,
     ArtifactMissing,
@@ -10,6 +11,7 @@ from store.errors import (
 )
 from store.layout import Layout, plan_layout
 from store.location import Location
+from store.parts import Part, PartWriter, write_shard
 from store.publication import Staging, read_progress, replacing, staging, write_atomically
 from store.ragged import Ragged, offsets_of, whole_entries
 from store.set_rows import SetRows
@@ -17,12 +19,16 @@ from store.small import ArrayWriter, write_array
 from store.writer import RaggedWriter
 
 __all__ = [
+    "ArrayPlan",
     "ArrayWriter",
     "Artifact",
     "ArtifactDamaged",
     "ArtifactMissing",
+    "Counted",
     "Layout",
     "Location",
+    "Part",
+    "PartWriter",
     "Ragged",
     "RaggedWriter",
     "SchemaMismatch",
@@ -42,4 +48,5 @@ __all__ = [
     "whole_entries",
     "write_array",
     "write_atomically",
+    "write_shard",
 ]

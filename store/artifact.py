@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
 from store.location import PARTIAL, Location
+from store.names import ENDS, TEXT, Names, write_names
 from store.publication import Staging, write_atomically
 from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_blocks, read_whole
@@ -24,7 +25,8 @@ from store.small import write_array
 if TYPE_CHECKING:
     import zarr
 
-SCHEMA = 2  # of array artifacts
+SCHEMA = 3  # of array artifacts
+READABLE = (2, SCHEMA)  # 2 has the images' names among its attributes
 RECORD_SCHEMA = 1  # of folders of files
 RECORD = "artifact.json"
 GROUP = "zarr.json"  # of an array artifact
@@ -67,9 +69,12 @@ class Artifact:
         return list(self.attrs["layers"])
 
     @cached_property
-    def images(self) -> list[str]:
-        """Image names; an image id is a position in this list."""
-        return list(self.attrs["images"])
+    def images(self) -> Sequence[str]:
+        """Image names; an image id is a position among them. Each is decoded when asked for."""
+        recorded = self.attrs["images"]
+        if isinstance(recorded, list):  # an artifact of an earlier version
+            return recorded
+        return Names(self.array(TEXT), self.array(ENDS))
 
     @cached_property
     def sets(self) -> dict[str, NDArray[np.int64]]:
@@ -187,7 +192,7 @@ def read_attrs(path: Path) -> dict[str, Any] | None:
             attrs = dict(json.loads((path / RECORD).read_bytes()))
         except (ValueError, TypeError) as error:
             raise ArtifactDamaged(f"{path / RECORD}: unreadable ({error}); {MEND}") from error
-        _check_schema(str(path), attrs.get("schema"), RECORD_SCHEMA)
+        _check_schema(str(path), attrs.get("schema"), (RECORD_SCHEMA,))
         return attrs
     location = Location.of(path)
     if (path / GROUP).exists():
@@ -251,7 +256,7 @@ def create_artifact(
         "stage": stage,
         "fingerprint": fingerprint,
         "layers": list(layers),
-        "images": list(images),
+        "images": len(images),
         "sets": list(sets),
         **attrs,
         **({UNFINISHED: True} if in_place else {}),
@@ -259,16 +264,20 @@ def create_artifact(
     entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
     facts = json.loads(json.dumps(facts))
     with location.answering():
-        begun = _begun(location, entries, facts)
+        names = Names.of(images)
+        begun = _begun(location, entries, names, facts)
         if begun is not None:
             return begun
         if owner is not None and owner.progress:
             owner.restart()
-        return _begin(location, entries, facts)
+        return _begin(location, entries, names, facts)
 
 
 def _begun(
-    location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
+    location: Location,
+    entries: list[NDArray[np.int64]],
+    names: Names,
+    facts: dict[str, Any],
 ) -> zarr.Group | None:
     """The artifact that a killed run left, if it is of these facts."""
     joined = np.concatenate([np.empty(0, np.int64), *entries])
@@ -278,15 +287,22 @@ def _begun(
     if (location / GROUP).size() is not None:
         group = location.zarr_group("r+")
         # attributes that are there were written last: the other parts are there, too
-        if dict(group.attrs) == facts and np.array_equal(read_whole(group, "sets/entries"), joined):
+        same = {"sets/entries": joined, TEXT: names.text, ENDS: names.ends}
+        if dict(group.attrs) == facts and all(
+            np.array_equal(read_whole(group, name), values) for name, values in same.items()
+        ):
             return group
     return None
 
 
 def _begin(
-    location: Location, entries: list[NDArray[np.int64]], facts: dict[str, Any]
+    location: Location,
+    entries: list[NDArray[np.int64]],
+    names: Names,
+    facts: dict[str, Any],
 ) -> zarr.Group:
     group = location.zarr_group("w")
+    write_names(group, names)
     write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
     write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
     # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
@@ -351,14 +367,15 @@ def _unreadable(location: Location, error: OSError) -> StoreError:
 def _check_attrs(location: Location, attrs: Mapping[str, Any]) -> None:
     """Refuse the attributes of an array artifact of another schema, or one that is not finished."""
     if attrs:
-        _check_schema(str(location), attrs.get("schema"), SCHEMA)
+        _check_schema(str(location), attrs.get("schema"), READABLE)
     if not attrs or attrs.get(UNFINISHED):
         raise ArtifactMissing(f"{location}: unfinished; run the stage that makes it again")
 
 
-def _check_schema(place: str, found: object, wanted: int) -> None:
-    if found != wanted:
+def _check_schema(place: str, found: object, readable: Sequence[int]) -> None:
+    if found not in readable:
         raise SchemaMismatch(
-            f"{place}: written with store schema {found}, this version reads {wanted}; "
+            f"{place}: written with store schema {found}, this version reads "
+            f"{' and '.join(map(str, readable))}; "
             "delete it and run its stage again"
         )

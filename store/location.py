@@ -228,7 +228,8 @@ class Location:
             return
         missing = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + PARTIAL)
+        # of its own: on a cluster another process may be at the same file, after this one was lost
+        partial = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}{PARTIAL}")
         try:
             with partial.open("wb") as file:
                 file.writelines(parts)

@@ -149,7 +149,7 @@ class SetRows:
         ahead: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(self.readers) as pool:
             for start in range(0, rows, limit):
-                ahead.append(pool.submit(self._read, start, min(start + limit, rows)))
+                ahead.append(pool.submit(self.read, start, min(start + limit, rows)))
                 if len(ahead) > self.readers:
                     yield ahead.popleft().result()
             while ahead:
@@ -175,7 +175,8 @@ class SetRows:
         image, names = int(self.ragged.image_ids[self.entries[entry]]), self.ragged.names
         return names[image] if image < len(names) else f"image {image}"
 
-    def _read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
+    def read(self, start: int, stop: int) -> Array | scipy.sparse.csr_array:
+        """Rows ``start:stop`` of this matrix as one block."""
         spans = self._spans(start, stop)
         if self.form == "sparse":
             return self.ragged.read_sparse(spans)

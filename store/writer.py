@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.chunk import Chunk, Pieces, encode
+from store.encoding import ArrayPlan, Counted, Encoded, Images
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
-from store.location import Location
+from store.location import PARTIAL, Location
 from store.ragged import SCATTERED, STARTS, offsets_of
 from store.reading import MEND, where
-from store.shards import ShardReader, index_of, with_checksum
+from store.shards import ShardReader
 from store.small import write_array
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Flushed = Mapping[str, Any]
 T = TypeVar("T")
-# Of an encoded chunk: its bytes with their checksum, its non-zeros, its values' type, whether some
-# are below zero.
-Encoded = tuple[bytes, int, str, bool]
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class RaggedWriter:
         *,
         layout: Layout | None = None,
         narrow: bool = False,
-        images: Literal["smooth", "flat"] | None = None,
+        images: Images | None = None,
         behind: Behind | None = None,
         handed_over: bool = False,
         resume: Flushed | None = None,
@@ -106,11 +102,9 @@ class RaggedWriter:
         if behind:
             appended = appended[behind.tail]
         self.offsets = offsets_of(appended) + (behind.rows if behind else 0)
-        self._behind = behind
-        self._images, self._lines = images, appended[:, 1]
+        self._behind, self._lines = behind, appended[:, 1]
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
-        self._narrow = narrow
         stored = 2 if narrow else self.dtype.itemsize
         self.layout = layout or plan_layout(self.total_rows, channels * stored)
         resume = {"rows": 0, **(resume or {})}
@@ -118,9 +112,8 @@ class RaggedWriter:
         on_boundary = self.flushed % self.layout.shard_rows == 0 or self.flushed == self.total_rows
         if not (on_boundary and 0 <= self.flushed <= self.total_rows):
             raise ValueError(f"row {self.flushed} is not on a shard boundary of {self.layout}")
-        self._nonzeros = int(resume.get("nonzeros", 0))
-        self._signed = bool(resume.get("signed", False))
-        self._dtypes = Counter[str](resume.get("stored_dtypes", {}))
+        self._counted = Counted.of(resume)
+        self._others = False  # whether other processes write shards
         self._position = self._resumed = self.flushed
         self._chunk: Array = np.zeros((self.layout.chunk_rows, channels), self.dtype)
         self._parts: list[Array] | None = [] if handed_over else None
@@ -129,12 +122,23 @@ class RaggedWriter:
         self._on_flush = on_flush
         self._background = background
         with Location.of_node(group).answering():
-            self._values = self._create(group, np.asarray(grid_hw), np.asarray(image_ids), channels)
+            self._values = self._create(
+                group, np.asarray(grid_hw), np.asarray(image_ids), channels, narrow
+            )
         self._shards = ShardReader(self._values, lambda first, last: "")
         self._shards.refuse_missing(self.flushed)
+        self.plan = ArrayPlan(
+            self._shards.location.absolute(),
+            self.total_rows,
+            channels,
+            self.dtype,
+            self.layout,
+            narrow,
+            images,
+        )
 
     def _create(
-        self, group: zarr.Group, grid_hw: Array, image_ids: Array, channels: int
+        self, group: zarr.Group, grid_hw: Array, image_ids: Array, channels: int, narrow: bool
     ) -> zarr.Array[Any]:
         if "values" in group:
             values = cast("zarr.Array[Any]", group["values"])
@@ -162,7 +166,7 @@ class RaggedWriter:
             dtype=self.dtype,
             chunks=(self.layout.chunk_rows, channels),
             shards=(self.layout.shard_rows, channels),
-            serializer=RowsCodec(narrow=self._narrow),
+            serializer=RowsCodec(narrow=narrow),
             compressors=[Crc32cCodec()],
             # Should another tool read a lost float shard, then as NaN, not as "no concept".
             fill_value=np.nan if self.dtype.kind == "f" else 0,
@@ -173,7 +177,7 @@ class RaggedWriter:
     @property
     def signed(self) -> bool:
         """Whether a value that is stored is below zero."""
-        return self._signed
+        return self._counted.signed
 
     @property
     def channels(self) -> int:
@@ -187,11 +191,7 @@ class RaggedWriter:
         They are copied unless they are `handed_over`. With `narrow`, rows may be float16 already:
         the same bytes as if they came as float32, provided that those are finite in float16.
         """
-        rows = np.asarray(rows)
-        if rows.ndim != 2 or rows.shape[1] != self._values.shape[1]:
-            raise ValueError(f"rows are {rows.shape}, the array is {self._values.shape}")
-        if start < 0 or start + len(rows) > self.total_rows:
-            raise ValueError(f"rows {start} to {start + len(rows)} of {self.total_rows}")
+        rows = self.plan.checked(start, rows)
         if start > self._position:
             raise ValueError(f"rows {start}.. after {self._position}: rows are missing between")
         if start < self._position > self._resumed:
@@ -210,26 +210,35 @@ class RaggedWriter:
             if filled + len(part) == self.layout.chunk_rows:
                 self._encode()
 
+    def written(self, shard: int, counted: Counted) -> None:
+        """Take over the next shard, which another process has written (`store.parts`)."""
+        if self._position != self.flushed or shard * self.layout.shard_rows != self.flushed:
+            raise ValueError(f"shard {shard} of {self.layout} after {self._position} rows")
+        self._others = True
+        self._position = self.plan.rows_of(shard)[1]
+        self._flushed(counted, self._position)
+
     def close(self) -> None:
         """Write what is left; every row must have been appended."""
         if self._position != self.total_rows:
             raise ValueError(f"{self._position} of {self.total_rows} rows were written")
         filled = self._position % self.layout.chunk_rows
         if filled and self._position > self.flushed:
-            self._chunk[filled:] = 0
-            if self._parts is not None:
-                self._parts.append(self._chunk[filled:])
+            self._chunk = self._chunk[:filled]
             self._encode()
         if self._encoded:
             self._flush()
         if self._stored:
             self._stored.result()
         with self._shards.location.answering():
-            self._values.update_attributes(self._counted())
+            self._values.update_attributes(self._counted.record)
+        if self._others and self._shards.location.path:
+            for leftover in self._shards.location.path.rglob(f"*{PARTIAL}"):  # of who was lost
+                leftover.unlink(missing_ok=True)
 
     def _take_as(self, dtype: np.dtype[Any], filled: int) -> None:
         """Let the chunk being filled be float16 as long as all its rows are, half the bytes."""
-        half = self._narrow and dtype == np.float16 and self.dtype == np.float32
+        half = self.plan.half(dtype)
         if filled == 0:
             wanted = dtype if half else self.dtype
             if self._chunk.dtype != wanted:
@@ -240,29 +249,16 @@ class RaggedWriter:
     def _encode(self) -> None:
         executor = self._background.encoders if self._background else None
         parts = [self._chunk] if self._parts is None else self._parts
-        self._encoded.append(
-            _begun(executor, _encoded, parts, self.dtype, self._narrow, self._pieces())
-        )
+        stop = self._position
+        start = (stop - 1) // self.layout.chunk_rows * self.layout.chunk_rows
+        pieces = self.plan.pieces(self.offsets, self._lines, start, stop)
+        self._encoded.append(_begun(executor, self.plan.encoded, parts, pieces))
         if self._parts is not None:
             self._parts = []
         elif executor:
             self._chunk = np.empty_like(self._chunk)  # the other is being read
         if len(self._encoded) * self.layout.chunk_rows == self.layout.shard_rows:
             self._flush()
-
-    def _pieces(self) -> Pieces | None:
-        """The pieces of smooth images in the chunk that ends here."""
-        if self._images != "smooth":
-            return () if self._images else None
-        stop = self._position
-        start = (stop - 1) // self.layout.chunk_rows * self.layout.chunk_rows
-        first = int(np.searchsorted(self.offsets, start, side="right")) - 1
-        last = int(np.searchsorted(self.offsets, stop, side="left"))
-        edges = np.clip(self.offsets[first : last + 1], start, stop)
-        rows, lines = np.diff(edges), self._lines[first:last]
-        pieces = [(int(n), int(line)) for n, line in zip(rows, lines, strict=True) if n]
-        rest = start + self.layout.chunk_rows - stop  # of the last chunk
-        return [*pieces, (rest, rest)] if rest else pieces
 
     def _flush(self) -> None:
         if self._stored:
@@ -273,50 +269,16 @@ class RaggedWriter:
 
     def _store(self, encoded: Sequence[Future[Encoded]], position: int) -> None:
         """Write the shard that ends before row `position`."""
-        contents = []
-        for content, nonzeros, dtype, signed in (future.result() for future in encoded):
-            contents.append(content)
-            self._nonzeros += nonzeros
-            self._signed |= signed
-            self._dtypes[dtype] += 1
-        chunks = self.layout.shard_rows // self.layout.chunk_rows
-        index = index_of([len(content) for content in contents], chunks)
-        file = self._shards.location / self._shards.key(self.flushed // self.layout.shard_rows)
-        file.write([*contents, index])
+        shard = self.flushed // self.layout.shard_rows
+        counted = self.plan.write_shard(shard, (future.result() for future in encoded))
+        self._flushed(counted, position)
+
+    def _flushed(self, counted: Counted, position: int) -> None:
+        """A shard is stored."""
+        self._counted.add(counted)
         self.flushed = position
         if self._on_flush:
-            self._on_flush({"rows": self.flushed, **self._counted()})
-
-    def _counted(self) -> dict[str, Any]:
-        return {
-            "nonzeros": self._nonzeros,
-            "stored_dtypes": dict(sorted(self._dtypes.items())),
-            "signed": self._signed,
-        }
-
-
-def _encoded(parts: Sequence[Array], dtype: np.dtype[Any], narrow: bool, pieces: Pieces) -> Encoded:
-    half = narrow and all(part.dtype == np.float16 for part in parts)
-    if pieces is not None:  # as columns, whatever they come as
-        from store.smooth import joined  # Numba takes a while to be loaded
-
-        rows = joined(parts, dtype).T
-    elif len(parts) == 1:
-        rows = parts[0]
-    else:
-        rows = np.concatenate(parts, dtype=None if half else dtype)
-    content = encode(rows, narrow=narrow, pieces=pieces)
-    chunk = Chunk.parse(content, rows.shape[1])
-    return with_checksum(content), chunk.nonzeros, chunk.dtype.name, _has_negative(rows)
-
-
-def _has_negative(rows: Array) -> bool:
-    """Whether a value is below zero, -0.0 not counting."""
-    if rows.dtype.kind != "f":
-        return rows.dtype.kind == "i" and bool((rows < 0).any())
-    # bits of negative numbers are above those of -0.0; comparing them is fast for float16, too
-    bits = np.ascontiguousarray(rows).view(f"u{rows.dtype.itemsize}")
-    return bool(bits.max(initial=0) > 1 << (8 * rows.dtype.itemsize - 1))
+            self._on_flush({"rows": self.flushed, **self._counted.record})
 
 
 def _begun(executor: Executor | None, work: Callable[..., T], *arguments: Any) -> Future[T]:

@@ -84,7 +84,7 @@ Workers = Annotated[
 Memory = Annotated[
     str, typer.Option(envvar="DFF_MEMORY", help="Budget such as 8GiB; auto: half of what is free.")
 ]
-CLUSTER_HELP = "Address of a dask scheduler (densecrf)."
+CLUSTER_HELP = "Work on a dask scheduler's workers (tcp://HOST:8786), or in N processes (local:N)."
 Cluster = Annotated[str, typer.Option(envvar="DFF_CLUSTER", help=CLUSTER_HELP)]
 STORE_HELP = "Folder or fsspec URL (s3://bucket/prefix) to put activations into."
 REUSE_HELP = "Take over what was made before: kept copies, and rows of known images."

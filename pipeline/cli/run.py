@@ -26,7 +26,7 @@ def run(
     """
     from pipeline.dvc import ensure_repository, repro, uses_dvc
     from pipeline.run_alone import run_alone
-    from pipeline.run_project import prepared
+    from pipeline.run_project import prepared, started
     from stages.frame.progress import note
 
     resources = prepared(project, device, workers, memory, cluster, store, force=force)
@@ -35,10 +35,11 @@ def run(
         ensure_repository(project)
         if not with_dvc:
             note("no git repository: the stages run one after the other, without DVC")
-    if with_dvc:
-        repro(project, resources, force=force)
-    else:
-        run_alone(project, resources, force=force)
+    with started(resources) as environment:  # the processes of all stages have one cluster
+        if with_dvc:
+            repro(project, environment, force=force)
+        else:
+            run_alone(project, environment, force=force)
     _print_summary(project)
 
 

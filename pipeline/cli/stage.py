@@ -1,5 +1,6 @@
 """Commands named after the stages."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,6 @@ import typer
 from typer.core import TyperCommand
 
 from pipeline.cli.app import (
-    CLUSTER_HELP,
     STORE_HELP,
     Cluster,
     Device,
@@ -44,10 +44,12 @@ def _told(name: str, more: str = "") -> type[TyperCommand]:
 def _run_stage(name: str, project: Path, resources: "Resources") -> None:
     from pipeline.params import read_params
     from pipeline.registry import BY_NAME
+    from stages.frame.cluster import local_cluster
     from stages.frame.execute import execute
 
     params = read_params(project)[name]
-    out = execute(BY_NAME[name], params, project, resources)
+    with local_cluster(resources.cluster or "", resources.memory) as cluster:
+        out = execute(BY_NAME[name], params, project, replace(resources, cluster=cluster or None))
     print(out)
 
 
@@ -58,8 +60,7 @@ def _stage_command(name: str) -> None:
         device: Device = "auto",
         workers: Workers = 0,
         memory: Memory = "auto",
-        # not from the environment: the cluster that `dff run` names is for refine, which can use it
-        cluster: Annotated[str, typer.Option(help=CLUSTER_HELP)] = "",
+        cluster: Cluster = "",
         store: Annotated[
             str,
             typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=name != "extract"),
@@ -155,7 +156,7 @@ def _factorize_command() -> None:
         device: Device = "auto",
         workers: Workers = 0,
         memory: Memory = "auto",
-        cluster: Annotated[str, typer.Option(help=CLUSTER_HELP)] = "",
+        cluster: Cluster = "",
         store: Annotated[str, typer.Option(envvar="DFF_STORE", help=STORE_HELP, hidden=True)] = "",
         reuse: Reuse = True,
     ) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.rows import RowBlocks, as_row_blocks, dense, float_type, is_sparse
+from stages.algorithms.unit_sums import UnitSum
 
 Array = NDArray[Any]
 NONE, L2, CENTRE = "none", "l2", "centre"
@@ -148,13 +149,26 @@ def mean_row(rows: RowBlocks) -> Array:
 
     Of a channel with values that are not finite it is 0: who takes the rows refuses these by name.
     """
-    total = np.zeros(rows.shape[1])
+    return mean_of(sum_of_rows(rows), rows)
+
+
+def sum_of_rows(rows: RowBlocks) -> NDArray[np.float64]:
+    """The sum of all rows ``[channels]``, in the order of `stages.algorithms.unit_sums`."""
+    channels = rows.shape[1]
+    sums = UnitSum(lambda: np.zeros(channels), np.add)
     with np.errstate(invalid="ignore", over="ignore"):
         for block in rows.blocks():
             if is_sparse(block):
-                total += np.bincount(block.indices, block.data, rows.shape[1])
+                sums.add(np.bincount(block.indices, block.data, channels))
             else:
-                total += dense(block, float_type(rows.dtype)).sum(axis=0, dtype=np.float64)
+                sums.add(dense(block, float_type(rows.dtype)).sum(axis=0, dtype=np.float64))
+            sums.end_block(int(block.shape[0]))
+        return sums.total()
+
+
+def mean_of(total: NDArray[np.float64], rows: RowBlocks) -> Array:
+    """`mean_row` of rows whose sum is known ``[channels]``."""
+    with np.errstate(invalid="ignore", over="ignore"):
         found: Array = (total / max(1, rows.shape[0])).astype(float_type(rows.dtype))
     found[~np.isfinite(found)] = 0
     return found

@@ -96,6 +96,11 @@ class ResidentRows:
                 return None
         return cls(tuple(kept), rows.shape, rows.dtype, getattr(rows, "locate", None))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes the blocks take in memory."""
+        return sum(nbytes_of(block) for block in self.kept)
+
     def blocks(self) -> Iterator[Any]:
         """Yield the kept blocks."""
         return iter(self.kept)

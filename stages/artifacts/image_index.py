@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ from stages.images.decode import ImageError, decode_at_each, decode_resized, dec
 from store import Artifact
 from store.artifact import read_attrs
 from store.errors import ArtifactMissing
+from store.names import Names
 
 if TYPE_CHECKING:
     import pandas as pd
+
+BLOCK = 1 << 16  # digests that are decoded together
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class ImageIndex:
         What `index.dataset` was: the reader's name.
     options : object
         With which it was opened; of the reader's dataclass of options.
+    recorded_contents : str, optional
+        `contents`, where the artifact says it.
     """
 
     images: pd.DataFrame
@@ -52,6 +58,8 @@ class ImageIndex:
     dataset: Dataset
     reader: str
     options: Any
+
+    recorded_contents: str | None = None
 
     @classmethod
     def open(cls, path: Path, project: Path, made: Artifact | None = None) -> ImageIndex:
@@ -79,14 +87,12 @@ class ImageIndex:
             raise StageError(f"{path}: was made by another version; run `dff index`") from error
         index = cls(
             images=read_table(path / "images.parquet"),
-            sets={
-                str(name): [int(i) for i in members.loc[members["set"] == name, "image_id"]]
-                for name in attrs["sets"]
-            },
+            sets=_members(members, attrs["sets"]),
             failures=read_table(path / "failures.parquet"),
             dataset=READERS[attrs["dataset"]].open(user_path(attrs["root"], base), options),
             reader=attrs["dataset"],
             options=options,
+            recorded_contents=attrs.get("contents"),
         )
         if made is not None and made.attrs.get("contents") != index.contents:
             raise StageError(
@@ -116,15 +122,27 @@ class ImageIndex:
         return "" if self.together else str(getattr(self.options, "exclude", ""))
 
     @cached_property
-    def names(self) -> list[str]:
-        """Image names by image id."""
-        return [str(name) for name in self.images["name"]]
+    def names(self) -> Names:
+        """Image names by image id; each is decoded when it is asked for."""
+        return Names.of(self.images["name"])
 
     @cached_property
     def contents(self) -> str:
         """Digest of the images' names and contents and of their sets; artifacts record it."""
-        images = list(zip(self.names, self.images["sha256"], strict=True))
-        return listing_digest([*images, *((name, str(ids)) for name, ids in self.sets.items())])
+        if self.recorded_contents is not None:
+            return self.recorded_contents
+        return contents_digest(zip(self.names, self.images["sha256"], strict=True), self.sets)
+
+    def names_of(self, image_ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.object_]:
+        """Names of some images, each decoded once."""
+        different, places = np.unique(np.asarray(image_ids, np.int64), return_inverse=True)
+        named = np.array([self.names[i] for i in different.tolist()], dtype=object)
+        return named[places]
+
+    @cached_property
+    def annotated(self) -> NDArray[np.bool_]:
+        """Whether each image has an annotation, by image id."""
+        return (self.images["annotation_sha256"] != "").to_numpy(np.bool_)
 
     def size(self, image_id: int) -> tuple[int, int]:
         """(height, width) in pixels, as a person sees the image."""
@@ -139,8 +157,12 @@ class ImageIndex:
     @cached_property
     def hashes(self) -> NDArray[np.uint8]:
         """SHA-256 of every image file, by image id, ``[n, 32]``."""
-        joined = bytes.fromhex("".join(self.images["sha256"]))
-        return np.frombuffer(joined, np.uint8).reshape(-1, 32)
+        found = np.empty((len(self.images), 32), np.uint8)
+        digests = self.images["sha256"]
+        for start in range(0, len(found), BLOCK):
+            joined = bytes.fromhex("".join(digests[start : start + BLOCK]))
+            found[start : start + BLOCK] = np.frombuffer(joined, np.uint8).reshape(-1, 32)
+        return found
 
     def read(self, image_id: int) -> bytes:
         """An image file's bytes.
@@ -227,7 +249,26 @@ class ImageIndex:
         return ids, positions
 
 
-def listing_digest(files: Sequence[tuple[str, str]]) -> str:
+def _members(members: pd.DataFrame, sets: Sequence[str]) -> dict[str, list[int]]:
+    """The image ids of each set, in the table's order; the table is gone through once."""
+    import pandas as pd
+
+    codes = pd.Categorical(members["set"], categories=list(sets)).codes
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], range(len(sets) + 1))
+    ids = members["image_id"].to_numpy(np.int64)[order]
+    return {
+        str(name): ids[start:stop].tolist()
+        for name, (start, stop) in zip(sets, pairwise(bounds), strict=True)
+    }
+
+
+def contents_digest(images: Iterable[tuple[str, str]], sets: Mapping[str, Sequence[int]]) -> str:
+    """See `ImageIndex.contents`; of (name, SHA-256) of every image."""
+    return listing_digest(chain(images, ((name, str(ids)) for name, ids in sets.items())))
+
+
+def listing_digest(files: Iterable[tuple[str, str]]) -> str:
     """SHA-256 over (name, content hash) pairs."""
     digest = hashlib.sha256()
     for name, content in files:

@@ -1,5 +1,6 @@
 """What all artifacts of arrays have: layers, images, image sets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -32,7 +33,7 @@ class Layered:
         return self.artifact.layers
 
     @property
-    def images(self) -> list[str]:
+    def images(self) -> Sequence[str]:
         """Image names by image id."""
         return self.artifact.images
 

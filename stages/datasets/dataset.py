@@ -23,7 +23,7 @@ class DatasetError(Exception):
     """A collection or one of its annotations cannot be read; the line says which and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FoundImage:
     """An image file of a collection, and the image sets it belongs to."""
 

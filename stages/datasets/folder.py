@@ -104,7 +104,7 @@ class FolderDataset:
 
     def images(self) -> Iterator[FoundImage]:
         """See `Dataset.images`."""
-        for known in ("_contents", "_image_root"):
+        for known in ("_contents", "_image_root", "_prefix", "_own_set"):
             self.__dict__.pop(known, None)
         if not self.root.is_dir():
             raise DatasetError(
@@ -117,8 +117,10 @@ class FolderDataset:
                 f"it holds {len(files)} other files: {counted(files)}" if files else "it is empty"
             )
             raise DatasetError(f"{self._image_root}: no images found; {held}")
+        sets: dict[str, tuple[str]] = {}  # one for all images of a set
         for name in contents.images:
-            yield FoundImage(name, (self._set_of(name),))
+            of = self._set_of(name)
+            yield FoundImage(name, sets.setdefault(of, (of,)))
 
     def left_out(self) -> list[LeftOut]:
         """See `Dataset.left_out`."""
@@ -132,9 +134,10 @@ class FolderDataset:
         contents = _Contents(listing.images, left_out=listing.left_out)
         if self._image_root != self.root:
             contents.left_out += self._beside(apart)
-        names = Names({name: str(self._relative(name)) for name in listing.images})
-        self._find_masks(contents, names, apart)
-        self._find_parts(contents, names, apart)
+        if any(folder.is_dir() for folder in apart):
+            names = Names({name: self._relative(name) for name in listing.images})
+            self._find_masks(contents, names, apart)
+            self._find_parts(contents, names, apart)
         return contents
 
     def _beside(self, apart: set[Path]) -> Iterator[LeftOut]:
@@ -195,14 +198,25 @@ class FolderDataset:
             LeftOut(f"{folder}/{one.name}", one.reason, "annotation") for one in files
         ]
 
-    def _relative(self, name: str) -> PurePosixPath:
+    @cached_property
+    def _prefix(self) -> str:
+        """What names of images begin with."""
+        if self._image_root == self.root:
+            return ""
+        return f"{self._image_root.relative_to(self.root).as_posix()}/"
+
+    def _relative(self, name: str) -> str:
         """An image's path below the image root: where its annotations lie in their folders."""
-        path = PurePosixPath(name)
-        return path.relative_to(self._image_root.relative_to(self.root).as_posix())
+        return name.removeprefix(self._prefix)
+
+    @cached_property
+    def _own_set(self) -> str:
+        """Of images that lie in no folder."""
+        return self.root.resolve().name or "images"
 
     def _set_of(self, name: str) -> str:
-        parts = self._relative(name).parts
-        return parts[0] if len(parts) > 1 else self.root.resolve().name or "images"
+        first, within, _ = self._relative(name).partition("/")
+        return first if within else self._own_set
 
     def image_path(self, name: str) -> Path:
         """See `Dataset.image_path`."""

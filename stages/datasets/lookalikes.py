@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from stages.datasets.assignment import nfc, undecorated, without_suffix
-from stages.datasets.listing import is_file
+from stages.datasets.assignment import nfc, undecorated
+from stages.datasets.listing import is_file, suffix_of
 from stages.images.decode import ImageError, decode_resized, read_header
 from stages.images.formats import LOSSLESS_SUFFIXES
 
@@ -28,13 +28,16 @@ def masks_among(root: Path, names: Sequence[str]) -> tuple[str, str] | None:
     (mask, photograph) or None
         Their names.
     """
+    possible = set(filter(_is_lossless, names))
+    if not possible:
+        return None
     by_folder: dict[str, list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for name in names:
-        by_folder.setdefault(str(PurePosixPath(name).parent), []).append(name)
+        by_folder.setdefault(_folder(name), []).append(name)
         by_stem.setdefault(_stem(name), []).append(name)
     for folder, mine in sorted(by_folder.items()):
-        lossless = [name for name in mine if _is_lossless(name)]
+        lossless = [name for name in mine if name in possible]
         pairs = [(name, twin) for name in lossless if (twin := _twin(name, by_stem))]
         # beside its photographs a mask may be one file of two
         if not pairs or 2 * len(pairs) < len(lossless) or not _whole_folder(pairs, mine, folder):
@@ -47,11 +50,16 @@ def masks_among(root: Path, names: Sequence[str]) -> tuple[str, str] | None:
 
 def _stem(name: str) -> str:
     """A name as its mask's may be: without folders, suffix and what tools add."""
-    return undecorated(without_suffix(PurePosixPath(nfc(name)).name)).casefold()
+    last = nfc(name).rpartition("/")[2]
+    return undecorated(last[: len(last) - len(suffix_of(last))]).casefold()
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0] or "."
 
 
 def _is_lossless(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in LOSSLESS_SUFFIXES
+    return suffix_of(name.rpartition("/")[2]) in LOSSLESS_SUFFIXES
 
 
 def _twin(name: str, by_stem: dict[str, list[str]]) -> str:
@@ -65,7 +73,7 @@ def _twin(name: str, by_stem: dict[str, list[str]]) -> str:
 
 def _whole_folder(pairs: list[tuple[str, str]], mine: list[str], folder: str) -> bool:
     """Whether the folder has masks alone, or masks beside their own photographs."""
-    beside = all(str(PurePosixPath(twin).parent) == folder for _, twin in pairs)
+    beside = all(_folder(twin) == folder for _, twin in pairs)
     return beside or all(_is_lossless(name) for name in mine)
 
 

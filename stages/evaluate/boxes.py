@@ -112,11 +112,10 @@ def _named(
 ) -> pd.DataFrame:
     """Boxes with the names of what they are of."""
     columns = np.array(maps.columns).reshape(-1, 3)[boxes["column"]]
-    names = np.array(index.names, dtype=object)
     return boxes.assign(
         layer=layer,
         set=set_of[boxes["entry"]],
-        image=names[maps.maps.image_ids[boxes["entry"]]],
+        image=index.names_of(maps.maps.image_ids[boxes["entry"]]),
         maps=kind,
         **{name: columns[:, i] for i, name in enumerate(("k", "seed", "factor"))},
     )

@@ -78,13 +78,12 @@ class _LayerMaps:
         scale = self.index.sizes[image_ids] / self.refined.maps.grid_hw[entries]  # (down, across)
         centroids = self.refined.centroids[entries] * scale[:, None, :]
         columns = np.array(self.raw.columns).reshape(-1, 3)
-        names = np.array(self.index.names, dtype=object)
         numbers = {name: np.tile(columns[:, i], len(entries))
                    for i, name in enumerate(("k", "seed", "factor"))}  # fmt: skip
         sides = {side: self.boxes[entries, :, i].ravel() for i, side in enumerate(SIDES)}
         return pd.DataFrame(
             {
-                "image": np.repeat(names[image_ids], len(columns)),
+                "image": np.repeat(self.index.names_of(image_ids), len(columns)),
                 **numbers,
                 "mean": self.raw.means[entries].ravel(),
                 "peak": self.raw.peaks[entries].ravel(),

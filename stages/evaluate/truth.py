@@ -43,8 +43,8 @@ class SetTruth:
 
     def __post_init__(self) -> None:
         self.root = self.root or self.name
-        annotated = self.index.images["annotation_sha256"] != ""
-        self._annotated = {i for i in self.index.sets[self.root] if annotated.iloc[i]}
+        annotated = self.index.annotated
+        self._annotated = {i for i in self.index.sets[self.root] if annotated[i]}
 
     @property
     def annotated(self) -> bool:

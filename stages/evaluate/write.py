@@ -129,7 +129,9 @@ def countings(
 ) -> Iterator[Counting]:
     """What is to be counted, set by set; `measures` as `Counting` has them."""
     coefficients = {layer: factors.at(layer).coefficients for layer in factors.layers}
-    boxes = {key: main_boxes(one, index) for key, one in maps.items() if one.stored}
+    boxes = {}
+    if index.annotated.any():  # else there is nothing that they could meet
+        boxes = {key: main_boxes(one, index) for key, one in maps.items() if one.stored}
     for name, entries in factors.sets.items():
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()), factors.root(name))
         where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]

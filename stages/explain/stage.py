@@ -230,4 +230,5 @@ EXPLAIN: Stage[ExplainParams] = Stage(
     run=run,
     sources=sources,
     foretell=foretell,
+    clustered=False,
 )

@@ -12,7 +12,7 @@ decode or encode want it, too.
 """
 
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from math import prod
 from typing import TYPE_CHECKING
@@ -74,12 +74,14 @@ class DeviceLane:
         self._dtype = torch.float16 if half else torch.float32
         self._passes, self._streams = passes, passes.streams
 
-    def outputs(self, jobs: Sequence[Job], recorded: set[Shape]) -> Generator[OfSize, None, None]:
+    def outputs(
+        self, jobs: Sequence[Job], recorded: Collection[Shape]
+    ) -> Generator[OfSize, None, None]:
         """Activations of each job in order; the arrays are valid until the next is asked for.
 
         Parameters
         ----------
-        recorded : set of shapes
+        recorded : collection of shapes
             Whose full batches are worth a CUDA graph.
 
         Raises
@@ -151,7 +153,7 @@ class DeviceLane:
         self._source.begin(slot, batch, self._shape(job))
         return slot
 
-    def _launch(self, job: Job, slot: Slot | None, recorded: set[Shape]) -> None:
+    def _launch(self, job: Job, slot: Slot | None, recorded: Collection[Shape]) -> None:
         """Give the device all it has to do for a decoded batch, without waiting for it."""
         if slot is None:
             return

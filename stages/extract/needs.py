@@ -42,7 +42,11 @@ def libraries_of(backbone: str) -> tuple[str, ...]:
 
 
 def footprint(
-    params: "ExtractParams", photographs: Sizes, shapes: Collection[Shapes], resources: Resources
+    params: "ExtractParams",
+    photographs: Sizes,
+    shapes: Collection[Shapes],
+    resources: Resources,
+    device: str | None = None,
 ) -> Footprint:
     """What a run will hold.
 
@@ -52,8 +56,10 @@ def footprint(
         Sizes of the files.
     shapes : collection of tuples of (height, width)
         At which the network sees them, at each size.
+    device : str, optional
+        Where it runs; by default where the resources say.
     """
-    if in_large_batches(resources.torch_device()):
+    if in_large_batches(device or resources.torch_device()):
         return _gpu_footprint(params, photographs, shapes, resources.memory)
     size = max(2, min(CPU_SLICE, params.batch))
     each = _of_sizes(params, shapes, size)

@@ -10,7 +10,7 @@ only says where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -32,7 +32,9 @@ from stages.extract.outputs import BeyondFloat16
 from stages.extract.own import extract_own, foretell_own
 from stages.extract.params import ExtractParams, OwnPreprocessing
 from stages.extract.plan import Order, disk_order, plan_jobs, shard_bytes
-from stages.extract.reuse import EarlierDamaged, Known, find_earlier, recipes_of
+from stages.extract.ranges import Network
+from stages.extract.reuse import Earlier, EarlierDamaged, Known, find_earlier, recipes_of
+from stages.extract.spread import Spread, device_on
 from stages.extract.stream import Stream
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import digest, file_digest
@@ -59,8 +61,9 @@ from store.writer import Background
 if TYPE_CHECKING:
     import zarr
 
-    from stages.algorithms.backbone import Preprocessing
+    from stages.algorithms.backbone import Backbone, Preprocessing
 
+Writers = Mapping[str, RaggedWriter]  # by layer
 # Part of what decides about activations; the stage's version also says what else is recorded.
 RECIPE = 3
 
@@ -90,33 +93,27 @@ def _extract(
     params: ExtractParams, inputs: Inputs, work: Staging, resources: Resources, place: Location
 ) -> None:
     if params.backbone == OWN:
+        if resources.spread:
+            note("extract: activations of your own are copied by this machine alone")
         extract_own(params, inputs, work, resources, place)
         return
-    from stages.algorithms.backbone import load_backbone
-
     named, params = params.backbone, _located(params, inputs.project)
     if named.startswith(MODULE):
         note(f"extract: {named}: running your own code")
-    index = ImageIndex.open(inputs["index"], inputs.project)
+    cluster, here = resources.spread, (inputs["index"], inputs.project)
+    # workers run in other folders
+    index = ImageIndex.open(*((path.absolute() for path in here) if cluster else here))
     order = disk_order(index, params.resize, *params.sizes)
     names = [index.names[i] for i in order.image_ids]
     # before weights are downloaded, and before anything assumes that the network takes them
     grids = grids_of(params, [index.size(i) for i in order.image_ids], names)
     note_single_cells(grids, names)
-    weights = weights_of(params.weights, inputs.project)
-    device = resources.torch_device()
-    backbone = load_backbone(
-        params.backbone,
-        params.layers,
-        weights,
-        device,
-        precision=params.precision,
-        preprocessing=_preprocessing(params),
-    )
-    if backbone.told:
-        note(f"extract: weights {params.weights}: {backbone.told}")
+    device = device_on(cluster, resources) if cluster else resources.torch_device()
+    # on a cluster it is here for its facts alone
+    backbone = _loaded(params, inputs.project, "cpu" if cluster else device)
     on_gpu = in_large_batches(device)
-    lanes = footprint(params, index.sizes, order.shapes, resources).lanes_within(resources)
+    each = resources.of_task if cluster else resources
+    lanes = footprint(params, index.sizes, order.shapes, each, device).lanes_within(each)
     recipes = recipes_of(params, RECIPE, backbone)
     earlier = find_earlier(work, recipes) if resources.reuse else []
     hashes = [index.hashes[i].tobytes() for i in order.image_ids]
@@ -144,19 +141,45 @@ def _extract(
         for layer, of_layer in grids.items():
             LayerGrids.grids.write(group.require_group(layer_key(layer)), of_layer)
     part.link(group, work)
-    half = params.dtype == "float16"
-    batch = lanes.slice if on_gpu else params.batch
-    while True:
-        known = Known.of(earlier, [hashes[i] for i in part.places], part.grids)
+    begin: Callable[..., Spread | Stream]
+    if cluster:
+        network = _network(params, inputs.project, device, backbone)
+        begin = partial(Spread, cluster, network, index, part.order, part.grids)
+    else:
+        begin = partial(Stream, index, backbone, part.order, part.grids)
+
+    def compute(known: Known, background: Background | None, half: bool) -> Writers:
+        batch = lanes.slice if on_gpu else params.batch
         jobs = plan_jobs(part.order.shapes, known.source >= 0, batch)
+        writers = _writers(params, order, grids, part, group, work, background)
+        stream = begin(known, writers, lanes, params.decode)
+        stream.run(jobs, background.encoders if background else None, half)
+        return writers
+
+    writers = _compute_all(
+        compute,
+        earlier,
+        lambda found: Known.of(found, [hashes[i] for i in part.places], part.grids),
+        lanes.count if on_gpu and not cluster else 0,
+        half=params.dtype == "float16",
+    )
+    finish_artifact(group)
+    _note_signed(params.backbone, named, writers)
+
+
+def _compute_all(
+    compute: Callable[[Known, Background | None, bool], Writers],
+    earlier: Sequence[Earlier],
+    known_of: Callable[[Sequence[Earlier]], Known],
+    threads: int,
+    half: bool,
+) -> Writers:
+    """Compute until it is done, with less to rely on where that turned out to be wrong."""
+    while True:
+        known = known_of(earlier)
         try:
-            with _threads(lanes.count if on_gpu else 0) as background:
-                writers = _writers(params, order, grids, part, group, work, background)
-                stream = Stream(
-                    index, backbone, part.order, part.grids, known, writers, lanes, params.decode
-                )
-                stream.run(jobs, background.encoders if background else None, half)
-            break
+            with _threads(threads) as background:
+                return compute(known, background, half)
         except EarlierDamaged as error:
             note(f"extract: not reusing earlier rows: {error}")
             earlier = []
@@ -164,11 +187,9 @@ def _extract(
             # From the last whole shard on, since a chunk is float16 or float32 as a whole: one
             # that was begun as float16 may get the large value, and its rows are rounded already.
             half = False
-    finish_artifact(group)
-    _note_signed(params.backbone, named, writers)
 
 
-def _note_signed(backbone: str, named: str, writers: Mapping[str, RaggedWriter]) -> None:
+def _note_signed(backbone: str, named: str, writers: Writers) -> None:
     """Say which layers have values below zero, and what there is without."""
     from stages.algorithms.backbone import relus_near
 
@@ -202,7 +223,7 @@ def _writers(
     group: zarr.Group,
     work: Staging,
     background: Background | None,
-) -> dict[str, RaggedWriter]:
+) -> Writers:
     """A writer per layer that goes on where the progress record says."""
     stored: dict[str, Any] = dict(work.progress.get("stored", {}))
     writers: dict[str, RaggedWriter] = {}
@@ -307,6 +328,37 @@ def _preprocessing(params: ExtractParams) -> Preprocessing | None:
     mean, std = (tuple(one / of.white for one in values) for values in (of.mean, of.std))
     bgr = of.channels == "bgr"
     return Preprocessing(mean, std, bgr, of.interpolation)  # type: ignore[arg-type]
+
+
+def _loaded(params: ExtractParams, project: Path, device: str) -> Backbone:
+    from stages.algorithms.backbone import load_backbone
+
+    backbone = load_backbone(
+        params.backbone,
+        params.layers,
+        weights_of(params.weights, project),
+        device,
+        precision=params.precision,
+        preprocessing=_preprocessing(params),
+    )
+    if backbone.told:
+        note(f"extract: weights {params.weights}: {backbone.told}")
+    return backbone
+
+
+def _network(params: ExtractParams, project: Path, device: str, backbone: Backbone) -> Network:
+    """What workers load, wherever they run."""
+    located_there = located(params.backbone, project.absolute())
+    return Network(
+        located_there,
+        params.layers,
+        weights_of(params.weights, project.absolute()),
+        params.precision,
+        _preprocessing(params),
+        device,
+        backbone.weights_digest,
+        Network.code_of(located_there),
+    )
 
 
 def _located(params: ExtractParams, project: Path) -> ExtractParams:

@@ -8,7 +8,7 @@ encode, or processes decode, and it is given large batches: `stages.extract.devi
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from stages.artifacts.image_index import ImageIndex
 from stages.extract.outputs import Blocks, Outputs
 from stages.extract.photographs import Photographs
-from stages.extract.plan import Job, Lanes, Order, Shapes
+from stages.extract.plan import Job, Lanes, Order, Shape, Shapes
 from stages.extract.reuse import Known
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
 from stages.images.resize import normalise
-from store import RaggedWriter
+from store import PartWriter, RaggedWriter
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
@@ -50,6 +50,8 @@ class Stream:
         How many batches are in work at once, and on how many threads each.
     decode : str
         `gpu` to let a GPU decode JPEG files.
+    recorded : frozenset of (height, width), optional
+        As `recorded_shapes` has them of all jobs, where these are not all.
     """
 
     index: ImageIndex
@@ -57,9 +59,10 @@ class Stream:
     order: Order
     grids: Mapping[str, NDArray[np.int64]]
     known: Known
-    writers: Mapping[str, RaggedWriter]
+    writers: Mapping[str, RaggedWriter | PartWriter]
     lanes: Lanes
     decode: str = "cpu"
+    recorded: frozenset[Shape] | None = None
 
     def run(self, jobs: Sequence[Job], threads: Executor | None = None, half: bool = False) -> None:
         """Do what is not on disk yet, in order.
@@ -83,13 +86,21 @@ class Stream:
         todo = [job for job in jobs if self._unwritten(job)]
         total = len(self.order.image_ids)
         done = total - sum(job.stop - job.start for job in todo)
+        with track("extract", total, "images", done) as advance:
+            self.write(jobs, todo, advance, threads, half)
+
+    def write(
+        self,
+        jobs: Sequence[Job],
+        todo: Sequence[Job],
+        advance: Callable[[int], None],
+        threads: Executor | None = None,
+        half: bool = False,
+    ) -> None:
+        """Do some of all jobs, and close the writers; the rest is as `run` has it."""
         outputs = self._lanes(todo) if threads is None else self._gpu(jobs, todo, threads, half)
         # closed: an interrupted run must not leave batches in work behind it
-        with (
-            closing(outputs),
-            track("extract", total, "images", done) as advance,
-            torch_threads_kept(),
-        ):
+        with closing(outputs), torch_threads_kept():
             for job, computed in zip(todo, outputs, strict=True):
                 self._write(job, computed)
                 advance(job.stop - job.start)
@@ -106,16 +117,14 @@ class Stream:
         self, jobs: Sequence[Job], todo: Sequence[Job], threads: Executor, half: bool
     ) -> Generator[Outputs, None, None]:
         """Activations of each job: a lane per size, job by job beside each other."""
-        from stages.extract.device import GRAPH_JOBS, DeviceLane
+        from stages.extract.device import DeviceLane
         from stages.extract.passes import Passes
         from stages.extract.pixels import DevicePixels, HostPixels
         from stages.extract.slots import Streams
 
-        # of all jobs, so that a resumed run computes each as the first one did
-        full = Counter(
-            shape for job in jobs if len(job.batch) == self.lanes.slice for shape in job.shapes
-        )
-        recorded = {shape for shape, count in full.items() if count >= GRAPH_JOBS}
+        recorded = self.recorded
+        if recorded is None:
+            recorded = recorded_shapes(jobs, self.lanes.slice)
         how = self.backbone.interpolation
         photographs = Photographs.of(self.index, self.order.image_ids, how)
         streams = Streams(self.backbone.device)
@@ -209,6 +218,17 @@ class Stream:
                 for block in blocks:
                     writer.append(row, block)
                     row += len(block)
+
+
+def recorded_shapes(jobs: Sequence[Job], batch: int) -> frozenset[Shape]:
+    """Shapes of so many full batches that recording a CUDA graph is worth it.
+
+    Of all jobs, so that a resumed run computes each as the first one did.
+    """
+    from stages.extract.device import GRAPH_JOBS
+
+    full = Counter(shape for job in jobs if len(job.batch) == batch for shape in job.shapes)
+    return frozenset(shape for shape, count in full.items() if count >= GRAPH_JOBS)
 
 
 def _entries(sizes: Sequence[Blocks], start: int, stop: int) -> Iterator[NDArray[Any]]:

@@ -85,8 +85,8 @@ class Sharing:
             }
             yield Shares(self.factorizations, files, weights)
 
-    def weights(self, name: str, rows: int) -> NDArray[np.float32] | None:
-        """Of a set's rows, float32 ``[rows]``; None for one that lies within no factor.
+    def file(self, name: str, rows: int) -> Path | None:
+        """Of the weights of a set's rows, float32 ``[rows]``; None of one within no factor.
 
         Raises
         ------
@@ -95,14 +95,15 @@ class Sharing:
         """
         if name not in self.within:
             return None
-        found = np.memmap(self._path(name), np.float32, "r", shape=(rows,))
+        path = self._path(name).absolute()
+        found = np.memmap(path, np.float32, "r", shape=(rows,))
         if not any(found[at : at + 2**20].any() for at in range(0, rows, 2**20)):
             one = self.within[name]
             raise StageError(
                 f"params.yaml: factorize.within: {name}: factor {one.factor} of {one.parent}, k = "
                 f"{one.k}, explains nothing, so nothing lies within it; take it out"
             )
-        return found
+        return path
 
     def _path(self, name: str) -> Path:
         return self.scratch / f"shares {self.number} {self._ranks[name]}"

@@ -5,10 +5,8 @@ Writes ``factors.zarr``, see `stages.artifacts.factors`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +16,14 @@ from numpy.typing import NDArray
 from stages.artifacts.activations import OWN, Activations
 from stages.artifacts.factors import SCALES, LayerFactors, create_factors
 from stages.artifacts.pinned import Pinned
-from stages.artifacts.within import Within, resolved, root_of
-from stages.factorize.held import Carrying, Held, drift_line, held_by, refuse_other_rows
+from stages.artifacts.within import resolved, root_of
+from stages.factorize.held import refuse_other_rows
 from stages.factorize.needs import foretell, library_bytes
 from stages.factorize.params import FactorizeParams
 from stages.factorize.results import SetResult, write_results
-from stages.factorize.rows import SetOfLayer, rows_within_budget
 from stages.factorize.scales import write_combined
-from stages.factorize.sharing import Shares, Sharing
+from stages.factorize.sets import Job, OfLayer, solved_sets
+from stages.factorize.sharing import Sharing
 from stages.factorize.states import States
 from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
@@ -68,7 +66,8 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
     )
     total = len(activations.layers) * len(members)
     told: list[str] = []
-    job = _Job(params, work, resources, library_bytes(), pinned, members, within)
+    path = inputs["extract"]
+    job = Job(params, work, resources, library_bytes(), pinned, members, within, path)
     known = int(work.progress.get("done", 0))
     with track("factorize", total, "sets", known) as advance, told_of_compiling():
         done, last = 0, time.monotonic()
@@ -88,19 +87,6 @@ def run(params: FactorizeParams, inputs: Inputs, work: Staging, resources: Resou
         note(line)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What every set's factorization needs."""
-
-    params: FactorizeParams
-    work: Staging
-    resources: Resources
-    libraries: int  # bytes of the process before any rows: what one set leaves is none of the next
-    pinned: Pinned | None
-    members: dict[str, NDArray[np.int64]]  # entries of each image set; those within factors last
-    within: dict[str, Within]
-
-
 def _placed(
     sets: dict[str, NDArray[np.int64]],
 ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
@@ -115,7 +101,7 @@ def _placed(
 
 
 def _factorize_layer(
-    job: _Job,
+    job: Job,
     activations: Activations,
     layer: str,
     group: zarr.Group,
@@ -136,27 +122,13 @@ def _factorize_layer(
     sizes, columns = grids.shape[1], len(job.params.factorizations.columns)
     largest = np.full((len(positions), sizes, columns), np.nan)
     top = np.full((len(positions), columns), np.nan)
-    sharing = Sharing(job.within, job.params.factorizations, job.work.scratch, number)
-    means: dict[str, NDArray[np.float32] | None] = {}
-    first_row = 0
     with States(job.work.scratch, number) as states:
-        for rank, (name, members) in enumerate(job.members.items()):
-            finest = 0 if several is None else int(several[:, -1].prod(axis=1).max(initial=0))
-            cells = grids[members].prod(axis=2)
-            weights = sharing.weights(name, int(cells.sum()))
-            mean = means.get(root_of(name, job.within))
-            one = SetOfLayer(name, ragged, members, cells, first_row, rank, finest, weights, mean)
-            held = None
-            if job.pinned:
-                whose = name, members, job.within.get(name)
-                held = held_by(job.pinned, activations, layer, whose, job.params.factorizations)
-            if held:
-                largest[rank], top[rank] = held.largest, held.top
-            with sharing.of(name, weights) as shares:
-                result = _factorize_set(job, one, states, writer, held, shares)
-            means[name] = result.mean
+        sharing = Sharing(job.within, job.params.factorizations, job.work.scratch, number)
+        of_layer = OfLayer(job, activations, layer, grids, writer, states, sharing)
+        for rank, result in enumerate(solved_sets(of_layer)):
+            if result.held:
+                largest[rank], top[rank] = result.held.largest, result.held.top
             yield result
-            first_row = one.end
     writer.close()
     if several is not None:
         maps = _writer(job, group, "maps", several[:, -1], ids, f"maps {number}")
@@ -180,7 +152,7 @@ def refuse_signed(activations: Activations) -> None:
 
 
 def _writer(
-    job: _Job,
+    job: Job,
     group: zarr.Group,
     place: str,
     grids: NDArray[Any],
@@ -201,85 +173,6 @@ def _writer(
     )
 
 
-def _factorize_set(
-    job: _Job,
-    of: SetOfLayer,
-    states: States,
-    writer: RaggedWriter,
-    held: Held | None,
-    shares: Shares,
-) -> SetResult:
-    """All factorizations of one set, checkpointed between the passes.
-
-    A set that was finished before a crash is not solved again: its last state is there, and one
-    pass gives the coefficients that were not on disk yet.
-    """
-    from stages.algorithms.nmf import Sweep
-    from stages.algorithms.nmf.choice import Links, of_factors
-    from stages.algorithms.nmf.usage import Usage
-
-    params = job.params
-    resources, how = job.resources, params.normalise
-    saved = states.saved(of.rank)
-    try:
-        mean = held.mean if held else None
-        if mean is None:
-            mean = saved["mean"] if saved and "mean" in saved else of.mean(how)
-        kept = rows_within_budget(of, params, resources, job.libraries, writer.total_rows, mean)
-        sweep = Sweep(
-            kept,
-            params.k,
-            params.seeds,
-            solver=params.solver,
-            nonneg=params.nonneg,
-            init=params.init,
-            tol=params.tol,
-            max_passes=params.max_passes,
-            device=resources.torch_device(),
-            threads=resources.workers,
-            stability_runs=0 if held and held.stability else params.stability_runs,
-            start=held.start if held else None,
-            freeze=params.freeze,
-            resume=saved,
-        )
-        while not sweep.done:
-            sweep.step()
-            known = {} if mean is None else {"mean": mean}
-            states.keep(of.rank, sweep.state() | known, done=sweep.done)
-        links = Links(params.factorizations.columns)
-        usage = Usage(len(params.factorizations.columns))
-
-        def write(row: int, block: NDArray[np.float32]) -> None:
-            links.add(block)
-            usage.add(block)
-            shares.add(row, block, [problem.W for problem in sweep.problems])
-            writer.append(of.first_row + row, block)
-
-        carrying = Carrying(held, of.cells, write) if held else None
-        found = sweep.finish(carrying or write)
-        stability = [(one.cosine, one.silhouette) for one in sweep.stability]
-        runs = {k: one.runs for k, one in zip(params.k, sweep.stability, strict=False)}
-        each = np.concatenate([of_factors(one.factors, runs.get(one.k, [])) for one in found])
-        held_out = sweep.held_out or [math.nan] * len(params.k)
-        explained = np.full((len(found), 2), np.nan)
-        carried, told = (0, 0), []
-        if held and carrying:
-            if held.stability:
-                stability, each = held.stability, held.factor_stability
-            held_out = held.held_out or held_out
-            fresh = of.taken(of.stored(how, held.fresh), how, mean, held.fresh)
-            new = carrying.explained(fresh, found, params.factorizations)
-            explained = np.stack([held.explained, new], axis=1)
-            carried = carrying.kept, len(held.fresh)
-            told = [drift_line(of.name, len(of.members), carried, explained, params.factorizations)]
-    except (ValueError, MemoryError) as error:  # values that cannot be factorized, a full device
-        raise StageError(f"image set {of.name!r}: {str(error) or 'out of memory'}") from error
-    found_of_k = stability, each, held_out
-    return SetResult(
-        found, *found_of_k, usage, *links.parents(), held, explained, carried, told, mean
-    )
-
-
 def sources(params: FactorizeParams, project: Path) -> str:
     """Digest of the pinned factors."""
     return Pinned.open(user_path(params.start, project)).digest if params.start else ""
@@ -287,7 +180,7 @@ def sources(params: FactorizeParams, project: Path) -> str:
 
 FACTORIZE: Stage[FactorizeParams] = Stage(
     name="factorize",
-    version=8,
+    version=9,
     params=FactorizeParams,
     reads={"extract": Path("artifacts/activations.zarr")},
     writes=Path("artifacts/factors.zarr"),

@@ -77,6 +77,15 @@ def code_digest(module: str) -> str:
 
 
 @cache
+def code_of_all() -> str:
+    """SHA-256 over all files of these packages: what two machines must have in common."""
+    digest = hashlib.sha256()
+    for file in sorted(file for package in PACKAGES for file in _all_of(Path(package))):
+        digest.update(f"{file.as_posix()}\0{_content(file)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
 def _content(file: Path) -> str:
     return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
 

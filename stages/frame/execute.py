@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stages.frame.cluster import RECORD, clustered
 from stages.frame.code import code_digest
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import digest, fingerprint
@@ -13,7 +15,7 @@ from stages.frame.progress import note
 from stages.frame.rates import record_rate
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, P, Stage
-from store import ArtifactMissing
+from store import ArtifactMissing, Staging
 from store.artifact import elsewhere, read_attrs
 from store.kept import copy_at, find_kept, keep, kept_copies, listing, put_back
 from store.publication import staged, working_on
@@ -57,10 +59,10 @@ def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> 
             # DVC has removed it: readers, and whoever is left with a failed run, have the last one
             for copy in kept_copies(out)[:1]:
                 put_back(copy, out)
-        note_unused(stage, params, resources)
+        note_unused(stage, resources)
         with staged(out, made["fingerprint"]) as work:
             resumed, began = bool(work.progress), time.monotonic()
-            stage.run(params, inputs, work, resources)
+            _run(stage, params, inputs, work, resources)
             seconds = time.monotonic() - began
             if gather_inputs(stage, project).fingerprints != inputs.fingerprints:
                 raise StageError(
@@ -71,6 +73,13 @@ def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> 
     if not resumed:
         record_rate(out, _photographs(out, inputs), seconds)
     return out
+
+
+def _run(stage: Stage[P], params: P, inputs: Inputs, work: Staging, resources: Resources) -> None:
+    """On the cluster, where there is one that the stage can use."""
+    address = resources.cluster if stage.clustered else None
+    with clustered(address, work.scratch / RECORD) as spread:
+        stage.run(params, inputs, work, replace(resources, spread=spread))
 
 
 def _photographs(out: Path, inputs: Inputs) -> int:

@@ -1,4 +1,4 @@
-"""Bounded, ordered maps over local threads, local processes or a dask cluster."""
+"""Bounded, ordered maps over local threads, local processes or a cluster."""
 
 import multiprocessing
 from collections import deque
@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
+from stages.frame.cluster import Cluster
 from stages.frame.errors import StageError
 from stages.frame.progress import note
 from stages.frame.resources import Resources
@@ -16,7 +17,6 @@ from stages.frame.stage import P, Stage
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["threads", "processes"]
-PATIENCE = 6  # seconds that a scheduler may take to answer
 
 
 def ordered_map(
@@ -25,7 +25,8 @@ def ordered_map(
     *,
     workers: int = 1,
     kind: Kind = "threads",
-    cluster: str | None = None,
+    cluster: Cluster | None = None,
+    label: str = "work",
     ahead: int = 2,
     limit: int | None = None,
 ) -> Generator[R, None, None]:
@@ -41,20 +42,26 @@ def ordered_map(
         For processes and clusters it must be importable by name.
     kind : {"threads", "processes"}
         Threads for work that releases the interpreter lock (decoding), processes for the rest.
-    cluster : str, optional
-        Address of a dask scheduler, used instead of local workers.
+    cluster : Cluster, optional
+        Used instead of local workers: see `Cluster.mapped`, which pickles the function once, with
+        all it holds.
+    label : str
+        Stage and what the items are, for the logs of a cluster.
 
     Raises
     ------
     StageError
-        When no scheduler answers, or a worker process was killed.
+        When a worker process was killed.
     """
-    with _executor(workers, kind, cluster) as (executor, slots):
+    if cluster:
+        yield from cluster.mapped(function, items, label=label, limit=limit)
+        return
+    with _executor(workers, kind) as executor:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:
                 waiting.append(executor.submit(function, item))
-                if len(waiting) >= (limit or max(1, ahead * slots)):
+                if len(waiting) >= (limit or max(1, ahead * workers)):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -63,27 +70,10 @@ def ordered_map(
                 "a worker process was killed, as happens when memory runs out: lower --workers; "
                 "the work so far is kept"
             ) from error
-        finally:
-            if cluster:
-                for future in waiting:
-                    future.cancel()
 
 
 @contextmanager
-def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[Executor, int]]:
-    if cluster:
-        # Imported here: it takes a second, and only runs on a cluster need it.
-        from distributed import Client
-
-        try:
-            client = Client(cluster, timeout=10, set_as_default=False)
-        except (OSError, ValueError) as error:  # a time-out is an OSError
-            raise StageError(
-                f"--cluster {cluster}: no dask scheduler answers there ({error})"
-            ) from error
-        with client:
-            yield client.get_executor(pure=False), max(1, len(client.nthreads()))
-        return
+def _executor(workers: int, kind: Kind) -> Iterator[Executor]:
     if kind == "threads":
         local: Executor = ThreadPoolExecutor(workers)
     else:
@@ -91,47 +81,17 @@ def _executor(workers: int, kind: Kind, cluster: str | None) -> Iterator[tuple[E
         context = multiprocessing.get_context("spawn")
         local = ProcessPoolExecutor(workers, mp_context=context)
     try:
-        yield local, workers
+        yield local
     finally:
         # Cancelling one by one and then shutting down hangs a pool of processes now and then
         # (python/cpython#94440, mended in Python 3.11.3).
         local.shutdown(cancel_futures=True)
 
 
-def check_cluster(cluster: str) -> None:
-    """Ask the dask scheduler at an address who it is.
-
-    Raises
-    ------
-    StageError
-        When none answers in time.
-    """
-    import asyncio
-
-    from distributed import Security, rpc
-
-    async def kind() -> str:
-        options = Security().get_connection_args("client")
-        async with rpc(cluster, timeout=PATIENCE, connection_args=options) as there:
-            return str((await there.identity())["type"])
-
-    try:
-        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
-        reason = "" if found == "Scheduler" else f"this is a {found.lower()}"
-    except Exception as error:  # another program may answer anything
-        late = isinstance(error, TimeoutError) and not str(error)
-        reason = f"nothing within {PATIENCE} s" if late else str(error) or type(error).__name__
-    if reason:
-        raise StageError(
-            f"--cluster {cluster}: no dask scheduler answers there ({reason}); start one with "
-            "`dask scheduler`, or run without --cluster"
-        )
-
-
-def note_unused(stage: Stage[P], params: P, resources: Resources) -> None:
+def note_unused(stage: Stage[P], resources: Resources) -> None:
     """Say of a cluster that was given to a stage which works without one that it is not used."""
-    if resources.cluster and not (stage.clustered and stage.clustered(params)):
-        note(f"{stage.name}: works on this machine alone; --cluster is for refine with densecrf")
+    if resources.cluster and not stage.clustered:
+        note(f"{stage.name}: works on this machine alone, without the cluster")
 
 
 @contextmanager

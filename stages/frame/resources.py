@@ -2,9 +2,13 @@
 
 import ctypes
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from stages.frame.errors import StageError
+
+if TYPE_CHECKING:
+    from stages.frame.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,13 @@ class Resources:
     memory : int
         Budget in bytes.
     cluster : str or None
-        Address of a dask scheduler for the work that can be spread.
+        Address of a dask scheduler whose workers do what can be spread.
     store : str or None
         Folder or fsspec URL that activations are put into, instead of the artifact's folder.
     reuse : bool
         Take over what earlier artifacts have; False computes everything anew.
+    spread : Cluster or None
+        The cluster while a stage runs on it.
     """
 
     device: str = "auto"
@@ -33,6 +39,12 @@ class Resources:
     cluster: str | None = None
     store: str | None = None
     reuse: bool = True
+    spread: "Cluster | None" = None
+
+    @property
+    def of_task(self) -> "Resources":
+        """What one task on a worker of a cluster may use."""
+        return replace(self, workers=1, cluster=None, spread=None)
 
     def torch_device(self) -> str:
         """The device by its name in torch: ``auto`` is CUDA where there is one.

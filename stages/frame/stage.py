@@ -55,8 +55,8 @@ class Stage(Generic[P]):
     forget : callable, optional
         ``forget(project)`` drops what is remembered of the sources between runs, so that they are
         read whole: without reuse.
-    clustered : callable, optional
-        Whether work with these params can be spread over a dask cluster; by default it cannot.
+    clustered : bool
+        Whether its work is spread over the workers of a cluster.
     foretell : callable, optional
         ``foretell(params, outline, inputs, resources)``, whether or not there are artifacts: what
         the outline (`stages.artifacts.outline`) will be with this one, and what a run needs. Inputs
@@ -73,7 +73,7 @@ class Stage(Generic[P]):
     always: bool = False
     sources: Callable[[P, Path], str] | None = None
     forget: Callable[[Path], None] | None = None
-    clustered: Callable[[P], bool] | None = None
+    clustered: bool = True
     foretell: Callable[[P, Any, Inputs, Resources], tuple[Any, Needs]] | None = None
 
     @property

@@ -5,6 +5,7 @@ time lay some seconds back when it was read: within a clock's tick it could chan
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,27 +31,30 @@ def kept_digests(
         A file that remembers digests between processes; anything wrong with it costs time only.
     """
     known = _read(memory)
-    stamps = {str(path): _stamp(path) for path in paths}
+    names = [str(path) for path in paths]
+    stamps = [_stamp(name) for name in names]
     asked = [
-        path for path in paths if str(path) not in known or known[str(path)][0] != stamps[str(path)]
+        at
+        for at, (name, stamp) in enumerate(zip(names, stamps, strict=True))
+        if name not in known or known[name][0] != stamp
     ]
     now = time.time_ns()
     # hashing waits for the disk and gives up the interpreter lock: threads help on any machine
-    read = dict(zip(map(str, asked), ordered_map(digest, asked, workers=workers), strict=True))
-    found = [read[name] if (name := str(path)) in read else known[name][1] for path in paths]
+    anew = ordered_map(digest, (paths[at] for at in asked), workers=workers)
+    read = dict(zip(asked, anew, strict=True))
+    found = [read[at] if at in read else known[name][1] for at, name in enumerate(names)]
     kept: Known = {}
-    for path, value in zip(paths, found, strict=True):
-        stamp = stamps[str(path)]
+    for name, stamp, value in zip(names, stamps, found, strict=True):
         if stamp is not None and now - stamp[1] > SETTLED * 1e9:
-            kept[str(path)] = (stamp, value)
+            kept[name] = (stamp, value)
     if kept != known:
         _write(memory, kept)
     return found
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str) -> Stamp | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - a path as an object takes longer than the system
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino

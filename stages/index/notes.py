@@ -1,7 +1,7 @@
 """What index says on standard error: what was left out, and where annotations are missing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stages.datasets import LeftOut
 from stages.datasets.assignment import NO_IMAGE_OF_IT
@@ -12,7 +12,7 @@ SHOWN = 3
 
 
 def tell(
-    left_out: Sequence[LeftOut], failed: int, annotated: Sequence[tuple[tuple[str, ...], bool]]
+    left_out: Sequence[LeftOut], failed: int, annotated: Iterable[tuple[tuple[str, ...], bool]]
 ) -> None:
     """Write a line for each kind of what is not used; nothing where all is.
 
@@ -20,7 +20,7 @@ def tell(
     ----------
     failed : int
         Images that cannot be read.
-    annotated : sequence of (image sets, whether the image has an annotation)
+    annotated : iterable of (image sets, whether the image has an annotation)
     """
     if failed:
         note(f"index: {plural(failed, 'image')} cannot be read; the report names them")
@@ -37,10 +37,12 @@ def tell(
     _tell_gaps(annotated)
 
 
-def _tell_gaps(annotated: Sequence[tuple[tuple[str, ...], bool]]) -> None:
+def _tell_gaps(annotated: Iterable[tuple[tuple[str, ...], bool]]) -> None:
     """Sets of which some images are annotated and others are not."""
-    total = Counter(name for sets, _ in annotated for name in sets)
-    having = Counter(name for sets, has in annotated if has for name in sets)
+    total, having = Counter[str](), Counter[str]()
+    for sets, has in annotated:
+        total.update(sets)
+        having.update(sets if has else ())
     gaps = [f"{name} {having[name]}/{total[name]}" for name in sorted(total)]
     if any(0 < having[name] < total[name] for name in total):
         note(f"index: images with an annotation: {_some(gaps)}")

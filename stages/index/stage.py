@@ -8,12 +8,14 @@ reader draws itself (the demo's scenes) is part of the artifact.
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from stages.artifacts.image_index import listing_digest
-from stages.datasets import READERS, Dataset, DatasetError, FoundImage, LeftOut
+from stages.datasets import READERS, Dataset, DatasetError, FoundImage
 from stages.datasets.listing import NOT_A_FILE, is_file
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
@@ -23,6 +25,7 @@ from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.images.decode import ImageError, verify, verify_bytes
+from stages.index.checked import Checked, Found
 from stages.index.collection import chosen_images, open_collection
 from stages.index.digests import kept_digests
 from stages.index.known import Known, checked_before, recipe
@@ -38,21 +41,6 @@ DRAWN = "scenes"  # the folder in the artifact
 DIGESTS = "index/digests.json"  # remembered between runs, beside the staging folders
 # Small photographs are checked in any case, one after the other.
 LEAST_BYTES = 32 * 2**20
-IMAGE_COLUMNS = ["name", "height", "width", "bytes", "sha256", "annotation_sha256"]
-FAILURE_COLUMNS = ["name", "reason", "kind"]
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """One image file after the check: its facts, or the reason it cannot be used."""
-
-    found: FoundImage
-    reason: str = ""
-    height: int = 0
-    width: int = 0
-    size: int = 0
-    sha256: str = ""
-    annotation_sha256: str = ""
 
 
 def sources(params: IndexParams, project: Path) -> str:
@@ -62,10 +50,19 @@ def sources(params: IndexParams, project: Path) -> str:
     dataset = open_collection(params, project)
     images = chosen_images(params, dataset)
     paths, digests = _digests(dataset, images, project)
-    relative = [path.relative_to(dataset.root).as_posix() for path in paths]
-    members = [(found.name, "/".join(found.sets)) for found in images]
+    relative = _relative(paths, dataset.root)
+    members = ((found.name, "/".join(found.sets)) for found in images)
     left_out = [(one.name, one.reason) for one in dataset.left_out()]
-    return listing_digest([*zip(relative, digests, strict=True), *members, *left_out])
+    return listing_digest(chain(zip(relative, digests, strict=True), members, left_out))
+
+
+def _relative(paths: Sequence[Path], root: Path) -> Iterator[str]:
+    """Paths below a folder as seen from there; as texts, since paths take ten times as long."""
+    within = os.path.join(root, "")  # noqa: PTH118
+    for path in paths:
+        name = str(path)
+        below = name.startswith(within) and os.sep == "/"
+        yield name[len(within) :] if below else path.relative_to(root).as_posix()
 
 
 def forget(project: Path) -> None:
@@ -102,7 +99,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         dataset = open_collection(params, inputs.project)
     found = chosen_images(params, dataset)
     room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
-    checked: list[_Checked] = []
+    images = Found()
     known = Known.none()
     if resources.reuse and reader.draw is None and (before := checked_before(work)):
         paths, digests = _digests(dataset, found, inputs.project)
@@ -110,13 +107,12 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     with track("index", len(found), "images") as advance:
         check = partial(_check, dataset, room, known)
         for result in ordered_map(check, found, workers=resources.workers):
-            checked.append(result)
+            images.add(result)
             advance(1)
-    good = [one for one in checked if not one.reason]
-    failed = [one for one in checked if one.reason]
-    _refuse_too_many(failed, len(checked), params.max_failed)
+    _refuse_too_many(images, params.max_failed)
     left_out = dataset.left_out()
-    sets = _write_tables(work.path, good, failed, left_out)
+    members = images.members()
+    images.write(work.path, members, left_out)
     write_record(
         work.path,
         stage="index",
@@ -126,16 +122,16 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         recipe=recipe(),
         root=DRAWN if reader.draw else params.root,
         inside=reader.draw is not None,
-        sets=sets,
-        images=len(good),
-        failed=len(failed),
-        annotated=sum(bool(one.annotation_sha256) for one in good),
+        sets=list(members),
+        contents=images.contents(members),
+        images=len(images.good),
+        failed=len(images.failed),
+        annotated=len(images.annotations),
     )
-    annotated = [(one.found.sets, bool(one.annotation_sha256)) for one in good]
-    tell(left_out, len(failed), annotated)
+    tell(left_out, len(images.failed), images.annotated())
 
 
-def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> _Checked:
+def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> Checked:
     """Read, hash and decode one image file when there is room; what is wrong becomes a reason.
 
     A file whose content an earlier index has checked is not read.
@@ -144,18 +140,18 @@ def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> _Ch
     facts = known.facts(path)
     if facts is None:
         if path.exists() and not is_file(path):
-            return _Checked(found, reason=NOT_A_FILE)
+            return Checked(found, reason=NOT_A_FILE)
         with room.taken(_room_for(found.name, path, room)):
             try:
                 content = path.read_bytes()
                 height, width = verify(content)
             except OSError as error:
-                return _Checked(found, reason=error.strerror or str(error))
+                return Checked(found, reason=error.strerror or str(error))
             except ImageError as error:
-                return _Checked(found, reason=str(error))
+                return Checked(found, reason=str(error))
             facts = height, width, len(content), hashlib.sha256(content).hexdigest()
     annotations = [(p.name, known.digest(p)) for p in dataset.annotation_files(found.name)]
-    return _Checked(found, "", *facts, listing_digest(annotations) if annotations else "")
+    return Checked(found, "", *facts, listing_digest(annotations) if annotations else "")
 
 
 def _room_for(name: str, path: Path, room: Room) -> int:
@@ -178,33 +174,15 @@ def _room_for(name: str, path: Path, room: Room) -> int:
     return needed
 
 
-def _refuse_too_many(failed: list[_Checked], total: int, allowed: float) -> None:
+def _refuse_too_many(images: Found, allowed: float) -> None:
+    failed, total = images.failed, images.total
     if len(failed) <= allowed * total and len(failed) < total:
         return
-    some = "; ".join(f"{one.found.name}: {one.reason}" for one in failed[:3])
+    some = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
     raise DatasetError(
         f"{len(failed)} of {total} image files cannot be used, more than index.max_failed = "
         f"{allowed:g} allows ({some}{'; ...' if len(failed) > 3 else ''})"
     )
-
-
-def _write_tables(
-    folder: Path, good: list[_Checked], failed: list[_Checked], left_out: list[LeftOut]
-) -> list[str]:
-    import pandas as pd  # here: all else of the index is known without tables
-
-    rows = [
-        (one.found.name, one.height, one.width, one.size, one.sha256, one.annotation_sha256)
-        for one in good
-    ]
-    pd.DataFrame(rows, columns=IMAGE_COLUMNS).to_parquet(folder / "images.parquet")
-    members = [(name, i) for i, one in enumerate(good) for name in one.found.sets]
-    members.sort()
-    pd.DataFrame(members, columns=["set", "image_id"]).to_parquet(folder / "sets.parquet")
-    reasons = [(one.found.name, one.reason, "image") for one in failed]
-    reasons += [(one.name, one.reason, one.kind) for one in left_out]
-    pd.DataFrame(reasons, columns=FAILURE_COLUMNS).to_parquet(folder / "failures.parquet")
-    return sorted({name for name, _ in members})
 
 
 INDEX: Stage[IndexParams] = Stage(

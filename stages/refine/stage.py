@@ -136,6 +136,5 @@ REFINE: Stage[RefineParams] = Stage(
     },
     writes=Path("artifacts/refined.zarr"),
     run=run,
-    clustered=lambda params: params.options.kind == "processes",
     foretell=foretell,
 )

@@ -21,7 +21,7 @@ def refined(tasks: LayerTasks, entries: Sequence[int], resources: Resources) -> 
         read = ordered_map(tasks.task, entries, workers=workers)
         one = partial(rows_of_task, tasks.refiner)
         yield from ordered_map(
-            one, read, workers=workers, kind="processes", cluster=resources.cluster
+            one, read, workers=workers, kind="processes", cluster=resources.spread
         )
     elif (device := device_of(tasks.refiner, resources)) == "cpu":
         # Each worker takes an image from its file to its rows: reading, decoding and inference of

@@ -30,6 +30,7 @@ from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import LayerFactors
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
+from stages.report.chosen import recipe_of_choice, within
 from stages.report.concepts import Concepts, open_concepts
 from stages.report.explore_facts import facts_of_ks, facts_of_run
 from stages.report.explore_masks import (
@@ -54,6 +55,7 @@ from stages.report.packed import (
     whole_shares,
 )
 from stages.report.page import SetView, spread
+from stages.report.params import ReportParams
 from stages.report.tables import TableFile
 from stages.report.thumbnails import Photographs, earlier_report
 from store import Staging
@@ -80,34 +82,54 @@ def copy_page(folder: Path) -> None:
 def write_explore(
     opened: Opened,
     sets: Sequence[SetView],
-    top: int,
+    params: ReportParams,
+    chosen: Mapping[str, NDArray[np.int64]],
     photographs: Photographs,
     tables: Sequence[TableFile],
     work: Staging,
     workers: int,
-) -> None:
-    """Put the page to explore into the report: itself, its data, and all images as thumbnails."""
+) -> str:
+    """Put the page to explore into the report: itself, its data, and images as thumbnails.
+
+    These are all images, or of a large collection some (`stages.report.chosen`). Returns what
+    decides the payloads that are `LASTING`.
+    """
     copy_page(work.path)
-    image_ids = sorted({int(i) for i in opened.factors.image_ids})
+    members = opened.factors.sets
+    entries = np.concatenate([members[name][at] for name, at in chosen.items()])
+    image_ids = np.unique(opened.factors.image_ids[entries]).tolist()
     with track("report", len(photographs.all) * len(image_ids), "thumbnails") as advance:
         for copies in photographs.all:
             copies.write(image_ids, work, workers, advance)
     (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
-    facts = facts_of_run(opened, sets, photographs, tables)
+    shown = {name: len(at) for name, at in chosen.items()}
+    facts = facts_of_run(opened, sets, photographs, tables, shown)
     payload = script("index", {**facts, "naming": facts_of_names(opened)})
     (work.path / DATA / "index.js").write_bytes(payload)
-    count = len(opened.factors.layers) * len(opened.factors.image_ids)
+    count = len(opened.factors.layers) * len(entries)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
-    earlier = earlier_report(work, DATA, recipe(opened, photographs))
+    made_by = recipe(opened, photographs) + recipe_of_choice(opened, params, chosen)
+    earlier = earlier_report(work, DATA, made_by)
     with track("report", count, "maps") as advance:
         for rank, view in enumerate(sets):
-            one = Explored(opened, photographs, boxes, earlier, rank, view, work.path, top)
+            one = Explored(
+                opened,
+                photographs,
+                boxes,
+                earlier,
+                rank,
+                view,
+                work.path,
+                params.top,
+                chosen[view.name],
+            )
             one.write(workers, advance)
+    return made_by
 
 
 def recipe(opened: Opened, photographs: Photographs) -> str:
-    """What decides the pictures and the payloads that are `LASTING`: by the same recipe they are
-    the same."""
+    """What decides the pictures, and the payloads that are `LASTING` of a set that is shown whole:
+    by the same recipe they are the same."""
     layer = opened.layer
     made_from = (opened.factors, opened.heatmaps[layer], opened.refined[layer])
     prints = [one.artifact.fingerprint for one in made_from]
@@ -133,6 +155,8 @@ class Explored:
         Of the set, as the other pages show it.
     top : int
         Images per factor in which it is strongest.
+    positions : int64 array
+        Of the images that are shown, in the set.
     """
 
     opened: Opened
@@ -143,15 +167,16 @@ class Explored:
     view: SetView
     folder: Path
     top: int
+    positions: NDArray[np.int64]
 
     @cached_property
     def entries(self) -> NDArray[np.int64]:
-        """Of the set's images among those of all sets."""
-        return self.opened.factors.sets[self.view.name]
+        """Of the set's images that are shown, among those of all sets."""
+        return self.opened.factors.sets[self.view.name][self.positions]
 
     @cached_property
     def image_ids(self) -> list[int]:
-        """Of the set's images."""
+        """Of the set's images that are shown."""
         return [int(i) for i in self.opened.factors.image_ids[self.entries]]
 
     @cached_property
@@ -177,7 +202,11 @@ class Explored:
         """Write all of the set's data, part by part; `advance` is told of images at all layers."""
         opened, count = self.opened, len(self.image_ids)
         of_layer = [
-            _OfLayer(opened, layer, open_concepts(opened, layer, self.view.name))
+            _OfLayer(
+                opened,
+                layer,
+                within(open_concepts(opened, layer, self.view.name), self.positions),
+            )
             for layer in opened.factors.layers
         ]
         self.put("set", self.described(of_layer))

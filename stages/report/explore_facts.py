@@ -24,8 +24,12 @@ def facts_of_run(
     sets: Sequence[SetView],
     photographs: Photographs,
     tables: Sequence[TableFile],
+    shown: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The payload ``index``: the run, its image sets with their scores, what was left out."""
+    """The payload ``index``: the run, its image sets with their scores, what was left out.
+
+    `shown` has how many of each set's images the page has.
+    """
     facts = opened.heatmaps[opened.layer].facts
     return {
         "format": FORMAT,
@@ -39,7 +43,7 @@ def facts_of_run(
         "method": str(opened.refined[opened.layer].facts["method"]),
         "large": photographs.large.long_side if photographs.large else None,
         "meaning": reasons_of_run(opened),
-        "sets": [_facts_of_set(opened, one) for one in sets],
+        "sets": [_facts_of_set(opened, one, shown[one.name]) for one in sets],
         "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
             {
@@ -53,12 +57,13 @@ def facts_of_run(
     }
 
 
-def _facts_of_set(opened: Opened, view: SetView) -> dict[str, Any]:
+def _facts_of_set(opened: Opened, view: SetView, shown: int) -> dict[str, Any]:
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
         "name": view.name,
-        "count": view.count,
+        "count": shown,
+        "total": view.count,
         "href": view.href,
         "within": _within(opened, view),
         "k": suggested or _stable_k(opened, view, layer),

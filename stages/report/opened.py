@@ -1,5 +1,6 @@
 """What the report reads: the artifacts of the earlier stages, open."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
@@ -52,7 +53,7 @@ class Opened:
         )
 
     @cached_property
-    def images(self) -> list[str]:
+    def images(self) -> Sequence[str]:
         """Image names by image id."""
         return self.factors.images
 

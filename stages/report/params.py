@@ -18,6 +18,7 @@ class ReportParams:
     large_most: int = param(
         1000, "larger photographs only of collections of at most so many images"
     )
+    most: int = param(20000, "images in the page to explore; of more, the strongest and others")
     paper: tuple[str, ...] = param(
         (), "shown beside ours: table1, table2, table3, table4, agnostic"
     )
@@ -33,6 +34,8 @@ class ReportParams:
             )
         if self.large_most < 0:
             raise ValueError(f"large_most: {self.large_most} must be at least 0")
+        if self.most < 1:
+            raise ValueError(f"most: {self.most} must be at least 1")
         for name in self.paper:
             if name not in PAPER_TABLES:
                 raise ValueError(f"paper: {name!r} is unknown, choose {', '.join(PAPER_TABLES)}")

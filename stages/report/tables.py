@@ -1,5 +1,6 @@
 """Every table that evaluate makes, in the report's folder: that is sent without the rest."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,15 @@ class TableFile:
         return Path(self.href).name
 
 
+def _same_file(source: Path, target: Path) -> None:
+    """A large table once more, by a link: published files are replaced, never written in place."""
+    target.unlink(missing_ok=True)  # of a run that was interrupted
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_tables(
     folder: Path, opened: Opened, comparisons: Sequence[Comparison]
 ) -> list[TableFile]:
@@ -78,7 +88,7 @@ def write_tables(
         if path.suffix == ".csv":
             getattr(evaluation, name).to_csv(path, index=False)
         else:
-            shutil.copyfile(source, path)
+            _same_file(source, path)
         found.append(TableFile(f"{FOLDER}/{path.name}", meaning, rows))
     for name, (table_of, meaning) in EXPLAINED.items():
         frame = table_of(opened.explained)

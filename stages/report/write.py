@@ -1,10 +1,12 @@
 """Writing the report: pictures painted in threads, pages rendered from templates."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.outline import most_pixels
@@ -14,6 +16,7 @@ from stages.frame.memory import resources_within
 from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
+from stages.report.chosen import chosen_images
 from stages.report.explore import recipe, write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
@@ -57,8 +60,9 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         book.paint(work.path, earlier, workers, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
-    _write_pages(opened, sets, beside, tables, work.path)
-    write_explore(opened, sets, params.top, photographs, tables, work, workers)
+    chosen = chosen_images(opened, params)
+    _write_pages(opened, sets, beside, tables, chosen, work.path)
+    lasting = write_explore(opened, sets, params, chosen, photographs, tables, work, workers)
     write_record(
         work.path,
         stage="report",
@@ -66,7 +70,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         sets=names,
         images=len(opened.index.images),
         **photographs.recipes,
-        **{DATA: made_by, PICTURES: made_by},
+        **{DATA: lasting, PICTURES: made_by},
     )
 
 
@@ -75,6 +79,7 @@ def _write_pages(
     sets: list[SetView],
     beside: list[Comparison],
     files: list[TableFile],
+    chosen: Mapping[str, NDArray[np.int64]],
     folder: Path,
 ) -> None:
     own = [one for one in sets if one.within is None]
@@ -85,6 +90,8 @@ def _write_pages(
         "facts": opened.facts(),
         "network": opened.network["backbone"],
         "image_count": len(opened.index.images),
+        "explored": {name: len(at) for name, at in chosen.items()},
+        "cut": any(len(chosen[one.name]) < one.count for one in sets),
         "seeds": opened.seeds,
         "sets": own,
         "pages": {one.name: one.href for one in sets},

@@ -228,7 +228,7 @@ def test_an_artifact_of_an_older_layout_is_replaced(
     expected = contents(out)
     zarr.open_group(out, mode="r+").attrs["schema"] = 1
     line = message(dff("factorize"))
-    assert "schema 1, this version reads 2" in line and "delete it" in line
+    assert "schema 1, this version reads 2 and 3" in line and "delete it" in line
     passes.clear()
     both(dff)
     assert sum(passes) == 14 and contents(out) == expected

@@ -18,52 +18,14 @@ from stages.frame.errors import StageError
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.naming.names import FactorNames
-from store import RaggedWriter, SetRows, create_artifact
-from store.artifact import layer_key
+from store import SetRows
+from stored_rows import CHANNELS, activations, files, write
 
-CHANNELS = 40
 PARAMS = FactorizeParams(k=(1, 2, 4), seeds=(0, 3), stability_runs=3)
-
-
-def activations(
-    project: Path, grids: list[tuple[int, int]], sets: dict[str, list[int]], density: float = 0.2
-) -> np.ndarray:
-    """An artifact of the extract stage; returns its rows."""
-    rows = sum(h * w for h, w in grids)
-    rng = np.random.default_rng(0)
-    W = rng.gamma(0.5, 1.0, (3, CHANNELS))
-    values = rng.gamma(0.5, 1.0, (rows, 3)) @ W
-    values[values < np.quantile(values, 1 - density)] = 0
-    write(project, grids, sets, values.astype(np.float32))
-    return values.astype(np.float32)
-
-
-def write(
-    project: Path, grids: list[tuple[int, int]], sets: dict[str, list[int]], values: np.ndarray
-) -> None:
-    group = create_artifact(
-        project / "artifacts/activations.zarr",
-        stage="extract",
-        fingerprint="0" * 64,
-        layers=["layer"],
-        images=[f"image {i}.jpg" for i in range(len(grids))],
-        sets={name: np.array(entries) for name, entries in sets.items()},
-    )
-    maps = group.require_group(f"{layer_key('layer')}/maps")
-    writer = RaggedWriter(
-        maps, np.array(grids), np.arange(len(grids)), CHANNELS, np.float32, narrow=True
-    )
-    writer.append(0, values)
-    writer.close()
 
 
 def factorized(project: Path, params: FactorizeParams = PARAMS, **resources: int) -> Factors:
     return Factors.open(execute(FACTORIZE, params, project, Resources(**resources)))  # type: ignore[arg-type]
-
-
-def files(project: Path) -> dict[str, bytes]:
-    folder = project / "artifacts/factors.zarr"
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("density", [0.1, 0.9], ids=["sparse", "dense"])

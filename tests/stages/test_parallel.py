@@ -1,4 +1,4 @@
-"""ordered_map: one conformance suite over threads, processes and a dask cluster; --cluster."""
+"""ordered_map: one conformance suite over threads, processes and a cluster; --cluster."""
 
 import socket
 import threading
@@ -12,11 +12,11 @@ from typer.testing import Result
 
 from arithmetic import fail_at_three, slow_square
 from pipeline.registry import BY_NAME, STAGES
-from stages.frame import parallel
+from stages.frame.cluster import Cluster, check_cluster, clustered
+from stages.frame.cluster import start as door
 from stages.frame.errors import StageError
-from stages.frame.parallel import Kind, check_cluster, note_unused, ordered_map
+from stages.frame.parallel import Kind, note_unused, ordered_map
 from stages.frame.resources import Resources
-from stages.refine.params import RefineParams
 from tools import message
 
 pytestmark = pytest.mark.xdist_group("cluster")  # one worker starts it
@@ -33,13 +33,20 @@ def cluster() -> Iterator[str]:
         yield local.scheduler_address
 
 
+@pytest.fixture
+def spread(cluster: str) -> Iterator[Cluster]:
+    with clustered(cluster) as found:
+        assert found
+        yield found
+
+
 @pytest.fixture(params=["threads", "processes", "cluster"])
 def mapped(request: pytest.FixtureRequest) -> Callable[..., Iterator[Any]]:
     """`ordered_map` over one kind of workers."""
 
     def call(function: Callable[[int], Any], items: Any) -> Iterator[Any]:
         if request.param == "cluster":
-            return ordered_map(function, items, cluster=request.getfixturevalue("cluster"))
+            return ordered_map(function, items, cluster=request.getfixturevalue("spread"))
         return ordered_map(function, items, workers=2, kind=request.param)
 
     return call
@@ -69,8 +76,11 @@ def test_leaving_early_waits_for_no_more_than_what_runs(kind: Kind) -> None:
 
 
 def test_a_cluster_that_is_not_there() -> None:
-    with pytest.raises(StageError, match="no dask scheduler answers"):
-        next(ordered_map(slow_square, [1], cluster="foo bar"))
+    with (
+        pytest.raises(StageError, match="no dask scheduler answers"),
+        clustered("foo bar"),
+    ):
+        pass
 
 
 def test_the_work_ahead_is_bounded() -> None:
@@ -96,7 +106,7 @@ def test_the_work_ahead_is_bounded() -> None:
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address of this machine where nothing listens, and little patience with it."""
-    monkeypatch.setattr(parallel, "PATIENCE", 1)
+    monkeypatch.setattr(door, "PATIENCE", 1)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{one.getsockname()[1]}"
@@ -159,23 +169,18 @@ def test_a_cluster_is_looked_for_before_any_stage_works(
     assert not (project / "artifacts").exists()
 
 
-def test_a_stage_that_works_alone_says_so(
-    dff: Callable[..., Result], cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = dff("index", "--cluster", cluster)
-    line = "index: works on this machine alone; --cluster is for refine with densecrf"
-    assert said.exit_code == 0 and said.stderr.count(line) == 1
-    # what `dff run` hands to all of its stages
-    monkeypatch.setenv("DFF_CLUSTER", cluster)
-    said = dff("index", "--no-reuse")
-    assert said.exit_code == 0 and "--cluster" not in said.stderr
+def test_local_processes_need_no_scheduler() -> None:
+    check_cluster("local")
+    check_cluster("local:2")
+    with pytest.raises(StageError, match="--cluster local:0: no dask scheduler answers"):
+        check_cluster("local:0")
 
 
-def test_only_refinement_in_processes_uses_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_explaining_works_alone(capsys: pytest.CaptureFixture[str]) -> None:
     given = Resources(cluster="tcp://192.0.2.1:8786")
-    note_unused(BY_NAME["refine"], RefineParams(method="densecrf"), given)
-    note_unused(BY_NAME["refine"], RefineParams(method="guided"), Resources())
+    note_unused(BY_NAME["refine"], given)
+    note_unused(BY_NAME["explain"], Resources())
     assert capsys.readouterr().err == ""
-    note_unused(BY_NAME["refine"], RefineParams(method="guided"), given)
-    assert capsys.readouterr().err.startswith("refine: works on this machine alone")
-    assert [stage.name for stage in STAGES if stage.clustered] == ["refine"]
+    note_unused(BY_NAME["explain"], given)
+    assert capsys.readouterr().err.startswith("explain: works on this machine alone")
+    assert [stage.name for stage in STAGES if not stage.clustered] == ["explain"]

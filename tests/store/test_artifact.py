@@ -284,7 +284,7 @@ def test_hostile_names_stay_inside_and_are_found_again(tmp_path):
     values = make(home, layers=HOSTILE, images=HOSTILE[:3], sets={n: [0, 1, 2] for n in HOSTILE})
     outside = [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_relative_to(home)]
     assert outside == []
-    assert {p.name for p in home.iterdir()} == {"zarr.json", "sets", "layers"}
+    assert {p.name for p in home.iterdir()} == {"zarr.json", "images", "sets", "layers"}
     folders = [p for p in (home / "layers").iterdir() if p.is_dir()]
     assert len(folders) == len(HOSTILE)
     artifact = open_artifact(home)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from stages.algorithms.nmf.kernels import (
 )
 from stages.algorithms.nmf.stack import Array, Matrix, Rule, Stack, Sums, Write, numbered_blocks
 from stages.algorithms.rows import RowBlocks, as_numpy, is_sparse
+from stages.algorithms.unit_sums import UnitSum
 
 T = TypeVar("T")
 PIECE_ROWS = 8192
@@ -39,12 +40,26 @@ class _Piece:
     HtH: Matrix  # [problems, k, k], lower halves
     HtP: Matrix  # [problems]
 
+    def add(self, other: "_Piece") -> "_Piece":
+        """This one, with what another adds."""
+        for sum, part in ((self.S, other.S), (self.HtH, other.HtH), (self.HtP, other.HtP)):
+            np.add(sum, part, out=sum)
+        return self
+
+
+class _Done(NamedTuple):
+    """A block of which all pieces have been computed."""
+
+    start: int
+    rows: int
+    H: Array | None
+
 
 class CpuEngine:
     """Passes on a CPU.
 
     The result does not depend on the number of threads: pieces are cut by the blocks alone and
-    their sums are added in order.
+    their sums are added in the order of `stages.algorithms.unit_sums`.
 
     Parameters
     ----------
@@ -84,10 +99,10 @@ class CpuEngine:
         """See `Engine.run_pass`."""
         channels = rows.shape[1]
         tiles = _tiles(stack, channels)
-        total = _Piece(*_room_for_sums(stack, channels, with_HtA))
+        sums = UnitSum(lambda: _Piece(*_room_for_sums(stack, channels, with_HtA)), _Piece.add)
         spare: list[Array] = []  # fresh memory costs more than the arithmetic on it
 
-        def pieces() -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
+        def pieces() -> Iterator[Callable[[], tuple[_Piece, _Done | None]]]:
             for start, block in numbered_blocks(rows):
                 count = int(block.shape[0])
                 found = H[start : start + count] if H is not None else None
@@ -96,17 +111,17 @@ class CpuEngine:
                     if room is None:
                         room = np.empty((count, stack.columns), stack.dtype)
                     found = room[:count]
-                yield from _cut(
-                    block, start, stack, rule, tiles, found, write is not None, with_HtA
-                )
+                yield from _cut(block, start, stack, rule, tiles, found, with_HtA)
 
         for piece, done in in_order(pieces(), self.threads):
-            for sum, part in ((total.S, piece.S), (total.HtH, piece.HtH), (total.HtP, piece.HtP)):
-                np.add(sum, part, out=sum)
-            if done is not None and write is not None:
-                write(*done)
-                spare.append(done[1] if done[1].base is None else done[1].base)
-        return _unpacked(total, stack, channels, with_HtA)
+            sums.add(piece)
+            if done is None:
+                continue
+            sums.end_block(done.rows)
+            if write is not None and done.H is not None:
+                write(done.start, done.H)
+                spare.append(done.H if done.H.base is None else done.H.base)
+        return _unpacked(sums.total(), stack, channels, with_HtA)
 
 
 def in_order(calls: Iterator[Callable[[], T]], threads: int) -> Iterator[T]:
@@ -153,18 +168,17 @@ def _cut(
     rule: Rule,
     tiles: Array,
     H: Array | None,
-    hand_over: bool,
     with_HtA: bool,
-) -> Iterator[Callable[[], tuple[_Piece, tuple[int, Array] | None]]]:
-    """The work on one block, cut into pieces; the last one comes with the block's H."""
+) -> Iterator[Callable[[], tuple[_Piece, _Done | None]]]:
+    """The work on one block, cut into pieces; the last one says that the block is done."""
     rows = int(block.shape[0])
     values = as_compiled(block, stack.dtype)
     # whole groups; small blocks are cut as well, so that every core has some of them
     size = min(PIECE_ROWS, max(LEAST_ROWS, -(-rows // (8 * GROUP)) * GROUP))
 
-    def call(first: int, last: int) -> tuple[_Piece, tuple[int, Array] | None]:
+    def call(first: int, last: int) -> tuple[_Piece, _Done | None]:
         part = None if H is None else H[first:last]
-        done = (start, H) if hand_over and H is not None and last == rows else None
+        done = _Done(start, rows, H) if last == rows else None
         return _compute(values, first, last, stack, rule, tiles, part, with_HtA), done
 
     for first in range(0, rows, size):

@@ -12,7 +12,6 @@ from stages.algorithms.nmf.checks import (
     check_range,
     check_request,
     check_start,
-    sound_squares,
 )
 from stages.algorithms.nmf.choice import Stability, restored, sample_stability, saved
 from stages.algorithms.nmf.compacting import compacted
@@ -22,7 +21,6 @@ from stages.algorithms.nmf.initial import (
     clustered_factors,
     drawn_rows,
     nndsvd_factors,
-    pick,
     random_start,
     sample_indices,
     warm_factors,
@@ -42,6 +40,7 @@ from stages.algorithms.nmf.stack import (
     unit_rows,
 )
 from stages.algorithms.nmf.state import Factorization, Problem
+from stages.algorithms.nmf.survey import surveyed
 from stages.algorithms.rows import RowBlocks, as_row_blocks, dense, float_type
 
 Array = NDArray[Any]
@@ -70,8 +69,8 @@ class Sweep:
     nonneg : {"W and H", "H"}
         What is >= 0. "H": semi-NMF (Ding, Li & Jordan 2010), for a matrix with values below zero,
         by "hals" from "sample" or "random".
-    device : str
-        ``cpu``, or a CUDA device by its name in torch.
+    device : str or Engine
+        ``cpu``, or a CUDA device by its name in torch; or who makes the passes.
     threads : int, optional
         Of the CPU; by default one per core. Results do not depend on it.
     stability_runs : int
@@ -110,7 +109,7 @@ class Sweep:
         tol: float = 1e-4,
         max_passes: int = 100,
         nonneg: str = BOTH,
-        device: str = "cpu",
+        device: str | Engine = "cpu",
         threads: int | None = None,
         stability_runs: int = 0,
         start: Mapping[tuple[int, int], Array] | None = None,
@@ -123,7 +122,9 @@ class Sweep:
         check_start(start, self.rows.shape[1], ks, seeds, solver, nonneg)
         self.tol, self.max_passes = tol, max_passes
         self.signed = make_solver(solver, nonneg).signed
-        self.engine: Engine = make_engine(device, threads, signed=self.signed)
+        self.engine: Engine = (
+            make_engine(device, threads, signed=self.signed) if isinstance(device, str) else device
+        )
         self.rows = compacted(self.rows, self.engine)
         self.threads = threads or cores()
         self.dtype = float_type(self.rows.dtype)
@@ -189,10 +190,8 @@ class Sweep:
         if isinstance(self.engine, DeviceEngine):
             found = self.engine.read(self.rows, indices)
         if found is None:
-            parts, norm = [], 0.0
-            for start, block in numbered_blocks(self.rows):
-                norm += sound_squares(self.engine, block, self.rows, start, signed=self.signed)
-                parts.append(pick(block, start, indices))
+            blocks = numbered_blocks(self.rows)
+            norm, parts = surveyed(blocks, self.rows, indices, self.engine, signed=self.signed)
             found = norm, Sample.of(parts)
         self.norm, sample = found
         check_range(self.norm, self.rows.shape[0], self.dtype)

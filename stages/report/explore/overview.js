@@ -25,7 +25,7 @@ Views.overview = async (state) => {
       href = App.link({ view: "set", set: rank }),
       inside = Inside.nested(run).filter((one) => Inside.above(run, one).includes(rank));
     const facts = [
-      Format.images(set.count),
+      Format.shown(set),
       `k = ${set.k}${set.suggested ? ", suggested" : ""}`,
       `${Format.number(best(set, "explained"), 1)} % explained`,
     ];
@@ -87,7 +87,7 @@ Views.overview = async (state) => {
   const sorts = {
     order: () => 0,
     name: (a, b) => a.set.name.localeCompare(b.set.name),
-    images: (a, b) => b.set.count - a.set.count,
+    images: (a, b) => b.set.total - a.set.total,
     explained: (a, b) => best(b.set, "explained") - best(a.set, "explained"),
     object: (a, b) => (best(b.set, "object") ?? -1) - (best(a.set, "object") ?? -1),
   };

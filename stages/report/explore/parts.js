@@ -27,6 +27,11 @@ const Format = {
   number: (value, digits = 0) =>
     value === null || value === undefined ? "–" : value.toFixed(digits),
   images: (n) => `${n.toLocaleString("en")} ${n === 1 ? "image" : "images"}`,
+  // of an image set: of a large one the page has some images only
+  shown: ({ count, total }) =>
+    count < total
+      ? `${count.toLocaleString("en")} of ${Format.images(total)} shown`
+      : Format.images(count),
 };
 
 const say = (text) => {

@@ -264,6 +264,7 @@ Views.set = async (state) => {
     }
   };
   const bar = controls(of, state, () => changed(), [], another);
+  const { count, total } = App.run.sets[state.set];
   const element = h(
     "div",
     {},
@@ -275,6 +276,13 @@ Views.set = async (state) => {
     list,
     more,
     h("h2", {}, "Images ", found),
+    count < total
+      ? h(
+          "p.quiet",
+          {},
+          `The set has ${Format.images(total)}. Here are those in which its concepts are strongest and others spread evenly over it (report.most in params.yaml); means and curves are of these.`,
+        )
+      : null,
     h(
       "section.controls.loose",
       { "aria-label": "Which images, in which order" },
