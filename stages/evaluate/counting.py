@@ -14,6 +14,7 @@ from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_parts
 from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
+from stages.evaluate.carried import Carried, Key
 from stages.evaluate.truth import SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
@@ -22,7 +23,6 @@ from store import Ragged
 
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
-Key = tuple[str, str]  # layer, kind of maps
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
 Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
 T = TypeVar("T")
@@ -107,6 +107,8 @@ class Counting:
         Those that the heat maps are drawn from; of other layers the partitions are not counted.
     measures : mapping of layer to MeasuredWriter
         Is given what is measured of heat maps that are not stored: here they are looked at once.
+    carried : Carried, optional
+        Where these are not stored, what an earlier evaluation counted.
     """
 
     truth: SetTruth
@@ -116,6 +118,7 @@ class Counting:
     merged: Merged = field(default_factory=dict)
     coefficients: Mapping[str, Ragged] = field(default_factory=dict)
     measures: Mapping[str, MeasuredWriter] = field(default_factory=dict)
+    carried: Carried | None = None
 
     def scored(self, sums: SetSums) -> dict[str, int]:
         """How many images there are, and how many of them have an object, parts and boxes."""
@@ -129,7 +132,7 @@ class Counting:
 
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        return self._summed(self._one, add, resources)
+        return self._summed(self._one, add, resources, self._keep_overlaps)
 
     def _strengths(
         self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
@@ -151,19 +154,31 @@ class Counting:
 
     def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
         """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        return self._summed(self._overlaps, _added, resources)
+        return self._summed(self._overlaps, _added, resources, self._keep)
+
+    def _keep(self, entry: int, counts: Mapping[Key, OverlapCounts]) -> None:
+        if self.carried:
+            self.carried.add(entry, counts, whole=True)
+
+    def _keep_overlaps(self, entry: int, sums: SetSums) -> None:
+        if self.carried:
+            counts = {key: one.overlaps for key, one in sums.maps.items()}
+            self.carried.add(entry, counts, whole=False)
 
     def _summed(
         self,
         one: Callable[[tuple[int, int]], tuple[T, Found]],
         add: Callable[[T, T], T],
         resources: Resources,
+        keep: Callable[[int, T], None],
     ) -> T:
         """The sum over all entries; what is measured on the way is stored, in order."""
         total = None
-        for sums, found in ordered_map(one, self.entries, workers=resources.workers):
+        each = ordered_map(one, self.entries, workers=resources.workers)
+        for (entry, _), (sums, found) in zip(self.entries, each, strict=True):
             for layer, of_entry in found.items():
                 self.measures[layer].append(of_entry)
+            keep(entry, sums)
             total = sums if total is None else add(total, sums)
         assert total is not None, "an image set has images"
         return total
@@ -180,6 +195,8 @@ class Counting:
         return bits
 
     def _overlaps(self, item: tuple[int, int]) -> tuple[dict[Key, OverlapCounts], Found]:
+        if self.carried and (known := self.carried.find(item[0])):
+            return known
         found: dict[str, Measured] = {}
         counts = {
             key: OverlapCounts.of(self._bits(key, item[0], found), _sizes(maps))

@@ -5,17 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.artifacts.activations import Activations
 from stages.artifacts.concept_maps import ConceptMaps
+from stages.artifacts.drawn_maps import DrawnMaps
 from stages.artifacts.factors import Factors
 from store import Layout
 from store.publication import Staging
 from tools import draw, run_dff
 
 LAYER = "features.5"
-STAGES = ("index", "extract", "factorize", "heatmaps", "refine")
+STAGES = ("index", "extract", "factorize", "heatmaps", "refine", "evaluate")
 # Of the tests' small images some fill a shard.
 SHARDS = {"stages.extract.stage": Layout(32, 128), "stages.maps.write": Layout(1024, 8192)}
 
@@ -36,6 +38,20 @@ def photographs(tmp_path: Path) -> Path:
             seed = number if number < 2 else 20 * rank + number
             draw(root / "images" / name / f"{number}.png", seed, [(72, 56), (56, 72)][number % 2])
     return root
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Entries whose heat maps were drawn."""
+    seen: list[int] = []
+    both = DrawnMaps.both
+
+    def counted(self: DrawnMaps, entry: int) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(entry)
+        return both(self, entry)
+
+    monkeypatch.setattr(DrawnMaps, "both", counted)
+    return seen
 
 
 def run(project: Path, *stages: str) -> None:
@@ -78,6 +94,22 @@ def assert_the_same(project: Path, other: Path) -> None:
         np.testing.assert_array_equal(getattr(m, attribute), getattr(n, attribute))
 
 
+def assert_scored_alike(project: Path, other: Path) -> None:
+    """Every table of the evaluation, and what is measured of heat maps that are not stored."""
+    one, two = (p / "artifacts/evaluation" for p in (project, other))
+    names = sorted(path.name for path in one.glob("*.parquet"))
+    assert names == sorted(path.name for path in two.glob("*.parquet")) and names
+    for name in names:
+        pd.testing.assert_frame_equal(pd.read_parquet(one / name), pd.read_parquet(two / name))
+    m, n = (
+        ConceptMaps.open(p / "artifacts/heatmaps.zarr", p / "artifacts/evaluation/measured.zarr")
+        for p in (project, other)
+    )
+    assert m[LAYER].boxes.equals(n[LAYER].boxes)
+    for attribute in ("peaks", "centroids", "areas"):
+        np.testing.assert_array_equal(getattr(m[LAYER], attribute), getattr(n[LAYER], attribute))
+
+
 def shards(project: Path, pattern: str) -> dict[str, int]:
     """The inode of each shard's file."""
     folder = project / "artifacts"
@@ -102,7 +134,7 @@ def a_day(photographs: Path, rng: np.random.Generator, day: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_project_that_grows_is_one_made_from_nothing(
-    project: Path, photographs: Path, seed: int
+    project: Path, photographs: Path, seed: int, drawn: list[int]
 ) -> None:
     rng = np.random.default_rng(seed)
     run(project)
@@ -111,11 +143,16 @@ def test_a_project_that_grows_is_one_made_from_nothing(
     for day in range(3):
         before = {name: shards(project, f"{name}.zarr/layers/*/maps") for name in linked}
         a_day(photographs, rng, day)
-        run(project)
+        run(project, *STAGES[:-1])
+        drawn.clear()
+        run(project, "evaluate")
+        assert len(drawn) <= 2, "heat maps of what has come or was replaced"
         for name, old in before.items():
             new = shards(project, f"{name}.zarr/layers/*/maps")
             linked[name] += sum(old.get(path) == inode for path, inode in new.items())
-        assert_the_same(project, afresh(project))
+        other = afresh(project)
+        assert_the_same(project, other)
+        assert_scored_alike(project, other)
     assert all(linked.values()), linked
 
 
