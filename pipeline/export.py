@@ -24,6 +24,7 @@ from stages.frame.execute import gather_inputs
 from stages.frame.params import suggestion, user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
+from stages.frame.spread import spread_over
 from stages.index.notes import plural
 from stages.naming.names import read_names
 from store import open_artifact
@@ -99,7 +100,8 @@ def export_project(
         "made_from": artifact.fingerprint,
         "categories": selection.categories,
     }
-    export(selection, exporter, out, record, resources, force=force)
+    with spread_over(resources) as within:
+        export(selection, exporter, out, record, within, force=force)
     return out
 
 

@@ -1,5 +1,6 @@
 """The state of every stage's artifact."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,14 +11,18 @@ from typing import Any
 from pipeline.dvc import uses_dvc
 from pipeline.params import read_params
 from pipeline.registry import STAGES
+from stages.frame.cluster import RECORD
 from stages.frame.code import code_digest
 from stages.frame.execute import made_otherwise
 from stages.frame.fingerprint import fingerprint
 from stages.frame.stage import Stage
+from stages.index.notes import plural
 from store import ArtifactDamaged, SchemaMismatch, read_progress
 from store.artifact import read_attrs
 from store.kept import kept_copies
 from store.publication import staging_folder
+
+SHOWN = 4  # workers in a line
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,30 @@ def _state(stage: Stage[Any], project: Path, wanted: str, by_code: bool) -> Stat
         return State(stage.name, "fresh", size, f"{stage.writes}{elsewhere}")
     if progress is not None and "total" in progress:
         detail = f"{progress['done']} of {progress['total']} {progress['unit']}"
-        return State(stage.name, "partial", size, detail)
+        return State(stage.name, "partial", size, detail + _on_cluster(out, wanted))
     if staging_folder(out, wanted).exists():
-        return State(stage.name, "partial", size, "begun; nothing checkpointed yet")
+        detail = "begun; nothing checkpointed yet"
+        return State(stage.name, "partial", size, detail + _on_cluster(out, wanted))
     kept = _kept(stage, out, wanted)
     if attrs is not None:
         detail = "made from other params, images or inputs"
         return State(stage.name, "stale", size, f"{detail}; {kept}" if kept else detail)
     return State(stage.name, "absent", size, kept)
+
+
+def _on_cluster(out: Path, wanted: str) -> str:
+    """Which workers do the unfinished work, as its run has left word; nothing without a cluster."""
+    try:
+        told = json.loads((staging_folder(out, wanted) / "scratch" / RECORD).read_bytes())
+        workers = sorted(told["workers"].items(), key=lambda one: (-one[1][0], one[0]))
+        shown = [f"{name.split('://')[-1]} did {n}, last {last}" for name, (n, last) in workers]
+        if len(shown) > SHOWN:
+            shown = [*shown[:SHOWN], f"{len(shown) - SHOWN} more"]
+        who = plural(len(workers), "worker") + (f" ({'; '.join(shown)})" if shown else "")
+        page = f"; {told['dashboard']}" if told["dashboard"] else ""
+        return f" on {told['address']}: {who}{page}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def _kept(stage: Stage[Any], out: Path, wanted: str) -> str:

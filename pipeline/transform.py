@@ -29,6 +29,7 @@ from stages.frame.fingerprint import fingerprint
 from stages.frame.params import user_path
 from stages.frame.progress import note
 from stages.frame.resources import Resources
+from stages.frame.spread import spread_over
 from stages.index.params import IndexParams
 from stages.naming.names import FactorNames, read_names
 from stages.transform import stage as transforming
@@ -76,6 +77,20 @@ def transform_photographs(
         Nothing that can be used in `photographs`, no such set, k or layer, a project that has not
         been run or whose params.yaml has changed since, an `out` with something else in it.
     """
+    with spread_over(resources) as within:
+        return _transformed(project, photographs, set, k, layer, out, within, force)
+
+
+def _transformed(
+    project: Path,
+    photographs: Path,
+    set: str,
+    k: int,
+    layer: str,
+    out: Path | None,
+    resources: Resources,
+    force: bool,
+) -> Path:
     known = gather_inputs(TRANSFORM, project)
     maps = ConceptMaps.open(known["heatmaps"])
     layer = layer or next(iter(maps))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -32,6 +32,7 @@ RECORD = "artifact.json"
 GROUP = "zarr.json"  # of an array artifact
 # Attribute of an artifact in the making that is not renamed into place: with `--store`.
 UNFINISHED = "unfinished"
+OPENED = 16  # artifacts that a process which was sent them keeps open
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,14 @@ class Artifact:
                 raise ArtifactDamaged(
                     f"{self.location}/{key}: gone or unreadable; {MEND}"
                 ) from error
-            self._opened[key] = Ragged.open(cast("zarr.Group", group), self.images)
+            found = Ragged.open(cast("zarr.Group", group), self.images)
+            self._opened[key] = replace(found, origin=(self, layer, name))
         return self._opened[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # where it lies: another process opens it for itself
+        place = self.location.absolute()
+        return _opened_again, (place.root, self.fingerprint, _stamp(place))
 
     def _key(self, layer: str) -> str:
         if layer not in self.layers:
@@ -349,6 +356,28 @@ def open_artifact(place: str | Path) -> Artifact:
         raise _unreadable(location, error) from error
     _check_attrs(location, dict(group.attrs))
     return Artifact(location, group)
+
+
+@lru_cache(maxsize=OPENED)
+def _opened_again(place: str, fingerprint: str, stamp: tuple[int, ...]) -> Artifact:
+    """An artifact that another process has open; `stamp` tells it from one that lay there before.
+
+    Raises
+    ------
+    StoreError
+        When it is not there, or another.
+    """
+    artifact = open_artifact(place)
+    if artifact.fingerprint != fingerprint:
+        raise StoreError(f"{place}: was replaced while it was used; run it again")
+    return artifact
+
+
+def _stamp(location: Location) -> tuple[int, ...]:
+    if location.path is None:
+        return ()
+    found = (location.path / GROUP).stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def elsewhere(place: str | Path) -> Location | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -62,6 +62,8 @@ class Ragged:
         Image names by image id, for messages; may be empty.
     scattered : int64 [entries], optional
         ``starts``, where rows do not lie in the order of the entries.
+    origin : (Artifact, layer, name), optional
+        Where it is found by other processes that it is sent to.
     """
 
     values: zarr.Array[Any]
@@ -70,6 +72,13 @@ class Ragged:
     image_ids: NDArray[np.int64]
     names: Sequence[str] = ()
     scattered: NDArray[np.int64] | None = None
+    origin: tuple[Any, str, str] | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.origin is not None:
+            return _member, self.origin
+        of_entries = self.offsets, self.grid_hw, self.image_ids
+        return type(self), (self.values, *of_entries, self.names, self.scattered)
 
     @classmethod
     def open(cls, group: zarr.Group, names: Sequence[str] = ()) -> Ragged:
@@ -292,3 +301,7 @@ class Ragged:
         names = [self.names[i] if i < len(self.names) else f"image {i}" for i in ids[:NAMED]]
         more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
         return f" of {', '.join(names)}{more}"
+
+
+def _member(artifact: Any, layer: str, name: str) -> Ragged:
+    return cast(Ragged, artifact.ragged(layer, name))

@@ -146,6 +146,10 @@ class SetRows:
             Writable and the caller's own: ``torch.from_numpy`` wraps it without a copy.
         """
         rows, limit = self.shape[0], self.rows_per_block
+        if rows <= limit:  # of many small sets, a thread each would take longer than its reading
+            if rows:
+                yield self.read(0, rows)
+            return
         ahead: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(self.readers) as pool:
             for start in range(0, rows, limit):

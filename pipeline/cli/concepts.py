@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from pipeline.cli.app import Device, Memory, Project, Workers, app, told_late
+from pipeline.cli.app import Cluster, Device, Memory, Project, Workers, app, told_late
 
 
 @app.command(rich_help_panel="Concepts")
@@ -28,6 +28,7 @@ def transform(
     device: Device = "auto",
     workers: Workers = 0,
     memory: Memory = "auto",
+    cluster: Cluster = "",
 ) -> None:
     """Find the concepts of an image set in photographs that were not in it.
 
@@ -38,7 +39,7 @@ def transform(
     from pipeline.resources import make_resources
     from pipeline.transform import transform_photographs
 
-    resources = make_resources(device, workers, memory, "")
+    resources = make_resources(device, workers, memory, cluster)
     page = transform_photographs(project, photographs, set, k, layer, out, resources, force=force)
     print(page)
 
@@ -140,6 +141,7 @@ def export_concepts(
     project: Project = Path(),
     workers: Workers = 0,
     memory: Memory = "auto",
+    cluster: Cluster = "",
 ) -> None:
     """Write masks and boxes of the concepts as a data set for other programs.
 
@@ -167,7 +169,7 @@ def export_concepts(
             layer=layer,
             least_area=least_area,
             out=out or project / "exports" / format,
-            resources=make_resources("cpu", workers, memory, ""),
+            resources=make_resources("cpu", workers, memory, cluster),
             force=force,
         )
     except KeyboardInterrupt as error:

@@ -75,6 +75,15 @@ class Counts:
             [[] for _ in range(columns)],
         )
 
+    def __add__(self, other: Counts) -> Counts:
+        """What both have counted, of other numbers each."""
+        return Counts(
+            self.below + other.below,
+            np.minimum(self.above, other.above),
+            self.inside + other.inside,
+            [[*one, *more] for one, more in zip(self.kept, other.kept, strict=True)],
+        )
+
 
 def two_neighbours(
     sample: NDArray[np.float32],

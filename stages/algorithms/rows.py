@@ -53,6 +53,9 @@ class MatrixRows:
     def blocks(self) -> Iterator[Any]:
         """Yield ``block_rows`` rows at a time, as views where the matrix allows it."""
         rows = self.shape[0]
+        if rows <= self.block_rows:
+            yield self.matrix
+            return
         for start in range(0, rows, self.block_rows):
             stop = min(start + self.block_rows, rows)
             if not is_sparse(self.matrix):
@@ -64,10 +67,16 @@ class MatrixRows:
 def csr_view(matrix: Any, start: int, stop: int) -> Any:
     """Rows of a CSR matrix without a copy of its values, which scipy's own slices are."""
     first, last = (int(matrix.indptr[row]) for row in (start, stop))
-    part = type(matrix)((stop - start, matrix.shape[1]), dtype=matrix.dtype)
-    part.data, part.indices = matrix.data[first:last], matrix.indices[first:last]
-    part.indptr = matrix.indptr[start : stop + 1] - matrix.indptr[start]
-    return part
+    starts = matrix.indptr[start : stop + 1] - matrix.indptr[start]
+    values, columns = matrix.data[first:last], matrix.indices[first:last]
+    return csr_of(type(matrix), values, columns, starts, (stop - start, matrix.shape[1]))
+
+
+def csr_of(kind: Any, values: Array, columns: Array, starts: Array, shape: tuple[int, int]) -> Any:
+    """A CSR matrix of these very arrays: scipy's own way checks, and may copy, all of them."""
+    made = kind(shape, dtype=values.dtype)
+    made.data, made.indices, made.indptr = values, columns, starts
+    return made
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,10 @@ class ConceptMaps:
     # (h, w) of each entry's maps, where these are not stored
     sizes = LayerArray(np.int64, "entries", "axes")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        there = None if self.measured is None else self.measured.absolute()
+        return type(self), (self.artifact, self.layer, there)
+
     @classmethod
     def open(cls, path: Path, measured: Path | None = None) -> dict[str, ConceptMaps]:
         """The maps of a published artifact, by layer; errors as `store.open_artifact`."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from stages.artifacts.declared import LayerArray
 from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.layered import Layered, contents_of
 from stages.artifacts.within import Within, from_attrs, recorded, root_of
+from stages.frame.sent import fields_alone
 from store import Artifact, Ragged, Staging, create_artifact
 from store.artifact import layer_key
 
@@ -98,6 +99,9 @@ class LayerFactors:
     parent = LayerArray(np.int64, "sets", "columns")
     parent_cosine = LayerArray(np.float64, "sets", "columns")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fields_alone(self)
+
     def tells(self, name: str) -> bool:
         """Whether there is such an array: artifacts of earlier versions have fewer."""
         return f"{layer_key(self.layer)}/{name}" in self.artifact.group
@@ -144,6 +148,9 @@ class Factors(Layered):
     """The factors of all layers."""
 
     _by_layer: dict[str, LayerFactors] = field(default_factory=dict, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.artifact,)
 
     @cached_property
     def factorizations(self) -> Factorizations:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from stages.frame.errors import StageError
 from stages.frame.params import user_path
 from stages.images.decode import ImageError, decode_at_each, decode_resized, decode_rgb
 from store import Artifact
-from store.artifact import read_attrs
+from store.artifact import RECORD, read_attrs
 from store.errors import ArtifactMissing
 from store.names import Names
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK = 1 << 16  # digests that are decoded together
+Origin = tuple[Path, Path, str, int]  # place, project, fingerprint, time of modification
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class ImageIndex:
         With which it was opened; of the reader's dataclass of options.
     recorded_contents : str, optional
         `contents`, where the artifact says it.
+    origin : (place, project, fingerprint, time of modification), optional
+        Where other processes that it is sent to find it.
     """
 
     images: pd.DataFrame
@@ -58,6 +61,11 @@ class ImageIndex:
     dataset: Dataset
     reader: str
     options: Any
+    origin: Origin | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        assert self.origin is not None, "an index that was not opened stays where it is"
+        return _opened_again, self.origin
 
     recorded_contents: str | None = None
 
@@ -93,6 +101,12 @@ class ImageIndex:
             reader=attrs["dataset"],
             options=options,
             recorded_contents=attrs.get("contents"),
+            origin=(
+                path.absolute(),
+                project.absolute(),
+                str(attrs["fingerprint"]),
+                (path / RECORD).stat().st_mtime_ns,
+            ),
         )
         if made is not None and made.attrs.get("contents") != index.contents:
             raise StageError(
@@ -266,6 +280,15 @@ def _members(members: pd.DataFrame, sets: Sequence[str]) -> dict[str, list[int]]
 def contents_digest(images: Iterable[tuple[str, str]], sets: Mapping[str, Sequence[int]]) -> str:
     """See `ImageIndex.contents`; of (name, SHA-256) of every image."""
     return listing_digest(chain(images, ((name, str(ids)) for name, ids in sets.items())))
+
+
+@lru_cache(maxsize=2)
+def _opened_again(place: Path, project: Path, fingerprint: str, changed: int) -> ImageIndex:
+    """An index that another process has open; `changed` tells it from one that lay there before."""
+    index = ImageIndex.open(place, project)
+    if index.origin is None or index.origin[2] != fingerprint:
+        raise StageError(f"{place}: was replaced while it was used; run it again")
+    return index
 
 
 def listing_digest(files: Iterable[tuple[str, str]]) -> str:

@@ -1,7 +1,8 @@
 """One pass over the maps of an image set: all sums that its scores are made of."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import add
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_
 from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
 from stages.evaluate.carried import Carried, Key
-from stages.evaluate.truth import SetTruth, object_of, parts_of
+from stages.evaluate.truth import Noted, SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.maps.finished import measured
@@ -26,6 +27,10 @@ HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
 Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
 T = TypeVar("T")
+# entry of the maps, image id, its largest boxes by layer and kind
+Item = tuple[int, int, Mapping[Key, NDArray[np.float64]]]
+# sums of one image; what was measured; what its annotation told
+Counted = tuple[T, Found, Noted | None]
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Counting:
         Those that the heat maps are drawn from; of other layers the partitions are not counted.
     measures : mapping of layer to MeasuredWriter
         Is given what is measured of heat maps that are not stored: here they are looked at once.
+        None where images are counted for another process.
     carried : Carried, optional
         Where these are not stored, what an earlier evaluation counted.
     """
@@ -117,7 +123,7 @@ class Counting:
     entries: Sequence[tuple[int, int]]
     merged: Merged = field(default_factory=dict)
     coefficients: Mapping[str, Ragged] = field(default_factory=dict)
-    measures: Mapping[str, MeasuredWriter] = field(default_factory=dict)
+    measures: Mapping[str, MeasuredWriter | None] = field(default_factory=dict)
     carried: Carried | None = None
 
     def scored(self, sums: SetSums) -> dict[str, int]:
@@ -132,7 +138,7 @@ class Counting:
 
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        return self._summed(self._one, add, resources, self._keep_overlaps)
+        return self._summed(Counting._one, add, resources, self._keep_overlaps)
 
     def _strengths(
         self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
@@ -154,7 +160,7 @@ class Counting:
 
     def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
         """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        return self._summed(self._overlaps, _added, resources, self._keep)
+        return self._summed(Counting._overlaps, _added, resources, self._keep)
 
     def _keep(self, entry: int, counts: Mapping[Key, OverlapCounts]) -> None:
         if self.carried:
@@ -167,21 +173,42 @@ class Counting:
 
     def _summed(
         self,
-        one: Callable[[tuple[int, int]], tuple[T, Found]],
+        one: Callable[["Counting", Item], Counted[T]],
         add: Callable[[T, T], T],
         resources: Resources,
         keep: Callable[[int, T], None],
     ) -> T:
         """The sum over all entries; what is measured on the way is stored, in order."""
         total = None
-        each = ordered_map(one, self.entries, workers=resources.workers)
-        for (entry, _), (sums, found) in zip(self.entries, each, strict=True):
+        sent = replace(
+            self,
+            boxes={},
+            entries=(),
+            measures=dict.fromkeys(self.measures),
+            carried=None if resources.spread else self.carried,
+        )
+        counted = ordered_map(
+            partial(one, sent),
+            self._items(),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label=f"evaluate {self.truth.name}: images",
+        )
+        for (entry, image_id), (sums, found, noted) in zip(self.entries, counted, strict=True):
             for layer, of_entry in found.items():
-                self.measures[layer].append(of_entry)
+                writer = self.measures[layer]
+                assert writer is not None, "only who has the writers asks for sums"
+                writer.append(of_entry)
             keep(entry, sums)
+            if noted is not None:
+                self.truth.note(image_id, noted)
             total = sums if total is None else add(total, sums)
         assert total is not None, "an image set has images"
         return total
+
+    def _items(self) -> Iterator[Item]:
+        for entry, image_id in self.entries:
+            yield entry, image_id, {key: of_all[entry] for key, of_all in self.boxes.items()}
 
     def _bits(self, key: Key, entry: int, found: dict[str, Measured]) -> NDArray[np.uint8]:
         """Masks as bits; what is measured with them goes into `found`."""
@@ -194,20 +221,22 @@ class Counting:
         found[layer] = measured(entry, rows, bits.reshape(h * w, -1), (h, w))
         return bits
 
-    def _overlaps(self, item: tuple[int, int]) -> tuple[dict[Key, OverlapCounts], Found]:
+    def _overlaps(self, item: Item) -> Counted[dict[Key, OverlapCounts]]:
         if self.carried and (known := self.carried.find(item[0])):
-            return known
+            return *known, None
         found: dict[str, Measured] = {}
         counts = {
             key: OverlapCounts.of(self._bits(key, item[0], found), _sizes(maps))
             for key, maps in self.maps.items()
         }
-        return counts, found
+        return counts, found, None
 
-    def _main_boxes(self, key: Key, entry: int, found: Found) -> NDArray[np.float64]:
+    def _main_boxes(
+        self, key: Key, entry: int, known: Mapping[Key, NDArray[np.float64]], found: Found
+    ) -> NDArray[np.float64]:
         """The box around each mask's largest component ``[columns, 4]``, in pixels of the image."""
-        if key in self.boxes:
-            return self.boxes[key][entry]
+        if key in known:
+            return known[key]
         (layer, kind), maps = key, self.maps[key]
         boxes = np.full((len(maps.columns), 4), np.nan)
         if kind == RAW and layer in found:
@@ -217,8 +246,8 @@ class Counting:
             boxes[largest[:, 1]] = largest[:, 3:7] * scale[[0, 1, 0, 1]]
         return boxes
 
-    def _one(self, item: tuple[int, int]) -> tuple[SetSums, Found]:
-        entry, image_id = item
+    def _one(self, item: Item) -> Counted[SetSums]:
+        entry, image_id, known = item
         truth = self.truth.read(image_id)
         wholes, parts = object_of(truth), parts_of(truth)
         named = {name: mask for name, mask in parts.items() if name not in (OBJECT, BACKGROUND)}
@@ -241,13 +270,13 @@ class Counting:
                     strengths = self._strengths(key, entry, (height, width), pixels)
                     partitions.add(sized, pixels, codes, list(named), strengths)
             masks = np.moveaxis(unpack_masks(packed, columns), -1, 0)
-            boxes = self._main_boxes(key, entry, drawn)
+            boxes = self._main_boxes(key, entry, known, drawn)
             hit: NDArray[np.bool_] = np.any(box_iou(boxes, target) > HIT, axis=1)
             figure = FigureCounts.of(masks)
             overlaps = OverlapCounts.of(packed, _sizes(maps))
             hits = hit.astype(np.int64)
             found[key] = MapSums(of_object, of_parts, figure, hits, overlaps, partitions)
-        return SetSums(found, int(len(target) > 0)), drawn
+        return SetSums(found, int(len(target) > 0)), drawn, self.truth.noted(image_id)
 
 
 def _sizes(maps: ConceptMaps) -> tuple[int, ...]:

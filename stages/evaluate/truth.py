@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,15 @@ from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box, DatasetError, GroundTruth
 
 Regions = dict[str, NDArray[np.bool_]]
+
+
+class Noted(NamedTuple):
+    """What reading an annotation told besides; see `SetTruth`."""
+
+    damaged: str | None
+    doubtful: list[str] | None
+    boxes: tuple[Box, ...] | None
+    difficult: tuple[bool, ...] | None
 
 
 @dataclass
@@ -45,6 +55,30 @@ class SetTruth:
         self.root = self.root or self.name
         annotated = self.index.annotated
         self._annotated = {i for i in self.index.sets[self.root] if annotated[i]}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # who is sent it begins with nothing noted
+        return type(self), (self.index, self.name, self.seen, self.root)
+
+    def noted(self, image_id: int) -> Noted:
+        """What reading an image's annotation told, for one that reads elsewhere to send home."""
+        name = self.index.names[image_id]
+        return Noted(
+            self.damaged.get(name),
+            self.doubtful.get(name),
+            self.boxes.get(image_id),
+            self.difficult.get(image_id),
+        )
+
+    def note(self, image_id: int, noted: Noted) -> None:
+        """Take over what reading an image's annotation told elsewhere."""
+        name = self.index.names[image_id]
+        if noted.damaged is not None:
+            self.damaged[name] = noted.damaged
+        if noted.doubtful is not None:
+            self.doubtful[name] = noted.doubtful
+        if noted.boxes is not None and noted.difficult is not None:
+            self.boxes[image_id], self.difficult[image_id] = noted.boxes, noted.difficult
 
     @property
     def annotated(self) -> bool:

@@ -19,6 +19,7 @@ class Coco:
     """
 
     summary: ClassVar[str] = "instances.json with run lengths or polygons"
+    stay: ClassVar[tuple[str, ...]] = ("_file",)
 
     semantic: bool = param(False, "one annotation per image and concept, not per component")
     polygons: bool = param(False, "polygons instead of run lengths; holes are lost")

@@ -140,6 +140,9 @@ class Exporter(Protocol):
     ----------
     summary : str
         One line for the command's help.
+    stay : tuple of str, optional
+        Attributes that `encode` does not use and that cannot be sent to other processes: open
+        files and what writes to them.
     """
 
     summary: ClassVar[str]
@@ -154,7 +157,8 @@ class Exporter(Protocol):
         """
 
     def encode(self, picture: Picture) -> Any:
-        """Turn one image into what `add` takes; called by several threads, in any order.
+        """Turn one image into what `add` takes; called by several threads or processes, in any
+        order.
 
         This is where the work is done. Files of this image alone may be written here; nothing of
         the exporter may be changed. Keep the result small: some wait for their turn.

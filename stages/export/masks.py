@@ -21,6 +21,7 @@ class Masks:
     """
 
     summary: ClassVar[str] = "one PNG per image and concept; dataset: folder reads them"
+    stay: ClassVar[tuple[str, ...]] = ("_file", "_rows")
 
     heat: bool = param(False, "the heat maps, too, as 16-bit PNG files")
     _folder: Path = field(init=False, repr=False)

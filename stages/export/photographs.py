@@ -44,6 +44,7 @@ def place(file: Path, target: Path, how: str) -> None:
             upright = Image.fromarray(decode_rgb(file.read_bytes()))
             upright.save(target, format="JPEG", quality=QUALITY)
         elif how == "link":
+            target.unlink(missing_ok=True)  # of a worker that was lost
             target.symlink_to(os.path.realpath(file))
         else:
             shutil.copyfile(file, target)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from stages.export.exporter import Concept, Photograph, Picture
 from stages.export.names import image_paths
 from stages.frame.errors import StageError
 from stages.frame.params import suggestion
+from stages.frame.sent import fields_alone
 from store import Artifact
 
 GROUND = "background"
@@ -40,6 +42,9 @@ class Selection:
     seed: int
     names: Mapping[str, Names]
     least_area: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fields_alone(self)
 
     @cached_property
     def columns(self) -> list[int]:

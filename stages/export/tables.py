@@ -22,6 +22,7 @@ class Tables:
     """
 
     summary: ClassVar[str] = "tables of components, and of each concept's strength"
+    stay: ClassVar[tuple[str, ...]] = ("_files", "_writers")
 
     semantic: bool = param(False, "one row and box per image and concept, not per component")
     _files: list[IO[str]] = field(init=False, repr=False)

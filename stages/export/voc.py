@@ -35,6 +35,7 @@ class Voc:
     """
 
     summary: ClassVar[str] = "palette masks, boxes and lists in VOC's devkit layout"
+    stay: ClassVar[tuple[str, ...]] = ("_lists",)
 
     semantic: bool = param(False, "an object is all of a concept on an image, not a component")
     images: str = param("link", "link the photographs, copy them, or none")

@@ -1,7 +1,10 @@
 """Writing an export: image by image, in bounded memory, all of it or nothing."""
 
+import copy
 import json
 from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +54,19 @@ def export(
     catalogue = Catalogue(selection.categories, photographs, out.absolute())
     workers = resources_within("export", export_needs(selection), resources).workers
 
-    def encoded(photograph: Photograph) -> Any:
-        return exporter.encode(selection.picture(photograph))
-
     with disk_errors(out), work_beside(out, "export", "work") as [work]:
         try:
-            exporter.open(work, catalogue)
+            exporter.open(work.absolute(), catalogue)
+            encoded = ordered_map(
+                partial(_encoded, _Sent(exporter), selection),
+                map(_findable, photographs),
+                workers=workers,
+                cluster=resources.spread,
+                label="export: images",
+            )
             with (
                 track("export", len(photographs), "images") as advance,
-                closing(ordered_map(encoded, photographs, workers=workers)) as results,
+                closing(encoded) as results,
             ):
                 for result in results:
                     exporter.add(result)
@@ -71,6 +78,27 @@ def export(
         exporter.close()
         write_atomically(work / RECORD, json.dumps(record, indent=1).encode())
         put_in_place(work, out)
+
+
+class _Sent:
+    """An exporter as other processes get it: without what it has open."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self.exporter = exporter
+
+    def __getstate__(self) -> dict[str, Any]:
+        sent = copy.copy(self.exporter)
+        for name in getattr(sent, "stay", ()):
+            vars(sent).pop(name, None)
+        return {"exporter": sent}
+
+
+def _encoded(sent: _Sent, selection: Selection, photograph: Photograph) -> Any:
+    return sent.exporter.encode(selection.picture(photograph))
+
+
+def _findable(photograph: Photograph) -> Photograph:
+    return replace(photograph, file=photograph.file.absolute())
 
 
 def check_target(out: Path, photographs: Path, *, force: bool) -> None:

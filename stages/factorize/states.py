@@ -1,5 +1,7 @@
 """What is known of factorizations under way, in the scratch of the run."""
 
+import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,10 @@ from store import replacing
 SECONDS = (
     5.0  # of work that may be lost: to put a small set's state on disk takes as long as to find it
 )
+
+PACKED = "small"  # the entry that holds a set's small arrays
+SMALL = 2**20  # bytes of those: an entry each takes longer to write than to find the numbers
+HEAD = np.dtype("<i8")
 
 State = dict[str, NDArray[Any]]
 
@@ -55,7 +61,10 @@ class States:
             return None
         mine = f"{rank}/"
         with np.load(self._files[rank], allow_pickle=False) as kept:
-            return {key.removeprefix(mine): kept[key] for key in kept.files if key.startswith(mine)}
+            large = {
+                key.removeprefix(mine): kept[key] for key in kept.files if key.startswith(mine)
+            }
+        return _unpacked(large.pop(PACKED)) | large
 
     def keep(self, rank: int, state: State, *, done: bool) -> None:
         """Take in a newer state, and put it on disk with what else waits when it is time."""
@@ -74,9 +83,31 @@ class States:
         self._last = time.monotonic()
 
     def _write(self, states: dict[int, State]) -> None:
-        named = {
-            f"{rank}/{key}": one for rank, state in states.items() for key, one in state.items()
-        }
+        named: State = {}
+        for rank, state in states.items():
+            small = {key: one for key, one in state.items() if one.nbytes < SMALL}
+            named[f"{rank}/{PACKED}"] = _packed(small)
+            named |= {f"{rank}/{key}": one for key, one in state.items() if key not in small}
         with replacing(path := self._path(min(states))) as file:
             np.savez(file, **named)  # type: ignore[arg-type]
         self._files |= dict.fromkeys(states, path)
+
+
+def _packed(state: State) -> NDArray[np.uint8]:
+    """Arrays as one: the length of a table of their names, types and shapes, the table, numbers."""
+    table = {key: (one.dtype.str, one.shape) for key, one in state.items()}
+    head = json.dumps(table).encode()
+    parts = [np.array(len(head), HEAD).tobytes(), head, *(one.tobytes() for one in state.values())]
+    return np.frombuffer(b"".join(parts), np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> State:
+    """What was `_packed`."""
+    raw = packed.tobytes()
+    at = HEAD.itemsize + int(np.frombuffer(raw, HEAD, 1)[0])
+    found: State = {}
+    for key, (dtype, shape) in json.loads(raw[HEAD.itemsize : at]).items():
+        count = math.prod(shape)
+        found[key] = np.frombuffer(raw, dtype, count, at).reshape(shape).copy()
+        at += found[key].nbytes
+    return found

@@ -78,6 +78,7 @@ def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> 
 def _run(stage: Stage[P], params: P, inputs: Inputs, work: Staging, resources: Resources) -> None:
     """On the cluster, where there is one that the stage can use."""
     address = resources.cluster if stage.clustered else None
+    (work.scratch / RECORD).unlink(missing_ok=True)  # who did what, of a run before
     with clustered(address, work.scratch / RECORD) as spread:
         stage.run(params, inputs, work, replace(resources, spread=spread))
 

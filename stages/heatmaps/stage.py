@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,6 @@ from stages.artifacts.concept_maps import (
     entry_sets,
     inherited,
 )
-from stages.artifacts.factorizations import Factorizations
 from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.compiling import told_of_compiling
@@ -37,9 +37,10 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.heatmaps.needs import foretell, heat_needs
 from stages.heatmaps.params import HeatmapsParams
-from stages.heatmaps.survey import made_from, survey
+from stages.heatmaps.survey import made_from, surveys
 from stages.maps.coefficients import HeatMaps, grids_of, map_size
 from stages.maps.earlier import find_earlier, recipe_of
+from stages.maps.made_there import There
 from stages.maps.plan import MapPlan, Percentile
 from stages.maps.write import Advance, note_taken, track_images, write_maps
 from store import Staging
@@ -79,16 +80,17 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
             of = factors.at(layer)
             coefficients = of.coefficients
             inside = [name in factors.within for name in factors.sets]
-            scale, region = _surveyed(of, sets, inside, groups[layer], work, f"survey {layer}")
+            scale, region = _surveyed(of, inside, groups[layer], work, f"survey {layer}", resources)
             held = of.held_thresholds if factors.held_percentile == params.percentile else None
             ids = coefficients.image_ids.tolist()
             sizes = [map_size(*index.size(image_id), params.long_side) for image_id in ids]
             columns = coefficients.channels
             needs = heat_needs(params.store, np.array(sizes), columns)
             workers = resources_within("heatmaps", needs, resources).workers
-            maps = HeatMaps(partial(grids_of, coefficients), sizes, scale, set_of, workers)
+            grids, spread = partial(grids_of, coefficients), resources.spread
+            maps = HeatMaps(grids, sizes, scale, set_of, workers, spread)
             rule = Percentile(params.percentile, held, region)
-            digests = made_from(coefficients, sizes, scale, set_of)
+            digests = made_from(coefficients, sizes, scale, set_of, spread)
             if params.store == "none":
                 ConceptMaps.sizes.write(groups[layer], sizes)
                 ConceptMaps.made_from.write(groups[layer], digests)
@@ -105,7 +107,8 @@ def run(params: HeatmapsParams, inputs: Inputs, work: Staging, resources: Resour
                 digests,
                 find_earlier(work, recipe, layer) if resources.reuse else None,
             )
-            taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance)
+            there = There(spread, maps, f"heatmaps {layer}") if spread else None
+            taken += write_maps(groups[layer], plan, maps, work, f"rows {layer}", advance, there)
     note_taken("heatmaps", taken, len(set_of) * len(factors.layers))
 
 
@@ -124,13 +127,19 @@ def _write_thresholds(
         advance(Fraction(images, 2))
 
     known: list[list[float]] = work.progress.get(key, [])
-    with told_of_compiling():
+    begun = len(known)
+    counted = maps.percentiles(
+        (entries, rule.of_set(rank), seen)
+        for rank, entries in enumerate(sets)
+        if rank >= begun and rule.counted(rank)
+    )
+    with told_of_compiling(), closing(counted):
         for rank, entries in enumerate(sets):
             spared = partial(seen, 2 * len(entries))
             if rank < len(known):
                 spared()
                 continue
-            found = rule.thresholds(rank, partial(maps.percentile, entries, seen=seen), spared)
+            found = rule.thresholds(rank, lambda: next(counted), spared)
             known.append(found.tolist())
             done = sum(map(len, sets[: rank + 1]))
             total = len(maps.sizes)
@@ -141,21 +150,17 @@ def _write_thresholds(
 
 def _surveyed(
     factors: LayerFactors,
-    sets: Sequence[Sequence[int]],
     inside: Sequence[bool],
     group: zarr.Group,
     work: Staging,
     key: str,
+    resources: Resources,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Store what the coefficients tell before they become maps; scale and region of every set."""
     if work.progress.get(key):
         region = ConceptMaps.region.written(group) if any(inside) else None
         return ConceptMaps.scale.written(group), region
-    columns = Factorizations.of(factors.artifact).columns
-    found = [
-        survey(factors.coefficients, entries, columns, factors.held(rank), inside=inside[rank])
-        for rank, entries in enumerate(sets)
-    ]
+    found = surveys(factors, inside, resources.spread)
     scale = np.array([one.scale for one in found])
     ConceptMaps.scale.write(group, scale)
     ConceptMaps.full.write(group, [one.full for one in found])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,17 @@ from stages.algorithms.masks import exact_percentiles
 from stages.algorithms.parts import STRENGTH, parts_of
 from stages.artifacts.concept_maps import FULL_COLOUR
 from stages.artifacts.drawn_maps import decisive
-from stages.artifacts.factors import Heat
+from stages.artifacts.factorizations import Factorizations
+from stages.artifacts.factors import Heat, LayerFactors
+from stages.frame.cluster import Cluster
+from stages.frame.parallel import ordered_map
 from stages.maps.coefficients import grids_of
 from stages.maps.earlier import digests
 from store import Ragged
 
 Floats = NDArray[np.float64]
 FIGURE = 75.0  # percentile of the coefficients of k = 1 above which the figure is
+TOGETHER = 64  # images whose coefficients are digested by one call
 SMALL = 1 << 22  # coefficients that are sorted in memory: of more, histograms are made
 
 
@@ -39,6 +44,27 @@ class Survey:
     within: Floats
     means: Floats
     region: float
+
+
+def surveys(
+    factors: LayerFactors, inside: Sequence[bool], cluster: Cluster | None = None
+) -> list[Survey]:
+    """`survey` of every image set; `inside` says of each whether it lies within a factor.
+
+    A set is one worker's: its sums are in one order.
+    """
+    one = partial(_survey_of, factors)
+    if cluster is None:
+        return list(map(one, enumerate(inside)))
+    items = enumerate(inside)
+    return list(ordered_map(one, items, cluster=cluster, label="heatmaps: surveys of sets"))
+
+
+def _survey_of(factors: LayerFactors, item: tuple[int, bool]) -> Survey:
+    (rank, inside), coefficients = item, factors.coefficients
+    entries = list(factors.artifact.sets.values())[rank].tolist()
+    columns = Factorizations.of(factors.artifact).columns
+    return survey(coefficients, entries, columns, factors.held(rank), inside=inside)
 
 
 def survey(
@@ -145,12 +171,25 @@ def made_from(
     sizes: Sequence[tuple[int, int]],
     scale: NDArray[np.float64],
     set_of: Sequence[int],
+    cluster: Cluster | None = None,
 ) -> NDArray[np.uint8]:
     """What decides each entry's maps besides the recipe, ``[entries, 32]``."""
-    entries = range(len(sizes))
+    one = partial(_made_from, coefficients)
+    items = (
+        (some, [(sizes[entry], scale[set_of[entry]]) for entry in some])
+        for at in range(0, len(sizes), TOGETHER)
+        if (some := range(at, min(at + TOGETHER, len(sizes))))
+    )
+    if cluster is None:
+        found = list(map(one, items))
+    else:
+        found = list(ordered_map(one, items, cluster=cluster, label="heatmaps: digests"))
+    return np.concatenate([np.empty((0, 32), np.uint8), *found])
 
-    def parts() -> Iterator[Sequence[bytes]]:
-        for entry, grid in zip(entries, grids_of(coefficients, entries), strict=True):
-            yield decisive(grid, sizes[entry], scale[set_of[entry]])
 
-    return digests(parts())
+def _made_from(
+    coefficients: Ragged, item: tuple[range, Sequence[tuple[tuple[int, int], Floats]]]
+) -> NDArray[np.uint8]:
+    entries, of_each = item
+    grids = zip(of_each, grids_of(coefficients, entries), strict=True)
+    return digests(decisive(grid, size, scale) for (size, scale), grid in grids)

@@ -13,7 +13,7 @@ import PIL
 
 from stages.artifacts.tables import read_table
 from stages.frame.code import code_digest
-from stages.frame.fingerprint import digest, file_digest
+from stages.frame.fingerprint import digest
 from store import Staging, StoreError
 from store.artifact import read_attrs
 from store.kept import kept_copies
@@ -50,10 +50,6 @@ class Known:
         content = self.digests.get(path, "")
         found = self.checked.get(content)
         return (*found, content) if found else None
-
-    def digest(self, path: Path) -> str:
-        """Digest of a file's content, read where it is not known."""
-        return self.digests.get(path) or file_digest(path)
 
 
 def checked_before(work: Staging) -> dict[str, tuple[int, int, int]]:

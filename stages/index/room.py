@@ -21,6 +21,9 @@ class Room:
         self._taken = 0
         self._freed = Condition()
 
+    def __reduce__(self) -> tuple[type["Room"], tuple[int]]:
+        return Room, (self.size,)  # another process has its own memory
+
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
         """Wait until so many bytes are free and hold them inside; at most `self.size`."""

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,7 @@ from stages.images.decode import ImageError, verify, verify_bytes
 from stages.index.checked import Checked, Found
 from stages.index.collection import chosen_images, open_collection
 from stages.index.digests import kept_digests
-from stages.index.known import Known, checked_before, recipe
+from stages.index.known import Facts, Known, checked_before, recipe
 from stages.index.needs import SPARE_BYTES, foretell
 from stages.index.notes import tell
 from stages.index.params import IndexParams
@@ -41,6 +42,33 @@ DRAWN = "scenes"  # the folder in the artifact
 DIGESTS = "index/digests.json"  # remembered between runs, beside the staging folders
 # Small photographs are checked in any case, one after the other.
 LEAST_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An image that is to be checked, with its files where any process finds them.
+
+    Attributes
+    ----------
+    annotations : sequence of (path, digest)
+        Empty where it is not known.
+    facts : Facts or None
+        What the check would find, where that is known.
+    """
+
+    found: FoundImage
+    path: Path
+    annotations: Sequence[tuple[Path, str]]
+    facts: Facts | None
+
+    @classmethod
+    def of(cls, dataset: Dataset, found: FoundImage, known: Known) -> "_Asked":
+        path = dataset.image_path(found.name)
+        annotations = [
+            (path.absolute(), known.digests.get(path, ""))
+            for path in dataset.annotation_files(found.name)
+        ]
+        return cls(found, path.absolute(), annotations, known.facts(path))
 
 
 def sources(params: IndexParams, project: Path) -> str:
@@ -105,8 +133,14 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         paths, digests = _digests(dataset, found, inputs.project)
         known = Known(dict(zip(paths, digests, strict=True)), before)
     with track("index", len(found), "images") as advance:
-        check = partial(_check, dataset, room, known)
-        for result in ordered_map(check, found, workers=resources.workers):
+        results = ordered_map(
+            partial(_check, room),
+            (_Asked.of(dataset, one, known) for one in found),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label="index: images",
+        )
+        for result in results:
             images.add(result)
             advance(1)
     _refuse_too_many(images, params.max_failed)
@@ -131,13 +165,12 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     tell(left_out, len(images.failed), images.annotated())
 
 
-def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> Checked:
+def _check(room: Room, asked: _Asked) -> Checked:
     """Read, hash and decode one image file when there is room; what is wrong becomes a reason.
 
     A file whose content an earlier index has checked is not read.
     """
-    path = dataset.image_path(found.name)
-    facts = known.facts(path)
+    found, path, facts = asked.found, asked.path, asked.facts
     if facts is None:
         if path.exists() and not is_file(path):
             return Checked(found, reason=NOT_A_FILE)
@@ -150,7 +183,7 @@ def _check(dataset: Dataset, room: Room, known: Known, found: FoundImage) -> Che
             except ImageError as error:
                 return Checked(found, reason=str(error))
             facts = height, width, len(content), hashlib.sha256(content).hexdigest()
-    annotations = [(p.name, known.digest(p)) for p in dataset.annotation_files(found.name)]
+    annotations = [(p.name, known or file_digest(p)) for p, known in asked.annotations]
     return Checked(found, "", *facts, listing_digest(annotations) if annotations else "")
 
 

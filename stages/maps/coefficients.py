@@ -5,17 +5,19 @@ What is compiled is imported where it is called: Numba takes longer to load than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.masks import percentile_between, rank_below
+from stages.frame.cluster import Cluster
 from stages.frame.parallel import ordered_map
+from stages.maps.counted_there import counted_there, percentiles_there, sampled_there
 from stages.maps.finished import Finished, measured
 
 if TYPE_CHECKING:
@@ -72,13 +74,38 @@ class HeatMaps:
     set_of : sequence of int
         Each entry's image set.
     workers : int
+    cluster : Cluster, optional
+        Whose workers count what percentiles are found by.
     """
 
     grids: Callable[[Sequence[int]], Iterator[Grid]]
-    sizes: Sequence[tuple[int, int]]
+    sizes: Sequence[tuple[int, int]] | Mapping[int, tuple[int, int]] | NDArray[np.int32]
     scales: NDArray[np.float64]
-    set_of: Sequence[int]
+    set_of: Sequence[int] | Mapping[int, int] | NDArray[np.int32]
     workers: int
+    cluster: Cluster | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sizes, set_of = self.sizes, self.set_of
+        if not isinstance(sizes, Mapping) and not isinstance(set_of, Mapping):  # of all entries
+            sizes, set_of = np.array(sizes, np.int32), np.array(set_of, np.int32)
+        return type(self), (self.grids, sizes, self.scales, set_of, 1)
+
+    def of(self, entries: Sequence[int]) -> HeatMaps:
+        """The same for some entries of one set alone: what other processes are sent."""
+        scale = self.scales[self.set_of[entries[0]]][None]
+        sizes = {entry: self._size(entry) for entry in entries}
+        return HeatMaps(self.grids, sizes, scale, dict.fromkeys(entries, 0), 1)
+
+    def percentiles(
+        self, asked: Iterable[tuple[Sequence[int], float, Callable[[int], None]]]
+    ) -> Generator[NDArray[np.float64], None, None]:
+        """`percentile` of several sets, in order; a cluster counts several at the same time."""
+        if self.cluster is not None:
+            yield from percentiles_there(self, self.cluster, asked)
+            return
+        for entries, q, seen in asked:
+            yield self.percentile(entries, q, seen)
 
     def finished(
         self, entries: Sequence[int], thresholds: NDArray[np.float64]
@@ -94,32 +121,52 @@ class HeatMaps:
 
         Shares rise with coefficients: those of two neighbouring ranks are found among these.
         """
-        from stages.algorithms.interpolation import sample
-        from stages.algorithms.ranks import Counts, two_neighbours
+        from stages.algorithms.ranks import two_neighbours
 
-        total = sum(self.sizes[entry][0] * self.sizes[entry][1] for entry in entries)
+        total = sum(h * w for h, w in map(self._size, entries))
         each = -(-SAMPLE // len(entries))
-        some = [
-            sample(grid, self.sizes[entry], each, entry)
-            for entry, grid in zip(entries, self.grids(entries), strict=True)
-        ]
+        sample = self.sampled(entries, each)
         passes = 0
 
         def counted(brackets: Brackets) -> Counts:
             nonlocal passes
             passes += 1
-            counts, lock = Counts.none(len(brackets.low)), Lock()
-            one = partial(self._counted, brackets, counts, lock)
-            for images in ordered_map(one, self._together(entries), workers=self.workers):
-                if passes <= 2:
-                    seen(images)
-            return counts
+            return self.counted(entries, brackets, seen if passes <= 2 else _unseen)
 
         rank = rank_below(total, q)
-        a, b = two_neighbours(np.concatenate(some), total, rank, counted, KEPT)
+        a, b = two_neighbours(sample, total, rank, counted, KEPT)
         seen(max(0, 2 - passes) * len(entries))
         scale = self.scales[self.set_of[entries[0]]]
         return percentile_between(_share(a, scale), _share(b, scale), total, q)
+
+    def sampled(self, entries: Sequence[int], each: int) -> NDArray[np.float32]:
+        """So many points of each entry's map, ``[n, columns]``."""
+        from stages.algorithms.interpolation import sample
+
+        if self.cluster is not None:
+            return np.concatenate(list(sampled_there(self, self.cluster, entries, each)))
+        grids = zip(entries, self.grids(entries), strict=True)
+        return np.concatenate(
+            [sample(grid, self._size(entry), each, entry) for entry, grid in grids]
+        )
+
+    def counted(
+        self, entries: Sequence[int], brackets: Brackets, seen: Callable[[int], None]
+    ) -> Counts:
+        """What lies where in the maps of some entries; `seen` is told of images."""
+        from stages.algorithms.ranks import Counts
+
+        if self.cluster is not None:
+            return counted_there(self, self.cluster, entries, brackets, seen)
+        counts, lock = Counts.none(len(brackets.low)), Lock()
+        one = partial(self._counted, brackets, counts, lock)
+        for images in ordered_map(one, self._together(entries), workers=self.workers):
+            seen(images)
+        return counts
+
+    def _size(self, entry: int) -> tuple[int, int]:
+        h, w = self.sizes[entry]
+        return int(h), int(w)
 
     def _together(self, entries: Sequence[int]) -> Iterator[Some]:
         """Entries that follow each other, a few at a time."""
@@ -135,7 +182,7 @@ class HeatMaps:
     def _drawn(self, thresholds: NDArray[np.float64], some: Some) -> Finished:
         from stages.algorithms.interpolation import draw
 
-        sizes = [self.sizes[entry] for entry, _ in some]
+        sizes = [self._size(entry) for entry, _ in some]
         ends = np.cumsum([0, *(h * w for h, w in sizes)]).tolist()
         columns = len(thresholds)
         planes = np.empty((columns, ends[-1]), np.uint16)
@@ -151,8 +198,12 @@ class HeatMaps:
         from stages.algorithms.interpolation import count
 
         for entry, grid in some:
-            count(grid, self.sizes[entry], brackets, counts, lock)
+            count(grid, self._size(entry), brackets, counts, lock)
         return len(some)
+
+
+def _unseen(images: int) -> None:
+    pass
 
 
 def _share(values: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.float64]:

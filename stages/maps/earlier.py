@@ -18,6 +18,7 @@ from stages.artifacts.concept_maps import ConceptMaps, Measured, entry_sets
 from stages.artifacts.drawn_maps import digest_of
 from stages.frame.code import code_digest
 from stages.frame.fingerprint import digest
+from stages.frame.sent import fields_alone
 from store import Staging, StoreError
 from store.kept import kept_copies
 
@@ -46,6 +47,9 @@ class EarlierMaps:
     """
 
     maps: ConceptMaps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fields_alone(self)
 
     @cached_property
     def _entries(self) -> dict[bytes, int]:

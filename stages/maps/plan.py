@@ -80,23 +80,26 @@ class Percentile:
             return self.q
         return 100 - (100 - self.q) * float(self.region[rank])
 
+    def counted(self, rank: int) -> bool:
+        """Whether some of a set's thresholds are not given."""
+        return self.held is None or not np.isfinite(self.held[rank]).all()
+
     def thresholds(
         self,
         rank: int,
-        count: Callable[[float], NDArray[np.float64]],
+        count: Callable[[], NDArray[np.float64]],
         spared: Callable[[], None],
     ) -> NDArray[np.float64]:
-        """A set's thresholds ``[columns]``: those that are held, others by `count` of a percentile.
+        """A set's thresholds ``[columns]``: those that are held, others by `count`.
 
         Tells `spared` when nothing is to be counted.
         """
-        if self.held is None:
-            return count(self.of_set(rank))
-        held = self.held[rank]
-        if np.isfinite(held).all():
+        if not self.counted(rank):
             spared()
-            return held
-        return np.where(np.isfinite(held), held, count(self.of_set(rank)))
+        if self.held is None:
+            return count()
+        held = self.held[rank]
+        return np.where(np.isfinite(held), held, count()) if self.counted(rank) else held
 
     def given(self, rank: int) -> NDArray[np.float64] | None:
         """A set's thresholds where all of them are held."""
@@ -134,7 +137,7 @@ class MapPlan:
         What becomes of an entry's whole numbers and bits when all its columns are known.
     """
 
-    sizes: Sequence[tuple[int, int]]
+    sizes: Sequence[tuple[int, int]] | NDArray[np.int32]
     image_ids: Sequence[int]
     sets: Sequence[Sequence[int]]
     columns: int

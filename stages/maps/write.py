@@ -5,28 +5,31 @@ The artifacts' form is said in `stages.artifacts.concept_maps`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cached_property, partial
 from heapq import merge
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.algorithms.masks import binarise, exact_percentile, pack_masks
-from stages.artifacts.concept_maps import ConceptMaps, MeasuredWriter
+from stages.algorithms.masks import exact_percentile
+from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.frame.compiling import told_of_compiling
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import note, track
-from stages.maps.finished import Finished, measured
+from stages.maps.finished import Finished
 from stages.maps.linked import Linked
+from stages.maps.made_there import MOST, Range, Spreading, There
+from stages.maps.making import Making
 from stages.maps.memory import SHARD_BYTES
-from stages.maps.plan import Compute, Made, MapPlan, Percentile, Rows, Source, Taken, Whole
-from store import Ragged, RaggedWriter, Staging, StoreError, plan_layout, whole_entries
+from stages.maps.plan import Compute, MapPlan, Percentile, Rows, Source
+from store import Ragged, RaggedWriter, Staging, plan_layout, whole_entries
 from store.writer import Background
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ def write_maps(
     work: Staging,
     key: str,
     advance: Advance,
+    there: There | None = None,
 ) -> int:
     """Write the maps of all entries in order; goes on where an earlier run stopped.
 
@@ -81,9 +85,11 @@ def write_maps(
     advance : callable
         Told of the share of an image's work at this layer that is done, pass by pass; see
         `track_images`.
+    there : There, optional
+        Where they are made, if not here. The same bytes, and the same record of progress.
     """
     with told_of_compiling():
-        return _Writing(group, plan, compute, work, key, advance).run()
+        return _Writing(group, plan, compute, work, key, advance, there).run()
 
 
 class _Writing:
@@ -97,8 +103,10 @@ class _Writing:
         work: Staging,
         key: str,
         advance: Advance,
+        there: There | None,
     ) -> None:
-        self.group, self.plan, self.compute = group, plan, compute
+        self.group, self.plan, self.compute, self.there = group, plan, compute, there
+        self.making = Making(plan, compute)
         self.taken = 0
         self.threads = ExitStack()
         # Compressing takes longer than anything else here: it is not for the thread that appends.
@@ -117,7 +125,8 @@ class _Writing:
             most_rows=max((h * w for h, w in plan.sizes), default=1),
         )
         begun = self.state.get("behind", "") if "masks" in self.state else None
-        self.linked = Linked.plan(plan, self.layout, begun)
+        # workers write all: what they are sent knows of no entries elsewhere
+        self.linked = Linked.plan(plan, self.layout, begun if there is None else "")
         if begun is not None and begun != self.linked.digest:
             # what it was to go on from is gone, or another now
             self.state, begun = {"thresholds": []}, None
@@ -175,20 +184,21 @@ class _Writing:
     def _run(self) -> None:
         first = int(np.searchsorted(self.bits.offsets[1:], self.bits.flushed, side="right"))
         measures = MeasuredWriter(self.group, self.plan.columns)
-        for rank, entries in enumerate(self.plan.sets):
-            thresholds = self._thresholds(rank, entries)
-            linked, kept, fresh = self.linked.split(entries, first)
-            self.taken += len(linked)
-            finish = partial(self._finish, thresholds)
-            written = self._in_order(kept, finish, self._computing(fresh, thresholds))
-            for _, those in merge(
-                self.linked.measured(self.plan, linked),
-                ((finished.first, finished.measured) for finished in written),
-                key=itemgetter(0),
-            ):
-                for one in those:
-                    measures.append(one)
-                self._computed(len(those))
+
+        def take(found: Sequence[Measured]) -> None:
+            for one in found:
+                measures.append(one)
+            self._computed(len(found))
+
+        if self.there is not None:
+            making = Making(self.plan, self.there.compute)
+            spreading = Spreading(self.there, making, self.maps, self.bits, take)
+            spreading.run(self._ranges(first, take, self.there.cluster.slots))
+        else:
+            for rank, entries in enumerate(self.plan.sets):
+                thresholds = self._thresholds(rank, entries)
+                for those in self._in_order(entries, first, thresholds):
+                    take(those)
         self.maps.close()
         self.bits.close()
         measures.close()
@@ -197,94 +207,59 @@ class _Writing:
             ConceptMaps.made_from.write(self.group, self.plan.made_from)
         ConceptMaps.thresholds.write(self.group, found.reshape(-1, self.plan.columns))
 
-    def _computing(self, entries: Sequence[int], thresholds: NDArray[np.float64]) -> Iterator[Made]:
-        """Each entry's maps: where an earlier run has them, or what is computed now."""
-        earlier, made_from = self.plan.earlier, self.plan.made_from
-        known = {}
-        if earlier is not None and made_from is not None:
-            found = {entry: earlier.find(made_from[entry], thresholds) for entry in entries}
-            known = {entry: there for entry, there in found.items() if there >= 0}
-        self.taken += len(known)
-        if earlier is not None and known:
-            _ = earlier.boxes  # read once, before threads ask for it
-        missing = [entry for entry in entries if entry not in known]
-        computed = self._made(missing, thresholds) if missing else iter(())
-        there = -1  # the last entry of those that came together
-        for entry in entries:
-            if entry in known:
-                yield entry, Taken(known[entry])
-            elif entry > there:
-                made = next(computed)
-                there = entry + len(made.measured) - 1 if isinstance(made, Finished) else entry
-                yield entry, made
+    def _ranges(
+        self, first: int, take: Callable[[Sequence[Measured]], None], slots: int
+    ) -> Iterator[Range]:
+        """Entries for tasks, some at a time; `take` gets what is measured of those on disk."""
+        most = max(1, min(MOST, -(-len(self.plan.sizes) // (4 * slots))))
+        for rank, entries in enumerate(self.plan.sets):
+            thresholds = self._thresholds(rank, entries)
+            _, kept, fresh = self.linked.split(entries, first)
+            for finished in self._kept(kept):
+                take(finished.measured)
+            known = self._known(fresh, thresholds)
+            for at in range(0, len(fresh), most):
+                some = fresh[at : at + most]
+                yield some, {one: known[one] for one in some if one in known}, thresholds
 
-    def _made(
-        self, entries: Sequence[int], thresholds: NDArray[np.float64]
-    ) -> Iterator[Rows | Whole | Finished]:
-        if isinstance(self.compute, Source):
-            return self.compute.finished(entries, thresholds)
-        return iter(self.compute(entries))
+    def _known(self, entries: Sequence[int], thresholds: NDArray[np.float64]) -> dict[int, int]:
+        known = self.making.known(entries, thresholds)
+        self.taken += len(known)
+        return known
 
     def _in_order(
-        self,
-        kept: Sequence[int],
-        finish: Callable[[Made], Finished],
-        computed: Iterable[Made],
-    ) -> Iterator[Finished]:
-        """Entries from disk, then those that are computed and written now."""
-        yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
+        self, entries: Sequence[int], first: int, thresholds: NDArray[np.float64]
+    ) -> Iterator[Sequence[Measured]]:
+        """What is measured of entries that are linked, on disk, or computed and written now."""
+        linked, kept, fresh = self.linked.split(entries, first)
+        self.taken += len(linked)
+        written = (
+            (one.first, one.measured)
+            for one in chain(self._kept(kept), self._written(fresh, thresholds))
+        )
+        together = merge(self.linked.measured(self.plan, linked), written, key=itemgetter(0))
+        yield from (measured for _, measured in together)
+
+    def _written(self, fresh: Sequence[int], thresholds: NDArray[np.float64]) -> Iterator[Finished]:
+        """Entries that are computed and written now."""
+        computed = self.making.made(fresh, thresholds, self._known(fresh, thresholds))
+        finish = partial(self.making.finish, thresholds)
         for finished in ordered_map(finish, computed, workers=self.plan.workers):
             start = int(self.bits.offsets[self.linked.place[finished.first]])
             self.maps.append(start, finished.levels)
             self.bits.append(start, finished.bits)
             yield finished
 
-    def _finish(self, thresholds: NDArray[np.float64], computed: Made) -> Finished:
-        """An entry's shares as whole numbers, masks and boxes."""
-        entry, shares = computed
-        if isinstance(shares, Taken):
-            try:
-                assert self.plan.earlier is not None
-                earlier = self.plan.earlier
-                levels, bits = earlier.rows(shares.entry)
-                if (known := earlier.measured(shares.entry, entry)) is not None:
-                    return Finished(entry, levels, bits, [known])
-                shares = Whole(levels, bits, settled=True)
-            except StoreError as error:
-                note(f"not taking over earlier maps: {error}")
-                shares = next(self._made([entry], thresholds))
-        if isinstance(shares, Finished):
-            return shares
-        if isinstance(shares, Whole):
-            levels, bits, around = shares.levels, shares.bits, shares.around
-            settled = shares.settled
-        else:
-            from stages.algorithms.heatmap import quantise
-
-            bits = pack_masks(binarise(shares, thresholds, axis=1))
-            levels, around, settled = quantise(shares, self.plan.dtype), None, False
-        if self.plan.settle and not settled:
-            levels, bits = self.plan.settle(entry, levels)
-        return self._measured(entry, levels, bits, around)
-
-    def _measured(
-        self,
-        entry: int,
-        levels: NDArray[Any],
-        bits: NDArray[np.uint8],
-        around: NDArray[np.uint8] | None = None,
-    ) -> Finished:
-        if around is None and self.plan.around:
-            around = self.plan.around(entry)
-        of = measured(entry, levels, bits, self.plan.sizes[entry], around)
-        return Finished(entry, levels, bits, [of])
+    def _kept(self, kept: Sequence[int]) -> Iterator[Finished]:
+        """Those that an earlier run has written."""
+        yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
 
     def _from_disk(self, entry: int) -> Finished:
         levels, bits = (
             array.rows(int(array.offsets[entry]), int(array.offsets[entry + 1]))
             for array in self._on_disk
         )
-        return self._measured(entry, levels, bits)
+        return self.making.measured(entry, levels, bits)
 
     @cached_property
     def _on_disk(self) -> tuple[Ragged, Ragged]:
@@ -303,7 +278,7 @@ class _Writing:
         else:
             found = rule.thresholds(
                 rank,
-                partial(self._percentile, entries),
+                partial(self._percentile, entries, rule.of_set(rank)),
                 partial(self._computed, (self.plan.passes - 1) * len(entries)),
             )
         known.append(found.tolist())

@@ -1,7 +1,7 @@
 """The maps of one layer as tasks for a refiner: what is read, and what that takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Shapes, most_pixels
 from stages.frame.memory import Needs
 from stages.frame.resources import Resources
+from stages.frame.sent import fields_alone
 from stages.maps.memory import map_needs
 from stages.refine.refiners.refiner import BatchRefiner, Refiner, Size, Task, libraries_of
 
@@ -52,10 +53,13 @@ class LayerTasks:
     refiner: Refiner
     index: ImageIndex
     maps: ConceptMaps
-    set_of: Sequence[int]
+    set_of: Sequence[int] | NDArray[np.int32]
     columns: Sequence[int]
     certain: float = 0.0
     apart: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fields_alone(replace(self, set_of=np.array(self.set_of, np.int32)))
 
     @classmethod
     def of_all(

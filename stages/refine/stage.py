@@ -25,7 +25,7 @@ from stages.maps.write import note_taken, track_images, write_maps
 from stages.refine.layer import LayerTasks, device_of, refine_needs
 from stages.refine.params import RefineParams
 from stages.refine.refiners.refiner import libraries_of
-from stages.refine.work import computing
+from stages.refine.work import computing, making_there
 from store import Staging, open_artifact
 
 # Modules whose code, and that which they import, decides about maps, masks and boxes.
@@ -79,8 +79,10 @@ def run(params: RefineParams, inputs: Inputs, work: Staging, resources: Resource
                 tasks.certain_at if params.certain else None,
                 tasks.settled if apart else None,
             )
-            compute = computing(tasks, params.binarise == "half", within)
-            taken += write_maps(groups[layer], plan, compute, work, f"rows {layer}", advance)
+            half = params.binarise == "half"
+            compute, there = computing(tasks, half, within), making_there(tasks, half, within)
+            key = f"rows {layer}"
+            taken += write_maps(groups[layer], plan, compute, work, key, advance, there)
     note_taken("refine", taken, len(set_of) * len(heatmaps.layers))
 
 

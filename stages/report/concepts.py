@@ -1,6 +1,7 @@
 """The factorizations that the page shows: their columns, colours, scales and top images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,10 @@ class Concepts(Palette):
     energy: NDArray[np.float64]
     stability: NDArray[np.float64]
     nonzero: NDArray[np.float64]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a value for every image of the set, which who paints some of them has no use for
+        return {name: value for name, value in vars(self).items() if name != "means"}
 
     def maps(self, kind: str) -> ConceptMaps:
         """The raw or the refined maps."""

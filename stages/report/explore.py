@@ -17,7 +17,7 @@ A part holds `PART` images of a set in order. Nothing but numbers is in the name
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,34 +26,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.artifacts.concept_maps import ConceptMaps
-from stages.artifacts.factors import LayerFactors
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import track
+from stages.frame.resources import Resources
 from stages.report.chosen import recipe_of_choice, within
-from stages.report.concepts import Concepts, open_concepts
-from stages.report.explore_facts import facts_of_ks, facts_of_run
-from stages.report.explore_masks import (
-    Mask,
-    agreement,
-    annotated_object,
-    largest_boxes,
-    masks_payload,
-    masks_within,
-    truth_payload,
-)
+from stages.report.concepts import open_concepts
+from stages.report.explore_facts import facts_of_ks, facts_of_run, facts_of_set
+from stages.report.explore_masks import largest_boxes
 from stages.report.explore_names import directions_of_set, facts_of_names
+from stages.report.explore_parts import Asked, OfLayer, Parts, coefficients, parts_of, put
 from stages.report.needs import PART
 from stages.report.opened import Opened
-from stages.report.packed import (
-    DATA,
-    VERSION,
-    base64_of,
-    packed_grid,
-    runs_of_masks,
-    script,
-    whole_shares,
-)
+from stages.report.packed import DATA, VERSION, base64_of, script, whole_shares
 from stages.report.page import SetView, spread
 from stages.report.params import ReportParams
 from stages.report.tables import TableFile
@@ -81,13 +65,13 @@ def copy_page(folder: Path) -> None:
 
 def write_explore(
     opened: Opened,
-    sets: Sequence[SetView],
+    sets: Iterable[SetView],
     params: ReportParams,
     chosen: Mapping[str, NDArray[np.int64]],
     photographs: Photographs,
     tables: Sequence[TableFile],
     work: Staging,
-    workers: int,
+    resources: Resources,
 ) -> str:
     """Put the page to explore into the report: itself, its data, and images as thumbnails.
 
@@ -100,18 +84,17 @@ def write_explore(
     image_ids = np.unique(opened.factors.image_ids[entries]).tolist()
     with track("report", len(photographs.all) * len(image_ids), "thumbnails") as advance:
         for copies in photographs.all:
-            copies.write(image_ids, work, workers, advance)
+            copies.write(image_ids, work, resources, advance)
     (work.path / DATA).mkdir(exist_ok=True)  # there already after an interruption
-    shown = {name: len(at) for name, at in chosen.items()}
-    facts = facts_of_run(opened, sets, photographs, tables, shown)
-    payload = script("index", {**facts, "naming": facts_of_names(opened)})
-    (work.path / DATA / "index.js").write_bytes(payload)
     count = len(opened.factors.layers) * len(entries)
     boxes = {layer: largest_boxes(maps) for layer, maps in opened.refined.items()}
     made_by = recipe(opened, photographs) + recipe_of_choice(opened, params, chosen)
     earlier = earlier_report(work, DATA, made_by)
     with track("report", count, "maps") as advance:
+        facts_of_sets = []
         for rank, view in enumerate(sets):
+            shown = chosen[view.name]
+            facts_of_sets.append(facts_of_set(opened, view, len(shown)))
             one = Explored(
                 opened,
                 photographs,
@@ -121,9 +104,12 @@ def write_explore(
                 view,
                 work.path,
                 params.top,
-                chosen[view.name],
+                shown,
             )
-            one.write(workers, advance)
+            one.write(resources, advance)
+    facts = facts_of_run(opened, facts_of_sets, photographs, tables)
+    payload = script("index", {**facts, "naming": facts_of_names(opened)})
+    (work.path / DATA / "index.js").write_bytes(payload)
     return made_by
 
 
@@ -134,11 +120,6 @@ def recipe(opened: Opened, photographs: Photographs) -> str:
     made_from = (opened.factors, opened.heatmaps[layer], opened.refined[layer])
     prints = [one.artifact.fingerprint for one in made_from]
     return " ".join([str(VERSION), str(photographs.small.long_side), *prints])
-
-
-def parts_of(count: int) -> list[range]:
-    """The positions in a set that each part holds."""
-    return [range(at, min(at + PART, count)) for at in range(0, count, PART)]
 
 
 @dataclass(frozen=True)
@@ -198,13 +179,13 @@ class Explored:
         counts = self.opened.evaluation.scored.get(self.view.name, {})
         return any(counts.get(kind, 0) for kind in ANNOTATED)
 
-    def write(self, workers: int, advance: Callable[[int], None]) -> None:
+    def write(self, resources: Resources, advance: Callable[[int], None]) -> None:
         """Write all of the set's data, part by part; `advance` is told of images at all layers."""
         opened, count = self.opened, len(self.image_ids)
         of_layer = [
-            _OfLayer(
-                opened,
-                layer,
+            OfLayer(
+                opened.factors.at(layer),
+                opened.refined[layer],
                 within(open_concepts(opened, layer, self.view.name), self.positions),
             )
             for layer in opened.factors.layers
@@ -216,14 +197,21 @@ class Explored:
             for number, one in enumerate(of_layer)
             for k in one.concepts
         ]
-        for _ in ordered_map(_called, firsts, workers=workers):
+        for _ in ordered_map(_called, firsts, workers=resources.workers):
             pass
         if self.earlier and self._take_over(self.earlier / DATA / self.name):
             advance(count * len(of_layer))
             return
         parts = parts_of(count)
         found: dict[tuple[int, int], list[NDArray[np.uint16]]] = {}
-        done = ordered_map(partial(self._part, of_layer), range(len(parts)), workers=workers)
+        root = opened.factors.root(self.view.name) if self.annotated else None
+        done = ordered_map(
+            Parts(self.folder.absolute(), self.name, opened.index, root, of_layer).write,
+            map(self._asked, range(len(parts)), parts),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label=f"report: parts of {self.name}",
+        )
         for at, by_k in zip(parts, done, strict=True):
             for key, iou in by_k.items():
                 found.setdefault(key, []).append(iou)
@@ -232,6 +220,12 @@ class Explored:
             for (number, k), ious in found.items():
                 iou = np.concatenate(ious)
                 self.put(f"l{number}-k{k}/agreement", {"iou": base64_of(iou)})
+
+    def _asked(self, part: int, at: range) -> Asked:
+        entries = [int(self.entries[i]) for i in at]
+        boxes = {layer: of_all[entries] for layer, of_all in self.boxes.items()}
+        image_ids = [self.image_ids[i] for i in at]
+        return Asked(part, at, entries, image_ids, [self.sizes[i] for i in at], boxes)
 
     def _take_over(self, earlier: Path) -> bool:
         """Copy what lasts; False where there is nothing."""
@@ -249,12 +243,9 @@ class Explored:
 
     def put(self, name: str, payload: object) -> None:
         """Write one payload."""
-        key = f"{self.name}/{name}"
-        path = self.folder / DATA / f"{key}.js"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(script(key, payload))
+        put(self.folder, f"{self.name}/{name}", payload)
 
-    def described(self, of_layer: Sequence["_OfLayer"]) -> dict[str, Any]:
+    def described(self, of_layer: Sequence[OfLayer]) -> dict[str, Any]:
         """The payload ``set``."""
         names = self.opened.images
         return {
@@ -271,7 +262,7 @@ class Explored:
             ],
         }
 
-    def _first(self, number: int, layer: "_OfLayer", k: int) -> None:
+    def _first(self, number: int, layer: OfLayer, k: int) -> None:
         """The payloads ``stats`` and ``tops`` of one factorization."""
         concepts, count = layer.concepts[k], len(self.entries)
         columns = list(concepts.columns)
@@ -294,94 +285,7 @@ class Explored:
         tops = [concepts.top_images(j, self.top) for j in range(k)]
         shown = sorted({*spread(count, SHEET), *(i for some in tops for i in some)})
         grids = layer.grids([int(self.entries[i]) for i in shown])
-        self.put(f"l{number}-k{k}/tops", self._coefficients(shown, grids, concepts))
-
-    def _part(
-        self, of_layer: Sequence["_OfLayer"], part: int
-    ) -> dict[tuple[int, int], NDArray[np.uint16]]:
-        """Coefficients, masks and annotations of some images; how well masks and these agree."""
-        at = parts_of(len(self.entries))[part]
-        truths: list[Mask | None] = [None] * len(at)
-        if self.annotated:
-            index, name = self.opened.index, self.opened.factors.root(self.view.name)
-            truths = [annotated_object(index, self.image_ids[i], name, self.sizes[i]) for i in at]
-            self.put(f"truth-{part:03d}", truth_payload(at, truths))
-        found = {}
-        for number, layer in enumerate(of_layer):
-            for k, agreements in self._part_of(number, layer, part, at, truths).items():
-                found[number, k] = agreements
-        return found
-
-    def _part_of(
-        self,
-        number: int,
-        layer: "_OfLayer",
-        part: int,
-        at: Sequence[int],
-        truths: Sequence[Mask | None],
-    ) -> dict[int, NDArray[np.uint16]]:
-        """Those of one layer, by k."""
-        entries = [int(self.entries[i]) for i in at]
-        grids = layer.grids(entries)
-        runs: dict[int, list[list[bytes]]] = {k: [] for k in layer.concepts}
-        sizes, agreements, count = [], [], len(layer.refined.columns)
-        for i, entry, truth in zip(at, entries, truths, strict=True):
-            bits = masks_within(layer.refined, entry, self.sizes[i])
-            sizes.append(bits.shape[:2])
-            agreements.append(agreement(bits, count, truth))
-            of_image = runs_of_masks(bits, count)
-            for k, concepts in layer.concepts.items():
-                runs[k].append([of_image[column] for column in concepts.columns])
-        for k, concepts in layer.concepts.items():
-            where = f"l{number}-k{k}"
-            self.put(f"{where}/part-{part:03d}", self._coefficients(at, grids, concepts))
-            boxes = base64_of(self.boxes[layer.layer][entries][:, list(concepts.columns)])
-            masks_of_k = {**masks_payload(at, sizes, runs[k]), "boxes": boxes}
-            self.put(f"{where}/masks-{part:03d}", masks_of_k)
-        every = np.stack(agreements)
-        return {k: every[:, list(concepts.columns)] for k, concepts in layer.concepts.items()}
-
-    def _coefficients(
-        self, at: Sequence[int], grids: Sequence[NDArray[np.float32]], concepts: Concepts
-    ) -> dict[str, Any]:
-        columns = list(concepts.columns)
-        scale = concepts.heatmaps.scale[concepts.rank][columns]
-        shares = [grid[:, :, columns] / np.where(scale > 0, scale, 1.0) for grid in grids]
-        packed = [packed_grid(one) for one in shares]
-        return {
-            "at": list(at),
-            "grids": [list(grid.shape[:2]) for grid in grids],
-            "peaks": base64_of(np.array([peaks for peaks, _ in packed])),
-            "levels": base64_of(np.concatenate([levels.ravel() for _, levels in packed])),
-        }
-
-
-@dataclass(frozen=True)
-class _OfLayer:
-    """One image set at one layer: its factorizations, and their coefficients and masks."""
-
-    opened: Opened
-    layer: str
-    concepts: dict[int, Concepts]
-
-    @cached_property
-    def factors(self) -> LayerFactors:
-        return self.opened.factors.at(self.layer)
-
-    @property
-    def refined(self) -> ConceptMaps:
-        return self.opened.refined[self.layer]
-
-    def grids(self, entries: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Coefficients of some entries, ``[h, w, columns]`` each, read together."""
-        ragged = self.factors.coefficients
-        spans = [(int(ragged.offsets[e]), int(ragged.offsets[e + 1])) for e in entries]
-        rows, found, at = ragged.read_dense(spans), [], 0
-        for entry in entries:
-            h, w = (int(side) for side in ragged.grid_hw[entry])
-            found.append(rows[at : at + h * w].reshape(h, w, -1))
-            at += h * w
-        return found
+        self.put(f"l{number}-k{k}/tops", coefficients(shown, grids, concepts))
 
 
 def _called(function: Callable[[], None]) -> None:

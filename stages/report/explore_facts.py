@@ -11,7 +11,7 @@ from stages.report.explore_meaning import meaning_of, reasons_of_run
 from stages.report.left_out import left_out_lists
 from stages.report.opened import Opened
 from stages.report.packed import FORMAT
-from stages.report.page import FactorView, KView, LayerView, SetView
+from stages.report.page import FactorView, KView, LayerView, SetView, many
 from stages.report.scores import factor_scores
 from stages.report.tables import TableFile
 from stages.report.thumbnails import Photographs
@@ -21,15 +21,11 @@ MOST = 8  # colours that are told apart in one picture: Draw.most in draw.js
 
 def facts_of_run(
     opened: Opened,
-    sets: Sequence[SetView],
+    sets: Sequence[dict[str, Any]],
     photographs: Photographs,
     tables: Sequence[TableFile],
-    shown: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The payload ``index``: the run, its image sets with their scores, what was left out.
-
-    `shown` has how many of each set's images the page has.
-    """
+    """The payload ``index``: the run, its image sets (`facts_of_set`), what was left out."""
     facts = opened.heatmaps[opened.layer].facts
     return {
         "format": FORMAT,
@@ -43,7 +39,7 @@ def facts_of_run(
         "method": str(opened.refined[opened.layer].facts["method"]),
         "large": photographs.large.long_side if photographs.large else None,
         "meaning": reasons_of_run(opened),
-        "sets": [_facts_of_set(opened, one, shown[one.name]) for one in sets],
+        "sets": list(sets),
         "tables": [[one.href, one.label, one.meaning, one.rows] for one in tables],
         "leftOut": [
             {
@@ -57,14 +53,15 @@ def facts_of_run(
     }
 
 
-def _facts_of_set(opened: Opened, view: SetView, shown: int) -> dict[str, Any]:
+def facts_of_set(opened: Opened, view: SetView, shown: int) -> dict[str, Any]:
+    """An image set and its scores, of whose images the page has `shown`."""
     layer = view.layers[0]
     suggested = layer.choice.suggested if layer.choice else None
     return {
         "name": view.name,
         "count": shown,
         "total": view.count,
-        "href": view.href,
+        "href": "index.html" if many(opened) else view.href,
         "within": _within(opened, view),
         "k": suggested or _stable_k(opened, view, layer),
         "suggested": suggested,
@@ -175,7 +172,7 @@ def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
         "nonzero": number(factor.nonzero),
         "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
         "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
-        "tops": concepts.top_images(j, len(factor.top)),
+        "tops": factor.strongest,
     }
 
 

@@ -6,6 +6,10 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from stages.artifacts.activations import OWN, Activations, NetworkFacts, pixels_seen
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import MEASURED, Evaluation
@@ -36,7 +40,7 @@ class Opened:
     refined: dict[str, ConceptMaps]
     evaluation: Evaluation
     explained: Explanations
-    _rows: dict[str, dict[tuple[str, str], list[dict[Any, Any]]]] = field(default_factory=dict)
+    _rows: dict[str, "_Rows"] = field(default_factory=dict)
 
     @classmethod
     def open(cls, inputs: Inputs) -> "Opened":
@@ -65,13 +69,12 @@ class Opened:
     def rows(self, table: str, layer: str, name: str) -> list[dict[Any, Any]]:
         """Rows of one image set at one layer, of a table of the evaluation.
 
-        Each table is gone through once: looking for a set's rows in it takes as long as it is.
+        Each table is gone through once: looking for a set's rows in it takes as long as it is. Of
+        very many sets all rows as dictionaries would take gigabytes: they are made when asked for.
         """
         if table not in self._rows:
-            found = self._rows[table] = {}
-            for row in getattr(self.evaluation, table).to_dict("records"):
-                found.setdefault((row["layer"], row["set"]), []).append(row)
-        return self._rows[table].get((layer, name), [])
+            self._rows[table] = _Rows.of(getattr(self.evaluation, table))
+        return self._rows[table].of_set(layer, name)
 
     @cached_property
     def names(self) -> FactorNames:
@@ -128,3 +131,24 @@ class Opened:
         facts.append(("Solver", self.factors.solver))
         facts.append(("Refinement", self.refined[self.layer].facts["method"]))
         return facts
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table's columns, and where in them each image set's rows are at each layer."""
+
+    columns: dict[str, NDArray[Any]]
+    places: dict[Any, NDArray[np.intp]]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> "_Rows":
+        columns = {str(name): table[name].to_numpy() for name in table}
+        places = table.groupby(["layer", "set"], observed=True, sort=False).indices
+        return cls(columns, {key: np.asarray(rows) for key, rows in places.items()})
+
+    def of_set(self, layer: str, name: str) -> list[dict[Any, Any]]:
+        places = self.places.get((layer, name))
+        if places is None:
+            return []
+        values = (column[places].tolist() for column in self.columns.values())
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*values, strict=True)]

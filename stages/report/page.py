@@ -26,6 +26,10 @@ from stages.report.scores import (
     score_rows,
 )
 
+# With more image sets than these, pages of theirs would be millions of pictures: the page to
+# explore shows each of them all the same, and the first page some.
+MANY = 200
+CARDS = 60
 OVERVIEW_IMAGES = 6
 OVERVIEW_KS = 5
 
@@ -74,7 +78,8 @@ class FactorView:
     importance: list[tuple[str, float, float]]  # class, total index and its error, per cent
     raw: dict[Hashable, Any] | None  # rows of scores.parquet, where there is ground truth
     refined: dict[Hashable, Any] | None
-    top: list[Top]
+    strongest: list[int]  # positions in the set of the images where it is strongest
+    top: list[Top]  # pictures of these
     inside: str  # the image set within it, where it is divided further
 
 
@@ -140,22 +145,32 @@ class SetView:
 def hrefs_of(opened: Opened) -> dict[str, str]:
     """Each image set's page, from the report's folder: the first one's is the report's, where the
     collection has no other."""
-    alone = opened.factors.own_sets if len(opened.factors.own_sets) == 1 else []
+    own = opened.factors.own_sets
+    alone = own[0] if len(own) == 1 else None
+    page = "explore.html#/s{}" if many(opened) else "pages/set-{:03d}.html"
     return {
-        name: "index.html" if name in alone else f"pages/set-{rank:03d}.html"
+        name: "index.html" if name == alone else page.format(rank)
         for rank, name in enumerate(opened.factors.sets)
     }
+
+
+def many(opened: Opened) -> bool:
+    """Whether the image sets are too many for a page each."""
+    return len(opened.factors.sets) > MANY
 
 
 def in_order(opened: Opened) -> list[str]:
     """The image sets, each followed by those that lie within its factors."""
     within, found = opened.factors.within, []
 
+    inside: dict[str, list[str]] = {}
+    for name, one in within.items():
+        inside.setdefault(one.parent, []).append(name)
+
     def add(name: str) -> None:
         found.append(name)
-        for inside, one in within.items():
-            if one.parent == name:
-                add(inside)
+        for one in inside.get(name, ()):
+            add(one)
 
     for name in opened.factors.own_sets:
         add(name)
@@ -168,11 +183,13 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def collect_set(
-    opened: Opened, book: PictureBook, name: str, href: str, images: int, top: int
+    opened: Opened, book: PictureBook | None, name: str, href: str, images: int, top: int
 ) -> SetView:
-    """Everything about one image set; orders its pictures from the book."""
+    """Everything about one image set; orders its pictures from the book, and of many sets only
+    those of a card. Without a book it has no pictures and no plots."""
     entries = opened.factors.sets[name]
-    chosen = [int(entries[i]) for i in spread(len(entries), images)]
+    images = min(images, OVERVIEW_IMAGES) if many(opened) else images
+    chosen = [int(entries[i]) for i in spread(len(entries), images if book else 0)]
     has_parts = opened.evaluation.has_parts(name)
     layers = [
         _layer(opened, book, number, layer, name, chosen, top, has_parts)
@@ -186,7 +203,7 @@ def collect_set(
 
 def _layer(
     opened: Opened,
-    book: PictureBook,
+    book: PictureBook | None,
     number: int,
     layer: str,
     name: str,
@@ -204,12 +221,18 @@ def _layer(
             updates[row["k"]] = max(updates.get(row["k"], 0), row["update"])
     ks = []
     concepts_of = open_concepts(opened, layer, name)
+    whole = not many(opened)  # or else a card: the largest k's pictures alone
     for k, concepts in concepts_of.items():
+        pictured = book if whole or (k == max(concepts_of) and number == 0) else None
         ks.append(
             KView(
                 k=k,
-                factors=_factors(opened, book, number, layer, name, concepts, top),
-                images=[_shown(opened, book, number, entry, concepts) for entry in chosen],
+                factors=_factors(
+                    opened, book if whole else None, number, layer, name, concepts, top
+                ),
+                images=[_shown(opened, pictured, number, entry, concepts) for entry in chosen]
+                if pictured
+                else [],
                 coverage=coverage_table(opened, layer, name, k),
                 explained=fits[k].explained,
                 drift=opened.factors.drift(layer, name, k, opened.seed),
@@ -229,9 +252,9 @@ def _layer(
         ks=ks,
         overview=spread(len(chosen), OVERVIEW_IMAGES),
         rows=rows,
-        loss=loss_plot(losses, opened.ks),
+        loss=loss_plot(losses, opened.ks) if whole else Markup(),
         quality=quality_plot(curves, column)
-        if len(curves) == 2 and len(opened.ks) > 1 and _known(quality, column)
+        if whole and len(curves) == 2 and len(opened.ks) > 1 and _known(quality, column)
         else None,
         quality_of=column,
         choice=_choice(opened, layer, name, concepts_of),
@@ -256,8 +279,8 @@ def _choice(
         suggested=int(chosen[0]["k"]) if chosen else None,
         reason=str((chosen or table)[0]["reason"]),
         rows=sorted(table, key=lambda row: row["k"]),
-        plot=choice_plot(table) if _known(table, "stability") else None,
-        family=family_plot(links, colours),
+        plot=choice_plot(table) if _known(table, "stability") and not many(opened) else None,
+        family=Markup() if many(opened) else family_plot(links, colours),
     )
 
 
@@ -266,6 +289,9 @@ def _image_name(opened: Opened, book: PictureBook, entry: int) -> str:
 
 
 def _shown(opened: Opened, book: PictureBook, layer: int, entry: int, concepts: Concepts) -> Shown:
+    if many(opened):  # masks are not on a card
+        photo, heat = book.photo(entry), book.heat(entry, layer, concepts)
+        return Shown(_image_name(opened, book, entry), photo, heat, photo)
     return Shown(
         name=_image_name(opened, book, entry),
         photo=book.photo(entry),
@@ -276,7 +302,7 @@ def _shown(opened: Opened, book: PictureBook, layer: int, entry: int, concepts: 
 
 def _factors(
     opened: Opened,
-    book: PictureBook,
+    book: PictureBook | None,
     number: int,
     layer: str,
     name: str,
@@ -292,7 +318,7 @@ def _factors(
     meaning = meaning_of(opened.explained, layer, name, concepts.k)
     views = []
     for factor in range(concepts.k):
-        strongest = [int(entries[i]) for i in concepts.top_images(factor, top)]
+        strongest = concepts.top_images(factor, top)
         views.append(
             FactorView(
                 number=factor,
@@ -310,13 +336,16 @@ def _factors(
                 ],
                 raw=scores.get((factor, "raw")),
                 refined=scores.get((factor, "refined")),
+                strongest=strongest,
                 top=[
                     Top(
                         _image_name(opened, book, entry),
                         book.spotlight(entry, number, concepts, factor),
                     )
-                    for entry in strongest
-                ],
+                    for entry in (int(entries[i]) for i in strongest)
+                ]
+                if book
+                else [],
                 inside=_inside(opened, name, concepts.k, factor),
             )
         )
@@ -333,14 +362,17 @@ def _inside(opened: Opened, name: str, k: int, factor: int) -> str:
 
 
 def score_tables(opened: Opened) -> list[tuple[str, list[ScoreRow]]]:
-    """(layer, rows) for the first page: all sets, under their mean when there are several.
+    """(layer, rows) for the first page: all sets, of many the first ones, under the mean of all
+    when there are several.
 
     Those within factors come after their parent, and are not of the mean.
     """
-    own, tables = opened.factors.own_sets, []
+    own, tables = set(opened.factors.own_sets), []
     for layer in opened.factors.layers:
         rows = score_rows(opened, layer, in_order(opened))
         of_own = [row for row in rows if row.name in own]
+        if many(opened):
+            rows = rows[: CARDS * len(opened.ks)]
         means = mean_rows(of_own, "mean over sets") if len(own) > 1 else []
         tables.append((layer, means + rows))
     return tables

@@ -13,6 +13,7 @@ from PIL import Image
 from stages.artifacts.image_index import ImageIndex
 from stages.drawing.overlays import heat_picture, mask_picture, spotlight_picture
 from stages.frame.parallel import ordered_map
+from stages.frame.resources import Resources
 from stages.images.resize import target_shape
 from stages.report.concepts import Concepts
 
@@ -65,6 +66,8 @@ class Scene:
 
 
 Paint = Callable[[Scene], Image.Image]
+# entry, image id, (height, width) of the pictures, and how each file is painted
+Asked = tuple[int, int, tuple[int, int], dict[str, Paint]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,11 @@ class PictureBook:
         return self._want(entry, what, partial(_spotlight, concepts, factor))
 
     def paint(
-        self, folder: Path, earlier: Path | None, workers: int, advance: Callable[[int], None]
+        self,
+        folder: Path,
+        earlier: Path | None,
+        resources: Resources,
+        advance: Callable[[int], None],
     ) -> None:
         """Write every picture that was asked for below `folder`.
 
@@ -130,9 +137,18 @@ class PictureBook:
         changed, say.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
-        one = partial(self._paint_entry, folder, earlier)
-        for _ in ordered_map(one, sorted(self.wanted), workers=workers):
+        painter = Painter(self.index, folder.absolute(), earlier and earlier.absolute())
+        for _ in ordered_map(
+            painter.paint,
+            map(self._asked, sorted(self.wanted)),
+            workers=resources.workers,
+            cluster=resources.spread,
+            label="report: pictures of images",
+        ):
             advance(1)
+
+    def _asked(self, entry: int) -> Asked:
+        return entry, int(self.image_ids[entry]), self._size(entry), self.wanted[entry]
 
     def _want(self, entry: int, what: str, paint: Paint) -> Picture:
         src = f"{FOLDER}/{entry:05d}-{what}.jpg"
@@ -144,19 +160,28 @@ class PictureBook:
         size = self.index.size(int(self.image_ids[entry]))
         return target_shape(*size, "long_side", self.long_side)
 
-    def _paint_entry(self, folder: Path, earlier: Path | None, entry: int) -> None:
-        wanted = self.wanted[entry]
-        if earlier is not None:
-            there = [src for src in wanted if (earlier / src).is_file()]
+
+@dataclass(frozen=True)
+class Painter:
+    """Writes the pictures of one image after the other below a folder; see `PictureBook.paint`."""
+
+    index: ImageIndex
+    folder: Path
+    earlier: Path | None
+
+    def paint(self, asked: Asked) -> None:
+        """Those of one image."""
+        entry, image_id, size, wanted = asked
+        if self.earlier is not None:
+            there = [src for src in wanted if (self.earlier / src).is_file()]
             for src in there:
-                shutil.copyfile(earlier / src, folder / src)
+                shutil.copyfile(self.earlier / src, self.folder / src)
             wanted = {src: paint for src, paint in wanted.items() if src not in there}
         if not wanted:
             return
-        photo = self.index.small_rgb(int(self.image_ids[entry]), self._size(entry))
-        scene = Scene(photo, entry)
+        scene = Scene(self.index.small_rgb(image_id, size), entry)
         for src, paint in wanted.items():
-            paint(scene).save(folder / src, quality=QUALITY)
+            paint(scene).save(self.folder / src, quality=QUALITY)
 
 
 def _photo(scene: Scene) -> Image.Image:

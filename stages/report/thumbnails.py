@@ -9,6 +9,7 @@ from PIL import Image
 
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.parallel import ordered_map
+from stages.frame.resources import Resources
 from stages.images.resize import target_shape
 from stages.report.params import ReportParams
 from store import Staging
@@ -52,7 +53,11 @@ class Thumbnails:
         return self.index.hashes[image_id].tobytes().hex()[:DIGITS] + ".jpg"
 
     def write(
-        self, image_ids: Sequence[int], work: Staging, workers: int, advance: Callable[[int], None]
+        self,
+        image_ids: Sequence[int],
+        work: Staging,
+        resources: Resources,
+        advance: Callable[[int], None],
     ) -> None:
         """Write those of some images; what the report of before has already is copied.
 
@@ -61,11 +66,16 @@ class Thumbnails:
         StageError
             See `ImageIndex.read`.
         """
-        folder = work.path / self.folder
+        folder = work.path.absolute() / self.folder
         folder.mkdir(exist_ok=True)
         earlier = earlier_report(work, self.folder, self.recipe)
-        one = partial(self._write_one, folder, earlier and earlier / self.folder)
-        for _ in ordered_map(one, image_ids, workers=workers):
+        for _ in ordered_map(
+            partial(self._write_one, folder, earlier and earlier.absolute() / self.folder),
+            image_ids,
+            workers=resources.workers,
+            cluster=resources.spread,
+            label=f"report: {self.folder} of images",
+        ):
             advance(1)
 
     def _write_one(self, folder: Path, earlier: Path | None, image_id: int) -> None:

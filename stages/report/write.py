@@ -1,6 +1,6 @@
 """Writing the report: pictures painted in threads, pages rendered from templates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
 from stages.report.packed import DATA
-from stages.report.page import SetView, collect_set, hrefs_of, score_tables
+from stages.report.page import CARDS, SetView, collect_set, hrefs_of, many, score_tables
 from stages.report.paper import Comparison, comparisons
 from stages.report.params import ReportParams
 from stages.report.pictures import FOLDER as PICTURES
@@ -46,23 +46,28 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
     cells = max(most_pixels(one.coefficients.grid_hw.astype(np.int64)) for one in opened.by_layer)
     largest = most_pixels(opened.index.sizes), most_pixels(grids)
     needs = report_needs(params, *largest, columns, cells)
-    workers = resources_within("report", needs, resources).workers
+    within = resources_within("report", needs, resources)
     names = list(opened.factors.sets)
     image_ids = opened.factors.image_ids
     book = PictureBook(opened.index, image_ids, params.long_side)
-    sets = []
-    for name, href in hrefs_of(opened).items():
-        sets.append(collect_set(opened, book, name, href, params.images, params.top))
+    hrefs = hrefs_of(opened)
+    shown = opened.factors.own_sets[:CARDS] if many(opened) else names
+    sets = [
+        collect_set(opened, book, name, hrefs[name], params.images, params.top) for name in shown
+    ]
     photographs = Photographs.wanted(opened.index, params)
     made_by = recipe(opened, photographs)
     earlier = earlier_report(work, PICTURES, made_by)
     with track("report", len(book.wanted), "images") as advance:
-        book.paint(work.path, earlier, workers, advance)
+        book.paint(work.path, earlier, within, advance)
     beside = comparisons(opened, params.paper)
     tables = write_tables(work.path / TABLES, opened, beside)
     chosen = chosen_images(opened, params)
     _write_pages(opened, sets, beside, tables, chosen, work.path)
-    lasting = write_explore(opened, sets, params, chosen, photographs, tables, work, workers)
+    every: Iterable[SetView] = sets
+    if many(opened):  # one at a time: all would take gigabytes
+        every = (collect_set(opened, None, name, hrefs[name], 0, params.top) for name in names)
+    lasting = write_explore(opened, every, params, chosen, photographs, tables, work, within)
     write_record(
         work.path,
         stage="report",
@@ -83,6 +88,7 @@ def _write_pages(
     folder: Path,
 ) -> None:
     own = [one for one in sets if one.within is None]
+    names, evaluation = opened.factors.own_sets, opened.evaluation
     environment = page_templates(TEMPLATES)
     environment.filters["number"] = _number
     common = {
@@ -91,9 +97,10 @@ def _write_pages(
         "network": opened.network["backbone"],
         "image_count": len(opened.index.images),
         "explored": {name: len(at) for name, at in chosen.items()},
-        "cut": any(len(chosen[one.name]) < one.count for one in sets),
+        "cut": any(len(chosen[one]) < len(at) for one, at in opened.factors.sets.items()),
         "seeds": opened.seeds,
         "sets": own,
+        "set_count": len(names),
         "pages": {one.name: one.href for one in sets},
         "left_out": left_out_lists(opened),
         "percentile": opened.heatmaps[opened.layer].facts["percentile"],
@@ -102,22 +109,24 @@ def _write_pages(
         "full_colour": FULL_COLOUR,
         "gamma": GAMMA,
         "several_sizes": isinstance(opened.network["size"], list),
-        "scored": any(one.annotated for one in sets),
-        "has_parts": any(one.has_parts for one in sets),
+        "scored": bool(evaluation.scores["object_iou"].notna().any()),
+        "has_parts": any(map(evaluation.has_parts, opened.factors.sets)),
     }
 
     def write(template: str, path: str, **values: Any) -> None:
         html = environment.get_template(template).render(**common, **values)
         write_atomically(folder / path, html.encode("utf-8"))
 
-    if len(sets) > 1:
+    with_pages = [] if many(opened) else sets
+    if len(with_pages) > 1:
         (folder / "pages").mkdir(exist_ok=True)
-    for number, one in enumerate(sets):
+    place = {one.name: i for i, one in enumerate(own)}
+    for number, one in enumerate(with_pages):
         if one.href == "index.html":
             continue
         around: dict[str, SetView | None] = {"before": None, "after": None}
         if one.within is None:
-            i = own.index(one)
+            i = place[one.name]
             around = {"before": own[i - 1] if i else None, "after": (*own[1:], None)[i]}
         write("set.html.j2", one.href, set=one, number=number, root="../", **around)
     figure4 = None
@@ -133,7 +142,7 @@ def _write_pages(
         corloc=[(layer, corloc_rows(opened, layer)) for layer in opened.factors.layers],
         exclude=opened.evaluation.exclude,
         figure4=figure4,
-        form=opened.names.form(opened.factors),
+        form="" if many(opened) else opened.names.form(opened.factors),
         names=opened.names,
         labels=opened.evaluation.names["file"],
         comparisons=beside,

@@ -66,8 +66,14 @@ def write_page(
     workers = resources_within("transform", needs, resources).workers
     shown = []
     with track("pictures", len(entries), "images") as advance:
-        paint = partial(_paint, out, index, maps, refined, palette)
-        for one in ordered_map(paint, entries, workers=workers):
+        painted = ordered_map(
+            partial(_paint, out.absolute(), index, maps, refined, palette),
+            entries,
+            workers=workers,
+            cluster=resources.spread,
+            label="transform: pictures",
+        )
+        for one in painted:
             shown.append(one)
             advance(1)
     page = out / PAGE

@@ -260,4 +260,5 @@ TRANSFORM: Stage[TransformParams] = Stage(
     },
     writes=Path("heatmaps.zarr"),
     run=run,
+    clustered=False,
 )

@@ -163,7 +163,7 @@ def test_factors_have_a_stability_each(tmp_path: Path) -> None:
             _, found = linear_sum_assignment(products, maximize=True)
             cosines.append(products[np.arange(k), found])
         mine = table[(table["k"] == k) & (table["seed"] == seed)]
-        np.testing.assert_allclose(mine["stability"], np.mean(cosines, axis=0), atol=1e-5)
+        np.testing.assert_allclose(mine["stability"], np.mean(cosines, axis=0), atol=1e-4)
         assert mine["factor"].tolist() == list(range(k))
         assert mine["energy"].sum() == pytest.approx(1)
 

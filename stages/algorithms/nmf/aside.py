@@ -10,6 +10,7 @@ from stages.algorithms.nmf.stack import Engine
 from stages.algorithms.rows import is_sparse
 
 T = TypeVar("T")
+WORTH_THREADS = 2**18  # bytes of a sample below which threads take longer to start than to work
 
 
 def each_aside(work: Sequence[Callable[[Engine], T]], engine: Engine, sample: Any) -> list[T]:
@@ -21,7 +22,8 @@ def each_aside(work: Sequence[Callable[[Engine], T]], engine: Engine, sample: An
     if not isinstance(engine, CpuEngine):
         return [one(engine) for one in work]
     parts = (sample.data, sample.indices) if is_sparse(sample) else (sample,)
-    threads = at_once(engine.threads, sum(int(part.nbytes) for part in parts))
+    size = sum(int(part.nbytes) for part in parts)
+    threads = at_once(engine.threads, size) if size >= WORTH_THREADS else 1
     return list(in_order((partial(one, CpuEngine(1)) for one in work), threads))
 
 

@@ -1,5 +1,6 @@
 """Passes on a CPU: pieces of blocks in threads, summed up in their order."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -284,7 +285,7 @@ def _writable(array: NDArray[Any]) -> NDArray[Any]:
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Zeros that begin at a cache line, so that no vector lies across two."""
-    bytes = int(np.prod(shape)) * dtype.itemsize
+    bytes = math.prod(shape) * dtype.itemsize
     buffer = np.zeros(bytes + CACHE_LINE, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE
     return buffer[start : start + bytes].view(dtype).reshape(shape)

@@ -44,7 +44,8 @@ def accelerated_csr(
         tol = dtype.type(rule.tol)
         if not accelerate(*values, factors, sizes, norm, updates, (tol, rule.sweeps), how, losses):
             return None
-        parts = np.split(factors, np.cumsum(sizes)[:-1])
+        ends = np.cumsum(sizes)
+        parts = [factors[end - k : end] for k, end in zip(sizes, ends, strict=True)]
         return list(zip(losses.tolist(), parts, strict=True))
 
     def calls() -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """Where a factorization starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -37,6 +37,11 @@ ROUNDS = ((4_000, 8, 4), (12_000, 8, 2), (SAMPLE_ROWS, 40, 1))
 DENSE = 0.25
 DENSE_STARTS = 16
 DENSE_ROUNDS = ((8_000, 16, 5), (SAMPLE_ROWS, 40, 1))
+# So few rows (20 photographs have 3 380) are all in the first round, which then says more: basins
+# show on all rows there are, and the fewer factors, the fewer basins. Measured on 100 sets of 20
+# photographs, k = 1 to 6: all end within 0.1 % of the best of 12; k = 8: 98 of 100 do.
+FEW_ROWS = 4_000
+FEW_ROUNDS = ((FEW_ROWS, 8, 2), (FEW_ROWS, 40, 1))
 # Sums of one batch of starts, at most: they are kept once per piece of rows in work.
 BATCH_BYTES = 2 * 2**20
 UPDATES = 10  # of semi-NMF on the sample
@@ -113,13 +118,18 @@ def clustered_factors(
     return found
 
 
+def few_starts(k: int) -> int:
+    """Starts for few rows."""
+    return min(STARTS, 2 * k)
+
+
 def warm_factors(
     sample: Sample,
     problems: Sequence[tuple[int, np.random.Generator]],
     engine: Engine,
     dtype: np.dtype[Any],
     *,
-    starts: int = 0,
+    starts: int | Callable[[int], int] = 0,
     rounds: Sequence[tuple[int, int, int]] = (),
 ) -> list[Matrix]:
     """For each (k, generator) the best of several starts on the row sample.
@@ -129,8 +139,9 @@ def warm_factors(
 
     Parameters
     ----------
-    starts : int
-        For each problem; by default what suits rows of this density.
+    starts : int or callable
+        For each problem, or what says so for a k; by default what suits so many rows of this
+        density.
     rounds : sequence of (rows, updates, starts that stay)
         The last one keeps one. With `starts`.
 
@@ -141,12 +152,17 @@ def warm_factors(
     """
     rows, channels = sample.matrix.shape
     if not starts:
-        dense_rows = sample.density >= DENSE
-        starts, rounds = (DENSE_STARTS, DENSE_ROUNDS) if dense_rows else (STARTS, ROUNDS)
+        if sample.density >= DENSE:
+            starts, rounds = DENSE_STARTS, DENSE_ROUNDS
+        elif rows <= FEW_ROWS:
+            starts, rounds = few_starts, FEW_ROUNDS
+        else:
+            starts, rounds = STARTS, ROUNDS
+    starts_of = starts if callable(starts) else lambda _: starts
     running: list[tuple[int, Matrix]] = []
     for number, (k, generator) in enumerate(problems):
         # the leading factor alone has no local optima
-        drawn = (starts if k > 1 else 1, k, channels)
+        drawn = (starts_of(k) if k > 1 else 1, k, channels)
         running += [(number, W) for W in random_start(drawn, k, sample.mean, generator)]
     for size, updates, kept in rounds:
         subset = sample.first(size) if size < rows else sample.rows
@@ -164,7 +180,8 @@ def _run_starts(
     rows: RowBlocks, starts: Sequence[Matrix], updates: int, engine: Engine, dtype: np.dtype[Any]
 ) -> list[tuple[float, Matrix]]:
     """`accelerated`, by the engine's own means or in batches that fit a core's cache."""
-    if isinstance(engine, DeviceEngine):
+    # asked for last: whether something fits a protocol takes as long as an update of a few rows
+    if not isinstance(engine, CpuEngine) and isinstance(engine, DeviceEngine):
         ran = engine.accelerated(rows, starts, updates, dtype)
         if ran is not None:
             return ran

@@ -28,10 +28,12 @@ class Sample:
     @classmethod
     def of(cls, parts: Sequence[Any]) -> "Sample":
         """The rows of several parts, in their order."""
-        if all(is_sparse(part) for part in parts):
+        if len(parts) == 1 and is_sparse(parts[0]):
+            matrix: Any = parts[0]
+        elif all(is_sparse(part) for part in parts):
             import scipy.sparse
 
-            matrix: Any = scipy.sparse.vstack(parts, format="csr")
+            matrix = scipy.sparse.vstack(parts, format="csr")
         else:
             matrix = np.concatenate([dense(part, float_type(part.dtype)) for part in parts])
         return cls(matrix, float(matrix.sum(dtype=np.float64) / np.prod(matrix.shape)))

@@ -261,15 +261,28 @@ Views.names = async (state) => {
   return namingView(state, [[state.set, state.k]], false);
 };
 
+const NAMED_AT_ONCE = 200; // sets: of ten thousand the fields would take minutes to appear
+
 // All sets: each at its suggested k, or all at one.
 Views.allNames = async (state) => {
   const asked = /^k(\d+)$/.exec(state.sort),
-    one = asked && App.run.ks.includes(Number(asked[1])) ? Number(asked[1]) : null;
-  return namingView(
+    one = asked && App.run.ks.includes(Number(asked[1])) ? Number(asked[1]) : null,
+    every = Inside.nested(App.run),
+    shown = every.slice(0, NAMED_AT_ONCE);
+  const view = namingView(
     state,
-    Inside.nested(App.run).map((rank) => [rank, one || App.run.sets[rank].k]),
+    shown.map((rank) => [rank, one || App.run.sets[rank].k]),
     true,
   );
+  if (every.length > shown.length)
+    view.element.append(
+      h(
+        "p.note",
+        {},
+        `These are the first ${shown.length} of ${every.length.toLocaleString("en")} image sets. The link “names” on the page of any other names its factors.`,
+      ),
+    );
+  return view;
 };
 
 const namingHelp = () => {

@@ -1,11 +1,14 @@
 // The view of all image sets, and of what was run.
 "use strict";
 
+const CARDS = 60;
+
 Views.overview = async (state) => {
   const { run } = App;
   const own = Inside.own(run),
     cards = own.map((rank) => ({ set: run.sets[rank], rank, element: null }));
-  const list = h("div.cards", {});
+  const list = h("div.cards", {}),
+    end = h("p.more", {});
   const watched = new IntersectionObserver(
     (seen) =>
       seen.forEach((one) => {
@@ -23,7 +26,7 @@ Views.overview = async (state) => {
   const card = ({ set, rank }) => {
     const sheet = h("div.sheet", {}),
       href = App.link({ view: "set", set: rank }),
-      inside = Inside.nested(run).filter((one) => Inside.above(run, one).includes(rank));
+      inside = Inside.below(run, rank);
     const facts = [
       Format.shown(set),
       `k = ${set.k}${set.suggested ? ", suggested" : ""}`,
@@ -91,13 +94,30 @@ Views.overview = async (state) => {
     explained: (a, b) => best(b.set, "explained") - best(a.set, "explained"),
     object: (a, b) => (best(b.set, "object") ?? -1) - (best(a.set, "object") ?? -1),
   };
+  // Cards of so many sets at a time, the next ones when the last of these are near: a page of ten
+  // thousand would take half a minute to appear.
+  const more = (shown, from) => {
+    const next = shown.slice(from, from + CARDS);
+    for (const one of next) one.element = one.element || card(one);
+    list.append(...next.map((one) => one.element));
+    end.replaceChildren();
+    const left = shown.length - from - next.length;
+    if (!left) return;
+    const go = () => {
+      if (button.isConnected) more(shown, from + CARDS);
+    };
+    const button = h("button", { on: { click: go } }, `${left.toLocaleString("en")} more`);
+    button.fill = go;
+    end.append(button);
+    watched.observe(button);
+  };
   const arrange = () => {
     const words = state.q.toLowerCase();
     const shown = cards
       .filter(({ set }) => set.name.toLowerCase().includes(words))
       .sort(sorts[state.sort] || sorts.order);
-    for (const one of shown) one.element = one.element || card(one);
-    list.replaceChildren(...shown.map((one) => one.element));
+    list.replaceChildren();
+    more(shown, 0);
     say(`${shown.length} image sets`);
   };
   const scored = cards.some(({ set }) => best(set, "object") !== null);
@@ -138,7 +158,11 @@ Views.overview = async (state) => {
     element: h(
       "div",
       {},
-      h("h1", {}, own.length === 1 ? "One image set" : `${own.length} image sets`),
+      h(
+        "h1",
+        {},
+        own.length === 1 ? "One image set" : `${own.length.toLocaleString("en")} image sets`,
+      ),
       h(
         "section.controls.loose",
         { "aria-label": "Controls" },
@@ -146,6 +170,7 @@ Views.overview = async (state) => {
         h("label", {}, h("span", {}, "sort by "), sort),
       ),
       list,
+      end,
       Views.about(run),
     ),
   };

@@ -1,0 +1,143 @@
+"""Maps that the workers of a cluster make, encode and write; what is measured comes back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.artifacts.concept_maps import Measured
+from stages.frame.cluster import Cluster, Task
+from stages.maps.making import Floats, Known, Making
+from stages.maps.plan import Compute, Source
+from store import RaggedWriter
+from store.encoding import ArrayPlan, Counted
+from store.parts import Part, PartWriter, write_shard
+
+AHEAD = 3  # ranges and shards under way, for each slot
+MOST = 32  # entries of a task, at most: a second or two of refining
+
+Plans = tuple[ArrayPlan, ArrayPlan]  # of maps and masks
+Range = tuple[Sequence[int], Known, Floats]  # entries that follow each other; see `Making.made`
+
+
+class There(NamedTuple):
+    """Where maps are made, if not here.
+
+    Attributes
+    ----------
+    cluster : Cluster
+    compute : callable or Source
+        What is sent to its workers, in place of the one that is used here.
+    label : str
+        Stage and layer.
+    """
+
+    cluster: Cluster
+    compute: Compute | Source
+    label: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Some entries as a worker has made them."""
+
+    maps: Part
+    masks: Part
+    measured: Sequence[Measured]
+
+    def __sizeof__(self) -> int:
+        return self.maps.__sizeof__() + self.masks.__sizeof__()
+
+
+@dataclass
+class Spreading:
+    """Hands ranges of entries to the workers, and shards as soon as all of their entries are.
+
+    Attributes
+    ----------
+    there : There
+    making : Making
+    maps, masks : RaggedWriter
+        Are told of shards, in order.
+    take : callable
+        Gets what was measured of each range, in order.
+    """
+
+    there: There
+    making: Making
+    maps: RaggedWriter
+    masks: RaggedWriter
+    take: Callable[[Sequence[Measured]], None]
+
+    def run(self, ranges: Iterable[Range]) -> None:
+        """Make and write the entries of ranges that follow each other."""
+        cluster, plans = self.there.cluster, (self.maps.plan, self.masks.plan)
+        sent = cluster.shared((self.making, plans))
+        waiting: deque[Callable[[], None]] = deque()
+        made: list[tuple[int, Task[Parts]]] = []  # the row that each ends before
+        offsets, rows = self.maps.offsets, self.maps.layout.shard_rows
+        shard, shards = self.maps.flushed // rows, -(-self.maps.total_rows // rows)
+        for entries, known, thresholds in ranges:
+            first, last = entries[0], entries[-1] + 1
+            label = f"{self.there.label}: images {first} to {last}"
+            start, stop = int(offsets[first]), int(offsets[last])
+            parts = cluster.submit(_make, sent, entries, known, thresholds, start, label=label)
+            made.append((stop, parts))
+            waiting.append(self._taken(cluster.submit(_measured, parts, label=label)))
+            while shard < shards and stop >= (end := plans[0].rows_of(shard)[1]):
+                label = f"{self.there.label}: shard {shard}"
+                written = cluster.submit(
+                    _write, sent, shard, *(one for _, one in made), label=label
+                )
+                waiting.append(self._written(shard, written))
+                made = [one for one in made if one[0] > end]
+                shard += 1
+            while len(waiting) > AHEAD * cluster.slots:
+                waiting.popleft()()
+        while waiting:
+            waiting.popleft()()
+
+    def _taken(self, task: Task[Sequence[Measured]]) -> Callable[[], None]:
+        return lambda: self.take(self.there.cluster.result(task))
+
+    def _written(self, shard: int, task: Task[tuple[Counted, Counted]]) -> Callable[[], None]:
+        def told() -> None:
+            maps, masks = self.there.cluster.result(task)
+            self.maps.written(shard, maps)
+            self.masks.written(shard, masks)
+
+        return told
+
+
+def _make(
+    sent: tuple[Making, Plans], entries: Sequence[int], known: Known, thresholds: Floats, start: int
+) -> Parts:
+    making, plans = sent
+    grid_hw = np.array([making.plan.sizes[entry] for entry in entries])
+    writers = [PartWriter(plan, start, grid_hw, handed_over=True) for plan in plans]
+    found: list[Measured] = []
+    for one in making.made(entries, thresholds, known):
+        finished = making.finish(thresholds, one)
+        at = int(writers[0].offsets[finished.first - entries[0]])
+        for writer, rows in zip(writers, (finished.levels, finished.bits), strict=True):
+            writer.append(at, rows)
+        found += finished.measured
+    for writer in writers:
+        writer.close()
+    return Parts(writers[0].part, writers[1].part, found)
+
+
+def _measured(parts: Parts) -> Sequence[Measured]:
+    return parts.measured
+
+
+def _write(sent: tuple[Making, Plans], shard: int, *parts: Parts) -> tuple[Counted, Counted]:
+    maps, masks = sent[1]
+    return (
+        write_shard(maps, shard, [one.maps for one in parts]),
+        write_shard(masks, shard, [one.masks for one in parts]),
+    )
