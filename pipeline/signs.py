@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.params import PARAMS, ParamsError
-from pipeline.status import stage_states
 from stages.algorithms.shipped import located
 from stages.artifacts.activations import OWN
+from stages.extract.params import ExtractParams
 from stages.extract.stage import EXTRACT
+from stages.frame.fingerprint import fingerprint
+from stages.index.stage import INDEX
+from store import StoreError
+from store.artifact import read_attrs
 
 # What a paper calls a layer is behind its ReLU: that needs no library of networks to know.
 BEHIND_RELU = re.compile(r"conv\d+_\d+|fire\d+")
@@ -26,7 +30,7 @@ def check_signs(project: Path, params: Mapping[str, Any]) -> None:
     ParamsError
     """
     extract, factorize = params["extract"], params["factorize"]
-    if factorize.nonneg == "H" or extract.backbone == OWN or _is_extracted(project):
+    if factorize.nonneg == "H" or extract.backbone == OWN or _is_extracted(project, extract):
         return
     layers = [layer for layer in extract.layers if not BEHIND_RELU.fullmatch(layer)]
     if not layers:
@@ -48,7 +52,18 @@ def check_signs(project: Path, params: Mapping[str, Any]) -> None:
         )
 
 
-def _is_extracted(project: Path) -> bool:
-    """Whether there are activations of the params as they are."""
-    # the stages after it are not looked at
-    return next(one for one in stage_states(project) if one.name == EXTRACT.name).state == "fresh"
+def _is_extracted(project: Path, params: ExtractParams) -> bool:
+    """Whether there are activations of these params, of the images that were indexed last.
+
+    Whether photographs have come since is not asked: that takes a look at every file, and the
+    network is the same.
+    """
+    try:
+        index, made = (read_attrs(project / stage.writes) for stage in (INDEX, EXTRACT))
+    except StoreError:
+        return False
+    if index is None or made is None:
+        return False
+    sources = EXTRACT.sources(params, project) if EXTRACT.sources else ""
+    inputs = {INDEX.name: str(index["fingerprint"])}
+    return bool(made["fingerprint"] == fingerprint(EXTRACT, params, inputs, sources))

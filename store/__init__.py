@@ -1,6 +1,6 @@
 """The on-disk feature store: ragged arrays in Zarr, staged and published atomically."""
 
-from store.artifact import Artifact, create_artifact, elsewhere, finish_artifact, open_artifact
+from store.artifact import Artifact, elsewhere, open_artifact
 from store.encoding import ArrayPlan, Counted
 from store.errors import (
     ArtifactDamaged,
@@ -11,6 +11,7 @@ from store.errors import (
 )
 from store.layout import Layout, plan_layout
 from store.location import Location
+from store.making import create_artifact, finish_artifact
 from store.parts import Part, PartWriter, write_shard
 from store.publication import Staging, read_progress, replacing, staging, write_atomically
 from store.ragged import Ragged, offsets_of, whole_entries

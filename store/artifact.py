@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import ArtifactDamaged, ArtifactMissing, SchemaMismatch, StoreError
-from store.location import PARTIAL, Location
-from store.names import ENDS, TEXT, Names, write_names
-from store.publication import Staging, write_atomically
+from store.location import Location
+from store.names import ENDS, TEXT, Names
+from store.publication import write_atomically
 from store.ragged import Array, Form, Ragged
 from store.reading import MEND, read_blocks, read_whole
 from store.set_rows import SetRows
-from store.small import write_array
 
 if TYPE_CHECKING:
     import zarr
@@ -221,108 +220,6 @@ def layer_key(layer: str) -> str:
     if not name.strip("."):  # "", "." and ".." mean folders of their own
         name = "%" + name.replace(".", "%2E")
     return f"layers/{name}"
-
-
-def create_artifact(
-    place: str | Path | Location,
-    *,
-    stage: str,
-    fingerprint: str,
-    layers: Sequence[str],
-    images: Sequence[str],
-    sets: Mapping[str, Sequence[int] | Array],
-    in_place: bool = False,
-    owner: Staging | None = None,
-    **attrs: Any,
-) -> zarr.Group:
-    """Start an artifact in a staging folder, or go on with the one a killed run left there.
-
-    One that was begun with other facts, or is gone, is begun anew, and so is its progress.
-
-    Parameters
-    ----------
-    place : path, URL or Location
-        The staging folder.
-    in_place : bool
-        It is made where it will stay, with no renaming at the end: until `finish_artifact` it is
-        marked as unfinished.
-    owner : Staging, optional
-        Whose progress tells of this artifact.
-    stage, fingerprint : str
-        Who makes it, and from what.
-    layers, images : sequence of str
-        Tapped layers; all image names by image id.
-    sets : mapping of set name to entries
-        Positions in this artifact's ragged arrays.
-    **attrs
-        Further facts (JSON) that later stages need.
-    """
-    location = Location.of(place)
-    facts = {
-        "schema": SCHEMA,
-        "stage": stage,
-        "fingerprint": fingerprint,
-        "layers": list(layers),
-        "images": len(images),
-        "sets": list(sets),
-        **attrs,
-        **({UNFINISHED: True} if in_place else {}),
-    }
-    entries = [np.asarray(members, dtype=np.int64) for members in sets.values()]
-    facts = json.loads(json.dumps(facts))
-    with location.answering():
-        names = Names.of(images)
-        begun = _begun(location, entries, names, facts)
-        if begun is not None:
-            return begun
-        if owner is not None and owner.progress:
-            owner.restart()
-        return _begin(location, entries, names, facts)
-
-
-def _begun(
-    location: Location,
-    entries: list[NDArray[np.int64]],
-    names: Names,
-    facts: dict[str, Any],
-) -> zarr.Group | None:
-    """The artifact that a killed run left, if it is of these facts."""
-    joined = np.concatenate([np.empty(0, np.int64), *entries])
-    if location.path is not None:
-        for leftover in location.path.rglob(f"*{PARTIAL}"):  # being written when it was killed
-            leftover.unlink()
-    if (location / GROUP).size() is not None:
-        group = location.zarr_group("r+")
-        # attributes that are there were written last: the other parts are there, too
-        same = {"sets/entries": joined, TEXT: names.text, ENDS: names.ends}
-        if dict(group.attrs) == facts and all(
-            np.array_equal(read_whole(group, name), values) for name, values in same.items()
-        ):
-            return group
-    return None
-
-
-def _begin(
-    location: Location,
-    entries: list[NDArray[np.int64]],
-    names: Names,
-    facts: dict[str, Any],
-) -> zarr.Group:
-    group = location.zarr_group("w")
-    write_names(group, names)
-    write_array(group, "sets/offsets", np.cumsum([0, *(len(members) for members in entries)]))
-    write_array(group, "sets/entries", np.concatenate([np.empty(0, np.int64), *entries]))
-    # The attributes come last, in one write (`attrs.update` makes one of each key): a group that
-    # has them was created whole.
-    return group.update_attributes(facts)
-
-
-def finish_artifact(group: zarr.Group) -> None:
-    """Mark an artifact that was made in place as complete."""
-    if UNFINISHED not in group.attrs:
-        return
-    with Location.of_node(group).answering():
-        group.attrs.put({k: v for k, v in dict(group.attrs).items() if k != UNFINISHED})
 
 
 def open_artifact(place: str | Path) -> Artifact:

@@ -7,15 +7,10 @@ In JSON the names of two million images are some 70 MB that whoever opens the ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-
-from store.small import write_array
-
-if TYPE_CHECKING:
-    import zarr
 
 TEXT, ENDS = "images/text", "images/ends"
 BLOCK = 1 << 16  # names that are decoded together
@@ -81,13 +76,6 @@ class Names(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(repr(self[i]) for i in range(min(3, len(self))))
         return f"Names([{shown}{', ...' if len(self) > 3 else ''}], {len(self)} names)"
-
-
-def write_names(group: zarr.Group, names: Iterable[str]) -> None:
-    """Store the image names of an artifact."""
-    found = Names.of(names)
-    write_array(group, TEXT, found.text, ("bytes",))
-    write_array(group, ENDS, found.ends, ("images",))
 
 
 def _decoded(name: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +54,15 @@ class Order:
 
     def positions(self, image_ids: Sequence[int]) -> list[int]:
         """Where these images lie, ascending: an image set is read front to back."""
-        where = {image_id: i for i, image_id in enumerate(self.image_ids)}
-        return sorted(where[image_id] for image_id in image_ids)
+        found: list[int] = np.sort(self._where[np.asarray(image_ids, np.int64)]).tolist()
+        return found
+
+    @cached_property
+    def _where(self) -> NDArray[np.int64]:
+        """Place of every image, by image id; made once, not for each of many sets."""
+        where = np.full(max(self.image_ids, default=-1) + 1, -1, np.int64)
+        where[list(self.image_ids)] = np.arange(len(self.image_ids))
+        return where
 
 
 def shapes_at(photograph: Shape, resize: Resize, sizes: Sequence[int]) -> Shapes:
@@ -68,10 +77,15 @@ def disk_order(index: ImageIndex, resize: Resize, *sizes: int) -> Order:
     that are in a second set, too, lie together among them.
     """
     memberships: dict[int, tuple[int, ...]] = {}
+    alike: dict[Any, Any] = {}  # few differ: of millions each is kept once
     for rank, image_ids in enumerate(index.sets.values()):
         for image_id in image_ids:
-            memberships[image_id] = (*memberships.get(image_id, ()), rank)
-    shapes = {image_id: shapes_at(index.size(image_id), resize, sizes) for image_id in memberships}
+            of = (*memberships.get(image_id, ()), rank)
+            memberships[image_id] = alike.setdefault(of, of)
+    shapes = {}
+    for image_id in memberships:
+        of_image = shapes_at(index.size(image_id), resize, sizes)
+        shapes[image_id] = alike.setdefault(of_image, of_image)
     order = sorted(memberships, key=lambda i: (memberships[i], shapes[i], i))
     return Order(tuple(order), tuple(shapes[i] for i in order))
 

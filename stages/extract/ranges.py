@@ -20,7 +20,7 @@ from stages.extract.needs import in_large_batches
 from stages.extract.plan import Job, Lanes, Order, Shape
 from stages.extract.reuse import Earlier, EarlierDamaged, Known
 from stages.extract.stream import Stream
-from stages.frame.cluster import own_address
+from stages.frame.cluster import FORGETTING, own_address
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
 from stages.frame.resources import Resources
@@ -107,6 +107,7 @@ class Network:
 
 
 _NETWORKS: dict[Network, Backbone] = {}
+FORGETTING.append(_NETWORKS.clear)
 _LOCK = threading.Lock()
 
 

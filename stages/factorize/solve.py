@@ -76,7 +76,7 @@ class Whole:
     blocks : sequence of float32 [rows, columns]
         Coefficients, as they came.
     state : State or None
-        To come back to it; None where there was nothing to be found.
+        To come back to it; None where an earlier run had found all, which is kept already.
     W : sequence of float64 [k, channels]
         Of each factorization, as the coefficients are of.
     """
@@ -177,7 +177,7 @@ class SetSolver:
         """Solve one set."""
         of, asked = work
         blocks: list[NDArray[np.float32]] = []
-        state: State | None = asked.saved
+        state: State | None = None
         W: Sequence[Array] | None = None
 
         def keep(sweep: Sweep) -> None:

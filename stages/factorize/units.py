@@ -20,7 +20,7 @@ from stages.algorithms.normalised import normalised, sum_of_rows, weighted
 from stages.algorithms.rows import ResidentRows, RowBlocks
 from stages.algorithms.unit_sums import tree_sum, unit_blocks
 from stages.factorize.rows import SetOfLayer
-from stages.frame.cluster import own_address, own_memory
+from stages.frame.cluster import FORGETTING, own_address, own_memory
 from store import SetRows
 
 if TYPE_CHECKING:
@@ -189,6 +189,12 @@ class Kept:
                 self.entries[token, unit] = _Entry(rows, nbytes, turn)
                 self.nbytes += nbytes
 
+    def clear(self) -> None:
+        """Keep nothing."""
+        with self.lock:
+            self.entries.clear()
+            self.nbytes = 0
+
     def _shrink(self, token: str, turn: int, most: int) -> None:
         if self.nbytes <= most:
             return
@@ -203,6 +209,7 @@ class Kept:
 
 
 _KEPT = Kept()
+FORGETTING.append(_KEPT.clear)
 
 
 @dataclass(frozen=True)

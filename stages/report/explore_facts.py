@@ -172,7 +172,8 @@ def _facts_of_factor(view: KView, concepts: Concepts, j: int) -> dict[str, Any]:
         "nonzero": number(factor.nonzero),
         "full": float(concepts.full[j]),  # the share of the set's largest that gets full colour
         "start": float(concepts.mask_starts()[j]),  # of raw masks, 1 being full colour
-        "tops": factor.strongest,
+        # among the images that are shown: of a large set not all are
+        "tops": concepts.top_images(j, len(factor.strongest)),
     }
 
 

@@ -4,6 +4,8 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -22,7 +24,7 @@ from stages.extract import ranges, spread
 from stages.extract.outputs import BeyondFloat16
 from stages.frame.cluster import Cluster, local_cluster
 from store import Layout, open_artifact
-from tools import draw, edit, interrupted_at, message
+from tools import ROOT, draw, edit, interrupted_at, message
 
 Dff = Callable[..., Result]
 LAYERS = ("features.5", "features.2")
@@ -289,6 +291,30 @@ def test_a_worker_that_is_killed_loses_its_range_alone(
     assert killed
     assert contents(artifact(two_layers)) == expected
     assert not list(artifact(two_layers).rglob("*.partial"))
+
+
+FAULTS = """
+import resource, sys
+from stages.frame.cluster import tasks
+if sys.argv[1] == "kept":
+    tasks._keep_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    bytes(2**22)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_a_workers_freed_memory_is_used_again() -> None:
+    """Nannies have every pass get its memory page by page from the system: 1.6 times as slow."""
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
+
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+    assert faults("kept") < 0.2 * faults("as the nanny wants")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import zarr
 
 from stages.artifacts.concept_maps import FULL_COLOUR, ConceptMaps
 from stages.artifacts.factors import Factors, Heat
-from stages.heatmaps import stage as heatmaps
+from stages.heatmaps import survey as surveying
 from stages.heatmaps.survey import survey
 from stages.maps.write import track_images
 from store import Ragged, RaggedWriter, Staging
@@ -77,7 +77,7 @@ def test_an_interrupted_stage_does_not_survey_twice(
         surveyed.append(str(of.values.path))
         return survey(of, entries, columns, held, inside=inside)
 
-    monkeypatch.setattr(heatmaps, "survey", counted)
+    monkeypatch.setattr(surveying, "survey", counted)
     checkpoint = Staging.checkpoint
 
     def interrupted(self: Staging, **progress: object) -> None:

@@ -18,6 +18,7 @@ from reported import PARAMS, run_stages
 from stages.artifacts.image_index import ImageIndex, contents_digest
 from stages.artifacts.tables import read_table
 from stages.datasets import FoundImage, LeftOut
+from stages.extract.plan import Order
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
 from stages.index import checked
@@ -184,6 +185,12 @@ def test_sets_that_share_images_are_told_apart(tmp_path: Path) -> None:
 
     table = pd.DataFrame({"set": ["b", "a", "b"], "image_id": [2, 1, 0]})
     assert _members(table, ["a", "b", "none"]) == {"a": [1], "b": [2, 0], "none": []}
+
+
+@given(st.permutations(range(9)), st.sets(st.integers(0, 8)))
+def test_positions_of_a_set_are_where_its_images_lie(order: list[int], members: set[int]) -> None:
+    found = Order(tuple(order), ((),) * len(order)).positions(sorted(members))
+    assert found == [place for place, image_id in enumerate(order) if image_id in members]
 
 
 # -- open files ------------------------------------------------------------------------------

@@ -209,9 +209,8 @@ def test_what_workers_are_sent_does_not_grow_with_the_collection(
     assert len(dumps(ImageIndex.open(alone / INDEX.writes, alone))) < 1000
     assert len(dumps(ragged)) < 1000
     count, columns = 1000, 10
-    maps = HeatMaps(
-        partial(grids_of, ragged), [(48, 36)] * count, np.ones((1, columns)), [0] * count, 2
-    )
+    sizes, scale = [(48, 36)] * count, np.ones((1, columns))
+    maps = HeatMaps(partial(grids_of, ragged), sizes, scale, [0] * count, 2)
     plan = MapPlan(
         sizes, range(count), [range(count)], columns, np.uint16, Percentile(75.0), 2,
         np.zeros((count, 32), np.uint8),

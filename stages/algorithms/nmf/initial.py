@@ -180,7 +180,7 @@ def _run_starts(
     rows: RowBlocks, starts: Sequence[Matrix], updates: int, engine: Engine, dtype: np.dtype[Any]
 ) -> list[tuple[float, Matrix]]:
     """`accelerated`, by the engine's own means or in batches that fit a core's cache."""
-    # asked for last: whether something fits a protocol takes as long as an update of a few rows
+    # this first: whether something fits a protocol takes as long as an update of a few rows
     if not isinstance(engine, CpuEngine) and isinstance(engine, DeviceEngine):
         ran = engine.accelerated(rows, starts, updates, dtype)
         if ran is not None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.algorithms.nmf.cpu import as_compiled
-from stages.algorithms.nmf.kernels.picking import pick
+from stages.algorithms.nmf.kernels import pick
 from stages.algorithms.rows import csr_of, is_sparse
 
 Indices = NDArray[np.int64]

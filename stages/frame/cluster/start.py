@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
+from stages.frame.cluster.tasks import forget
 from stages.frame.cluster.work import Cluster
 from stages.frame.code import code_of_all
 from stages.frame.errors import StageError
@@ -63,7 +64,11 @@ def clustered(
         threads = client.nthreads()
         seen = f", {dashboard}" if dashboard else ""
         note(f"on {len(threads)} workers with {cluster.slots} threads at {address}{seen}")
-        yield cluster
+        try:
+            yield cluster
+        finally:
+            with suppress(Exception):  # the scheduler may be gone; workers may be busy
+                client.run(forget, on_error="ignore", wait=False)
 
 
 def _page(link: str) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "compact",
     "dense_pass_over",
     "pass_over",
+    "pick",
     "squares",
     "sweep_coordinates",
 ]
@@ -72,6 +73,13 @@ def accelerate(*arguments: Any) -> bool:
 
     accelerate(*arguments)
     return True
+
+
+def pick(*arguments: Any) -> int:
+    """See `picking.pick`."""
+    from stages.algorithms.nmf.kernels.picking import pick  # Numba, when there is work for it
+
+    return int(pick(*arguments))
 
 
 def squares(flat: NDArray[Any]) -> tuple[float, float]:
