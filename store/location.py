@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -197,6 +197,24 @@ class Location:
         with self.path.open("rb") as file:
             for start, stop in spans:
                 yield os.pread(file.fileno(), stop - start, start)
+
+    def take(self, other: Location) -> None:
+        """Be the same file as another, which is never written in place: a link, or its bytes.
+
+        Raises
+        ------
+        StoreError, OSError
+            As `read_end` of the other and `write` of this.
+        """
+        if self.path is not None and other.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # another file system, or one without links
+                os.link(other.path.resolve(), self.path)  # DVC's own links are followed
+                return
+        if (size := other.size()) is None:
+            raise StoreError(f"{other}: is gone; run its stage again with `--no-reuse`")
+        self.write(other.read_spans([(0, size)]))
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Write this file whole; a reader, or a crash, sees all of it or nothing.

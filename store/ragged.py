@@ -2,7 +2,9 @@
 
 A `Ragged` is a Zarr group of four arrays: ``values [rows, channels]``, ``offsets int64 [n+1]``
 (entry i owns the rows ``offsets[i]:offsets[i+1]``), ``grid_hw int32 [n, 2]`` (those rows are an
-h x w grid, row-major) and ``image_ids int64 [n]`` (which image entry i is).
+h x w grid, row-major) and ``image_ids int64 [n]`` (which image entry i is). One that has grown
+(`store.behind`) has ``starts int64 [n]``, too: where the rows of each entry begin in ``values``.
+Rows are counted by ``offsets`` all the same: whoever reads them need not know.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Form = Literal["dense", "sparse"]
+# The array of where entries begin, and the attribute of the values that says that there is one.
+STARTS, SCATTERED = "starts", "scattered"
 # Names in a line about damage, before the rest is counted.
 NAMED = 3
 
@@ -56,6 +60,8 @@ class Ragged:
     offsets, grid_hw, image_ids : arrays
     names : sequence of str
         Image names by image id, for messages; may be empty.
+    scattered : int64 [entries], optional
+        ``starts``, where rows do not lie in the order of the entries.
     origin : (Artifact, layer, name), optional
         Where it is found by other processes that it is sent to.
     """
@@ -65,12 +71,14 @@ class Ragged:
     grid_hw: NDArray[np.int32]
     image_ids: NDArray[np.int64]
     names: Sequence[str] = ()
+    scattered: NDArray[np.int64] | None = None
     origin: tuple[Any, str, str] | None = field(default=None, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.origin is not None:
             return _member, self.origin
-        return type(self), (self.values, self.offsets, self.grid_hw, self.image_ids, self.names)
+        of_entries = self.offsets, self.grid_hw, self.image_ids
+        return type(self), (self.values, *of_entries, self.names, self.scattered)
 
     @classmethod
     def open(cls, group: zarr.Group, names: Sequence[str] = ()) -> Ragged:
@@ -81,18 +89,23 @@ class Ragged:
         ArtifactDamaged
             When a part is gone, fails its checksum, or does not agree with the others.
         """
+        values = member(group, "values")
         ragged = cls(
-            values=member(group, "values"),
+            values=values,
             offsets=read_whole(group, "offsets"),
             grid_hw=read_whole(group, "grid_hw"),
             image_ids=read_whole(group, "image_ids"),
             names=names,
+            scattered=read_whole(group, STARTS) if values.attrs.get(SCATTERED) else None,
         )
         entries, rows = len(ragged.grid_hw), int(ragged.offsets[-1])
+        on_disk = ragged.values.shape[0]
         if (
             not np.array_equal(ragged.offsets, offsets_of(ragged.grid_hw))
             or len(ragged.image_ids) != entries
-            or ragged.values.shape[0] != rows
+            or len(ragged.starts) != entries
+            or (ragged.scattered is None and on_disk != rows)
+            or ragged.ends.max(initial=0) > on_disk
         ):
             raise ArtifactDamaged(
                 f"{where(ragged.values)}: {ragged.values.shape[0]} rows, but the offsets and "
@@ -114,10 +127,29 @@ class Ragged:
         return np.dtype(self.values.dtype).newbyteorder("=")
 
     @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where the rows of each entry begin on disk, ``[entries]``."""
+        return self.offsets[:-1] if self.scattered is None else self.scattered
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """One past the last row of each entry on disk, ``[entries]``."""
+        return self.starts + np.diff(self.offsets)
+
+    @property
+    def counted(self) -> bool:
+        """Whether `nonzeros` is known: earlier versions did not count."""
+        return "nonzeros" in self.values.attrs
+
+    @property
+    def nonzeros(self) -> int:
+        """How many values are not zero, as counted when they were written."""
+        return cast(int, self.values.attrs.get("nonzeros", 0))
+
+    @property
     def density(self) -> float:
         """Share of the values that are not zero, as counted when they were written."""
-        counted = cast(int, self.values.attrs.get("nonzeros", 0))
-        return counted / max(1, self.values.size)
+        return self.nonzeros / max(1, int(self.offsets[-1]) * self.channels)
 
     @property
     def signed(self) -> bool:
@@ -141,8 +173,9 @@ class Ragged:
         return int(self.values.nbytes_stored())
 
     @cached_property
-    def _shards(self) -> ShardReader:
-        return ShardReader(self.values, self._owners)
+    def shards(self) -> ShardReader:
+        """The files that the values lie in."""
+        return ShardReader(self.values, self._owners_on_disk)
 
     def rows(self, start: int, stop: int) -> Array:
         """Rows ``start:stop`` of the values, dense ``[stop - start, channels]``, writable.
@@ -188,28 +221,49 @@ class Ragged:
 
     def _pieces(self, spans: Sequence[Span]) -> Iterator[tuple[Chunk, int, int]]:
         """(chunk, first row in it, one past the last) of the spans, in their order."""
-        size = self._shards.chunk_rows
+        size = self.shards.chunk_rows
         wanted: list[tuple[int, int, int]] = []
-        for start, stop in spans:
-            if not 0 <= start <= stop <= self.values.shape[0]:
-                raise IndexError(f"rows {start} to {stop} of {self.values.shape[0]}")
+        for start, stop in self._on_disk(spans):
             for number in range(start // size, -(-stop // size) if stop > start else 0):
                 base = number * size
                 wanted.append((number, max(start - base, 0), min(stop - base, size)))
         numbers = [number for number, _, _ in wanted]
         if any(after < before for before, after in pairwise(numbers)):
-            chunks = self._shards.chunks(numbers)
+            chunks = self.shards.chunks(numbers)
             for number, first, last in wanted:
                 yield chunks[number], first, last
             return
         # one by one: what was read is decoded while it is in the cache
-        each = self._shards.each(list(dict.fromkeys(numbers)))
+        each = self.shards.each(list(dict.fromkeys(numbers)))
         at, chunk = next(each, (-1, None))
         for number, first, last in wanted:
             if number != at:
                 at, chunk = next(each)
             assert chunk is not None
             yield chunk, first, last
+
+    def _on_disk(self, spans: Sequence[Span]) -> Sequence[Span]:
+        """Where spans of rows lie in the values, those that follow each other as one."""
+        rows = int(self.offsets[-1])
+        for start, stop in spans:
+            if not 0 <= start <= stop <= rows:
+                raise IndexError(f"rows {start} to {stop} of {rows}")
+        if self.scattered is None:
+            return spans
+        found: list[Span] = []
+        for start, stop in spans:
+            first = int(np.searchsorted(self.offsets, start, side="right")) - 1
+            last = int(np.searchsorted(self.offsets, stop, side="left"))
+            lows, highs = self.offsets[first:last], self.offsets[first + 1 : last + 1]
+            moved = self.scattered[first:last] - lows
+            lows, highs = np.maximum(lows, start) + moved, np.minimum(highs, stop) + moved
+            for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+                if high <= low:
+                    continue  # an entry without rows
+                if found and found[-1][1] == low:
+                    low = found.pop()[0]
+                found.append((low, high))
+        return found
 
     def map(self, entry: int) -> Array:
         """Entry `entry` as an ``[h, w, channels]`` array."""
@@ -232,7 +286,16 @@ class Ragged:
     def _owners(self, first: int, last: int) -> str:
         """`` of a.png, b.png, c.png and 4 more``: whose rows these are."""
         low, high = np.searchsorted(self.offsets, [first, max(first, last)], side="right") - 1
-        ids = [int(i) for i in self.image_ids[low : high + 1]]
+        return self._named(self.image_ids[low : high + 1])
+
+    def _owners_on_disk(self, first: int, last: int) -> str:
+        """The same of rows as they lie in the values."""
+        if self.scattered is None:
+            return self._owners(first, last)
+        return self._named(self.image_ids[(self.starts <= last) & (self.ends > first)])
+
+    def _named(self, image_ids: NDArray[np.int64]) -> str:
+        ids = [int(i) for i in image_ids]
         if not ids:
             return ""
         names = [self.names[i] if i < len(self.names) else f"image {i}" for i in ids[:NAMED]]

@@ -14,13 +14,15 @@ from store.encoding import ArrayPlan, Counted, Encoded, Images
 from store.errors import ArtifactDamaged
 from store.layout import Layout, plan_layout
 from store.location import PARTIAL, Location
-from store.ragged import offsets_of
+from store.ragged import SCATTERED, STARTS, offsets_of
 from store.reading import MEND, where
 from store.shards import ShardReader
 from store.small import write_array
 
 if TYPE_CHECKING:
     import zarr
+
+    from store.behind import Behind
 
 Array = NDArray[Any]
 Flushed = Mapping[str, Any]
@@ -65,6 +67,9 @@ class RaggedWriter:
     images : {"smooth", "flat"}, optional
         Entries are maps of unsigned integers that change little from pixel to pixel, or not at all
         but for edges: kept column by column, smooth ones as differences (`store.chunk`).
+    behind : Behind, optional
+        Shards of an earlier array that are there already (`Behind.link`): only the entries of its
+        ``tail`` are appended, and `offsets` are of these, on disk.
     handed_over : bool
         Rows that are appended are left as they are by the caller, and need not be copied.
     resume : mapping, optional
@@ -87,13 +92,17 @@ class RaggedWriter:
         layout: Layout | None = None,
         narrow: bool = False,
         images: Images | None = None,
+        behind: Behind | None = None,
         handed_over: bool = False,
         resume: Flushed | None = None,
         on_flush: Callable[[dict[str, Any]], None] | None = None,
         background: Background | None = None,
     ) -> None:
-        self.offsets = offsets_of(grid_hw)
-        self._lines = np.asarray(grid_hw).reshape(-1, 2)[:, 1]
+        appended = np.asarray(grid_hw).reshape(-1, 2)
+        if behind:
+            appended = appended[behind.tail]
+        self.offsets = offsets_of(appended) + (behind.rows if behind else 0)
+        self._behind, self._lines = behind, appended[:, 1]
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
         stored = 2 if narrow else self.dtype.itemsize
@@ -146,9 +155,11 @@ class RaggedWriter:
         from store.codec import RowsCodec
 
         # Values come last; a writer killed before that may have left some of the other parts.
-        write_array(group, "offsets", self.offsets, ["edge"])
+        write_array(group, "offsets", offsets_of(grid_hw), ["edge"])
         write_array(group, "grid_hw", grid_hw.astype(np.int32).reshape(-1, 2), ["entry", "side"])
         write_array(group, "image_ids", image_ids.astype(np.int64), ["entry"])
+        if self._behind:
+            write_array(group, STARTS, self._behind.starts, ["entry"])
         return group.create_array(
             "values",
             shape=(self.total_rows, channels),
@@ -160,6 +171,7 @@ class RaggedWriter:
             # Should another tool read a lost float shard, then as NaN, not as "no concept".
             fill_value=np.nan if self.dtype.kind == "f" else 0,
             dimension_names=["row", "channel"],
+            attributes={SCATTERED: True} if self._behind else {},
         )
 
     @property

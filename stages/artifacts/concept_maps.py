@@ -322,22 +322,28 @@ class MeasuredWriter:
 
 @contextmanager
 def create_measured(
-    place: Path, fingerprint: str, layers: Mapping[str, int]
-) -> Iterator[dict[str, MeasuredWriter]]:
-    """Make an artifact of what is measured of maps that are not stored: a writer per layer.
+    place: Path, fingerprint: str, layers: Mapping[str, int], recipe: str
+) -> Iterator[tuple[dict[str, MeasuredWriter], dict[str, zarr.Group]]]:
+    """Make an artifact of what is measured of maps that are not stored: each layer's writer, group.
 
     Parameters
     ----------
     layers : mapping of layer to columns
+    recipe : str
+        What decides about it besides the maps.
     """
     group = create_artifact(
-        place, stage="evaluate", fingerprint=fingerprint, layers=list(layers), images=[], sets={}
+        place,
+        stage="evaluate",
+        fingerprint=fingerprint,
+        layers=list(layers),
+        images=[],
+        sets={},
+        recipe=recipe,
     )
-    writers = {
-        layer: MeasuredWriter(group.require_group(layer_key(layer)), columns)
-        for layer, columns in layers.items()
-    }
-    yield writers
+    groups = {layer: group.require_group(layer_key(layer)) for layer in layers}
+    writers = {layer: MeasuredWriter(groups[layer], columns) for layer, columns in layers.items()}
+    yield writers, groups
     for writer in writers.values():
         writer.close()
 

@@ -14,7 +14,7 @@ from stages.artifacts.evaluation import BY_SHAPE, Evaluation
 from stages.artifacts.image_index import ImageIndex
 from stages.datasets import Box
 from stages.evaluate.box_scores import FACTOR, BoxMatches
-from stages.evaluate.counting import Key
+from stages.evaluate.carried import Key
 from store import write_atomically
 from store.artifact import layer_key
 

@@ -12,7 +12,7 @@ from stages.artifacts.concept_maps import SIDES, ConceptMaps
 from stages.artifacts.evaluation import RAW, REFINED, Evaluation
 from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.boxes import main_boxes
-from stages.evaluate.counting import Key
+from stages.evaluate.carried import Key
 from stages.naming.names import FactorNames
 
 # Rows that are put together before they are stored: some tens of megabytes.

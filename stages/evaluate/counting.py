@@ -17,6 +17,7 @@ from stages.algorithms.metrics import RegionCounts, box_iou
 from stages.algorithms.partitions import OverlapCounts, PartitionCounts, single_parts
 from stages.artifacts.concept_maps import ConceptMaps, Measured, MeasuredWriter
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW
+from stages.evaluate.carried import Carried, Key
 from stages.evaluate.truth import Noted, SetTruth, object_of, parts_of
 from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
@@ -26,7 +27,6 @@ from store import Ragged
 TOGETHER = 16  # images of an image set that a worker of a cluster counts in one go
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
-Key = tuple[str, str]  # layer, kind of maps
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
 Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
 # entry of the maps, image id, its largest boxes by layer and kind
@@ -113,6 +113,8 @@ class Counting:
     measures : mapping of layer to MeasuredWriter
         Is given what is measured of heat maps that are not stored: here they are looked at once.
         None where images are counted for another process.
+    carried : Carried, optional
+        Where these are not stored, what an earlier evaluation counted.
     """
 
     truth: SetTruth
@@ -122,6 +124,7 @@ class Counting:
     merged: Merged = field(default_factory=dict)
     coefficients: Mapping[str, Ragged] = field(default_factory=dict)
     measures: Mapping[str, MeasuredWriter | None] = field(default_factory=dict)
+    carried: Carried | None = None
 
     def scored(self, sums: SetSums) -> dict[str, int]:
         """How many images there are, and how many of them have an object, parts and boxes."""
@@ -157,9 +160,16 @@ class Counting:
         grid = self.coefficients[layer].map(entry) * reach.astype(np.float32)
         return bilinear_at(grid, size, pixels)
 
-    def items(self, together: int) -> Iterator[Some]:
-        """The images, some of them together, with what is told of them to who counts."""
-        alone = replace(self, boxes={}, entries=(), measures=dict.fromkeys(self.measures))
+    def items(self, together: int, *, here: bool) -> Iterator[Some]:
+        """The images, some of them together, with what is told of them to who counts; where that
+        is not `here`, nothing is taken over from an earlier evaluation."""
+        alone = replace(
+            self,
+            boxes={},
+            entries=(),
+            measures=dict.fromkeys(self.measures),
+            carried=self.carried if here else None,
+        )
         for at in range(0, len(self.entries), together):
             some = self.entries[at : at + together]
             boxes = [
@@ -171,9 +181,15 @@ class Counting:
         """One image; of a set of which nothing is annotated the overlaps alone, unless `always`."""
         return self._one(item) if always or self.truth.annotated else self._overlaps(item)
 
-    def taken(self, image_id: int, counted: Counted) -> Sums:
+    def taken(self, entry: int, image_id: int, counted: Counted) -> Sums:
         """The sums of an image; what was measured is stored, and what was noted is kept."""
         sums, found, noted = counted
+        if self.carried and isinstance(sums, SetSums):
+            overlaps = {key: one.overlaps for key, one in sums.maps.items()}
+            self.carried.add(entry, overlaps, whole=False)
+        elif self.carried:
+            assert isinstance(sums, dict)
+            self.carried.add(entry, sums, whole=True)
         for layer, of_entry in found.items():
             writer = self.measures[layer]
             assert writer is not None, "only who has the writers asks for sums"
@@ -194,6 +210,8 @@ class Counting:
         return bits
 
     def _overlaps(self, item: Item) -> Counted:
+        if self.carried and (known := self.carried.find(item[0])):
+            return *known, None
         found: dict[str, Measured] = {}
         counts = {
             key: OverlapCounts.of(self._bits(key, item[0], found), _sizes(maps))
@@ -269,7 +287,7 @@ def counted(
     def items() -> Iterator[Some]:
         for counting in countings:
             begun.append(counting)
-            yield from counting.items(together)
+            yield from counting.items(together, here=not resources.spread)
 
     results = ordered_map(
         partial(_counted, always),
@@ -284,7 +302,7 @@ def counted(
         for of_some in results:
             counting = begun[0]
             for one in of_some:
-                sums = counting.taken(counting.entries[done][1], one)
+                sums = counting.taken(*counting.entries[done], one)
                 total = sums if total is None else _added(total, sums)
                 done += 1
             if done == len(counting.entries):

@@ -18,7 +18,8 @@ from stages.algorithms.partitions import (
 from stages.algorithms.parts import of_figure
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.evaluation import BACKGROUND, OBJECT, RAW, Evaluation
-from stages.evaluate.counting import Counting, Key, MapSums, SetSums
+from stages.evaluate.carried import Key
+from stages.evaluate.counting import Counting, MapSums, SetSums
 from stages.frame.params import suggestion
 from stages.naming.labels import Names
 from stages.naming.names import FactorNames

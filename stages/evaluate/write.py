@@ -1,9 +1,12 @@
 """evaluate, step by step: what is counted, then the tables and all that is made from them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,9 +24,10 @@ from stages.artifacts.factors import Factors
 from stages.artifacts.image_index import ImageIndex
 from stages.evaluate.box_scores import BoxMatches, SetBoxes
 from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_detections
+from stages.evaluate.carried import Carried, Key, recipe
 from stages.evaluate.choice_tables import choice_table, factor_table, link_table
 from stages.evaluate.concepts import write_concepts
-from stages.evaluate.counting import Counting, Key, SetSums, counted
+from stages.evaluate.counting import Counting, SetSums, counted
 from stages.evaluate.failures import write_failures
 from stages.evaluate.needs import evaluate_needs
 from stages.evaluate.params import EvaluateParams
@@ -43,6 +47,9 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 from stages.naming.names import FactorNames, read_names
 from store import Staging
+
+if TYPE_CHECKING:
+    import zarr
 
 STAGE_OF = {RAW: "heatmaps", REFINED: "refine"}
 
@@ -73,10 +80,16 @@ def write_evaluation(
     drawn = {layer: columns for layer in factors.layers if not opened[layer, RAW].stored}
     with ExitStack() as stack:
         advance = stack.enter_context(track("evaluate", len(factors.sets), "sets"))
-        measures = (
-            stack.enter_context(create_measured(measured, work.fingerprint, drawn)) if drawn else {}
-        )
-        for counting, sums in counted(countings(factors, index, opened, labels, measures), within):
+        measures: Mapping[str, MeasuredWriter] = {}
+        carried: Carried | None = None
+        groups: Mapping[str, zarr.Group] = {}
+        if drawn:
+            carried = Carried.of(opened, work, reuse=resources.reuse)
+            measures, groups = stack.enter_context(
+                create_measured(measured, work.fingerprint, drawn, recipe())
+            )
+        every = countings(factors, index, opened, labels, measures, carried)
+        for counting, sums in counted(every, within):
             truth = counting.truth
             if isinstance(sums, SetSums):
                 notes += score_set(tables, params.coverage, labels, counting, sums)
@@ -91,6 +104,8 @@ def write_evaluation(
             else:
                 overlap_rows(tables, counting, sums)
             advance(1)
+        if carried:
+            carried.write(groups)
     for layer in drawn:
         opened[layer, RAW] = replace(opened[layer, RAW], measured=measured)
     scores, coverage, labelled, partitions = tables.frames()
@@ -125,8 +140,9 @@ def countings(
     maps: Mapping[Key, ConceptMaps],
     labels: FactorNames,
     measures: Mapping[str, MeasuredWriter],
+    carried: Carried | None = None,
 ) -> Iterator[Counting]:
-    """What is to be counted, set by set; `measures` as `Counting` has them."""
+    """What is to be counted, set by set; `measures` and `carried` as `Counting` has them."""
     coefficients = {layer: factors.at(layer).coefficients for layer in factors.layers}
     boxes = {}
     if index.annotated.any():  # else there is nothing that they could meet
@@ -135,7 +151,7 @@ def countings(
         truth = SetTruth(index, name, labels.seen.get(name, frozenset()), factors.root(name))
         where = [(int(entry), int(factors.image_ids[entry])) for entry in entries]
         merged = merged_columns(labels, name, maps)
-        yield Counting(truth, maps, boxes, where, merged, coefficients, measures)
+        yield Counting(truth, maps, boxes, where, merged, coefficients, measures, carried)
 
 
 def _write_summaries(

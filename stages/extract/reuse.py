@@ -6,7 +6,7 @@ precision and type on disk.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from stages.algorithms.shipped import module_file
 from stages.artifacts.activations import Activations
 from stages.frame.code import code_digest
 from stages.frame.fingerprint import digest, file_digest
-from store import Ragged, Staging, StoreError, whole_entries
+from store import Ragged, Staging, StoreError
 from store.kept import kept_copies
 
 if TYPE_CHECKING:
@@ -43,11 +43,26 @@ class Earlier:
     grids : mapping of our layer name to the grids of its entries ``[n, sizes, 2]``
     entries : mapping of an image's SHA-256 to its entry
         Only of images whose rows are all on disk.
+    complete : bool
+        Whether it was finished.
+    several : mapping of an image's SHA-256 to its entries
+        Of images that are there more than once.
     """
 
     layers: Mapping[str, Ragged]
     grids: Mapping[str, NDArray[np.int64]]
     entries: Mapping[bytes, int]
+    complete: bool = True
+    several: Mapping[bytes, Sequence[int]] = field(default_factory=dict)
+
+    def each(self, hashes: Sequence[bytes], entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Entries ``[n]`` of some images, those of equal ones exchanged for one each."""
+        left = {content: iter(those) for content, those in self.several.items()}
+        found = entries.copy()
+        for at, content in enumerate(hashes):
+            if found[at] >= 0 and content in left:
+                found[at] = next(left[content], found[at])
+        return found
 
     def rows(self, layer: str, entries: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """Blocks of rows of some entries, in order; small ones, beside all that runs."""
@@ -177,19 +192,25 @@ def _usable(
     if not all(names):
         return None
     layers = {layer: activations.at(str(t)) for layer, t in zip(recipes, names, strict=True)}
-    complete = min(
-        _complete(ragged, progress, str(t))
-        for ragged, t in zip(layers.values(), names, strict=True)
+    there = np.logical_and.reduce(
+        [_complete(of, progress, str(t)) for of, t in zip(layers.values(), names, strict=True)]
     )
     hashes = activations.hashes
-    ids = next(iter(layers.values())).image_ids[:complete]
+    ids = next(iter(layers.values())).image_ids
     grids = {layer: activations.grids(str(t)) for layer, t in zip(recipes, names, strict=True)}
-    return Earlier(layers, grids, {hashes[i].tobytes(): entry for entry, i in enumerate(ids)})
+    entries: dict[bytes, int] = {}
+    several: dict[bytes, list[int]] = {}
+    for entry in np.flatnonzero(there).tolist():
+        content = hashes[ids[entry]].tobytes()
+        if content in entries:
+            several.setdefault(content, [entries[content]]).append(entry)
+        entries[content] = entry
+    return Earlier(layers, grids, entries, progress is None, several)
 
 
-def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) -> int:
-    """How many entries of a layer are wholly on disk."""
+def _complete(ragged: Ragged, progress: Mapping[str, Any] | None, layer: str) -> NDArray[np.bool_]:
+    """Which entries of a layer are wholly on disk."""
     if progress is None:
-        return len(ragged)
+        return np.ones(len(ragged), np.bool_)
     rows = int(progress.get("stored", {}).get(layer, {}).get("rows", 0))
-    return whole_entries(ragged.offsets, rows)
+    return ragged.ends <= rows

@@ -25,6 +25,7 @@ from stages.algorithms.shipped import MODULE, located, network_files
 from stages.artifacts.activations import HASHES, OWN, LayerGrids, create_activations, weights_of
 from stages.artifacts.image_index import ImageIndex
 from stages.artifacts.outline import Outline
+from stages.extract.appending import Appending
 from stages.extract.grids import entry_grids, grids_of, note_single_cells
 from stages.extract.needs import channels_of, footprint, foretell, in_large_batches, libraries_of
 from stages.extract.outputs import BeyondFloat16
@@ -43,6 +44,7 @@ from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from store import (
     ArtifactMissing,
+    Layout,
     Location,
     RaggedWriter,
     Staging,
@@ -113,6 +115,9 @@ def _extract(
     each = resources.of_task if cluster else resources
     lanes = footprint(params, index.sizes, order.shapes, each, device).lanes_within(each)
     recipes = recipes_of(params, RECIPE, backbone)
+    earlier = find_earlier(work, recipes) if resources.reuse else []
+    hashes = [index.hashes[i].tobytes() for i in order.image_ids]
+    part = Appending.plan(order, hashes, grids, layouts_of(params, grids), earlier, work)
     group = create_activations(
         place,
         work,
@@ -135,18 +140,18 @@ def _extract(
     if len(params.sizes) > 1:
         for layer, of_layer in grids.items():
             LayerGrids.grids.write(group.require_group(layer_key(layer)), of_layer)
-    earlier = find_earlier(work, recipes) if resources.reuse else []
-    hashes = [index.hashes[i].tobytes() for i in order.image_ids]
+    part.link(group, work)
     begin: Callable[..., Spread | Stream]
     if cluster:
         network = _network(params, inputs.project, device, backbone)
-        begin = partial(Spread, cluster, network, index, order, grids)
+        begin = partial(Spread, cluster, network, index, part.order, part.grids)
     else:
-        begin = partial(Stream, index, backbone, order, grids)
+        begin = partial(Stream, index, backbone, part.order, part.grids)
 
     def compute(known: Known, background: Background | None, half: bool) -> Writers:
-        jobs = plan_jobs(order.shapes, known.source >= 0, lanes.slice if on_gpu else params.batch)
-        writers = _writers(params, order, grids, group, work, background)
+        batch = lanes.slice if on_gpu else params.batch
+        jobs = plan_jobs(part.order.shapes, known.source >= 0, batch)
+        writers = _writers(params, order, grids, part, group, work, background)
         stream = begin(known, writers, lanes, params.decode)
         stream.run(jobs, background.encoders if background else None, half)
         return writers
@@ -154,7 +159,7 @@ def _extract(
     writers = _compute_all(
         compute,
         earlier,
-        lambda found: Known.of(found, hashes, grids),
+        lambda found: Known.of(found, [hashes[i] for i in part.places], part.grids),
         lanes.count if on_gpu and not cluster else 0,
         half=params.dtype == "float16",
     )
@@ -214,6 +219,7 @@ def _writers(
     params: ExtractParams,
     order: Order,
     grids: Mapping[str, NDArray[np.int64]],
+    part: Appending,
     group: zarr.Group,
     work: Staging,
     background: Background | None,
@@ -221,12 +227,15 @@ def _writers(
     """A writer per layer that goes on where the progress record says."""
     stored: dict[str, Any] = dict(work.progress.get("stored", {}))
     writers: dict[str, RaggedWriter] = {}
-    widths = dict(channels_of(params))
+    widths, layouts = dict(channels_of(params)), layouts_of(params, grids)
+    linked = len(order.image_ids) - len(part.places)
 
     def record(layer: str, state: Mapping[str, Any]) -> None:
         stored[layer] = state
         done = min(whole_entries(w.offsets, w.flushed) for w in writers.values())
-        work.checkpoint(stored=stored, done=done, total=len(order.image_ids), unit="images")
+        work.checkpoint(
+            stored=stored, done=linked + done, total=len(order.image_ids), unit="images"
+        )
 
     for layer, of_layer in grids.items():
         width, grid_hw = widths[layer], entry_grids(of_layer)
@@ -236,17 +245,27 @@ def _writers(
             np.array(order.image_ids),
             width,
             np.float32,
-            layout=plan_layout(
-                int(grid_hw.prod(axis=1).sum()),
-                width * np.dtype(params.dtype).itemsize,
-                shard_bytes=shard_bytes(len(params.layers)),
-            ),
+            layout=layouts[layer],
+            behind=part.behind.get(layer),
             narrow=params.dtype == "float16",
             resume=stored.get(layer),
             on_flush=partial(record, layer),
             background=background,
         )
     return writers
+
+
+def layouts_of(params: ExtractParams, grids: Mapping[str, NDArray[np.int64]]) -> dict[str, Layout]:
+    """Chunks and shards of each layer's rows."""
+    widths, itemsize = dict(channels_of(params)), np.dtype(params.dtype).itemsize
+    return {
+        layer: plan_layout(
+            int(of_layer.prod(axis=2).sum()),
+            widths[layer] * itemsize,
+            shard_bytes=shard_bytes(len(params.layers)),
+        )
+        for layer, of_layer in grids.items()
+    }
 
 
 @contextmanager

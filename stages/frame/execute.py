@@ -48,6 +48,8 @@ def execute(stage: Stage[P], params: P, project: Path, resources: Resources) -> 
     kept copy instead, unless ``resources.reuse`` is False.
     """
     inputs = gather_inputs(stage, project)
+    if stage.forget and not resources.reuse:
+        stage.forget(project)
     made = _made_from(stage, params, inputs, resources)
     out = project / stage.writes
     with working_on(out):

@@ -52,6 +52,9 @@ class Stage(Generic[P]):
         DVC asks the stage every time, which itself knows whether what it reads has changed.
     sources : callable, optional
         Digest of what is read besides artifacts: ``sources(params, project)``.
+    forget : callable, optional
+        ``forget(project)`` drops what is remembered of the sources between runs, so that they are
+        read whole: without reuse.
     clustered : bool
         Whether its work is spread over the workers of a cluster.
     foretell : callable, optional
@@ -69,6 +72,7 @@ class Stage(Generic[P]):
     files: tuple[str, ...] = ()
     always: bool = False
     sources: Callable[[P, Path], str] | None = None
+    forget: Callable[[Path], None] | None = None
     clustered: bool = True
     foretell: Callable[[P, Any, Inputs, Resources], tuple[Any, Needs]] | None = None
 

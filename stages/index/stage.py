@@ -29,6 +29,7 @@ from stages.images.decode import ImageError, verify, verify_bytes
 from stages.index.checked import Checked, Found
 from stages.index.collection import chosen_images, open_collection
 from stages.index.digests import kept_digests
+from stages.index.known import Facts, Known, checked_before, recipe
 from stages.index.needs import SPARE_BYTES, foretell
 from stages.index.notes import tell
 from stages.index.params import IndexParams
@@ -45,16 +46,29 @@ LEAST_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class _Asked:
-    """An image that is to be checked, with its files where any process finds them."""
+    """An image that is to be checked, with its files where any process finds them.
+
+    Attributes
+    ----------
+    annotations : sequence of (path, digest)
+        Empty where it is not known.
+    facts : Facts or None
+        What the check would find, where that is known.
+    """
 
     found: FoundImage
     path: Path
-    annotations: Sequence[Path]
+    annotations: Sequence[tuple[Path, str]]
+    facts: Facts | None
 
     @classmethod
-    def of(cls, dataset: Dataset, found: FoundImage) -> "_Asked":
-        annotations = [path.absolute() for path in dataset.annotation_files(found.name)]
-        return cls(found, dataset.image_path(found.name).absolute(), annotations)
+    def of(cls, dataset: Dataset, found: FoundImage, known: Known) -> "_Asked":
+        path = dataset.image_path(found.name)
+        annotations = [
+            (path.absolute(), known.digests.get(path, ""))
+            for path in dataset.annotation_files(found.name)
+        ]
+        return cls(found, path.absolute(), annotations, known.facts(path))
 
 
 def sources(params: IndexParams, project: Path) -> str:
@@ -62,11 +76,8 @@ def sources(params: IndexParams, project: Path) -> str:
     if READERS[params.dataset].draw:
         return ""  # all that is drawn follows from the options
     dataset = open_collection(params, project)
-    paths: list[Path] = []
     images = chosen_images(params, dataset)
-    for found in images:
-        paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
-    digests = kept_digests(paths, _content, project / INDEX.writes.parent / STAGING / DIGESTS)
+    paths, digests = _digests(dataset, images, project)
     relative = _relative(paths, dataset.root)
     members = ((found.name, "/".join(found.sets)) for found in images)
     left_out = [(one.name, one.reason) for one in dataset.left_out()]
@@ -80,6 +91,25 @@ def _relative(paths: Sequence[Path], root: Path) -> Iterator[str]:
         name = str(path)
         below = name.startswith(within) and os.sep == "/"
         yield name[len(within) :] if below else path.relative_to(root).as_posix()
+
+
+def forget(project: Path) -> None:
+    """Let every file be read again, whatever its size and time say."""
+    _memory(project).unlink(missing_ok=True)
+
+
+def _memory(project: Path) -> Path:
+    return project / INDEX.writes.parent / STAGING / DIGESTS
+
+
+def _digests(
+    dataset: Dataset, images: list[FoundImage], project: Path
+) -> tuple[list[Path], list[str]]:
+    """The files of images, their annotations among them, and the digest of each."""
+    paths: list[Path] = []
+    for found in images:
+        paths += [dataset.image_path(found.name), *dataset.annotation_files(found.name)]
+    return paths, kept_digests(paths, _content, _memory(project))
 
 
 def _content(path: Path) -> str:
@@ -98,10 +128,14 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
     found = chosen_images(params, dataset)
     room = Room(max(resources.memory - resident() - SPARE_BYTES, LEAST_BYTES))
     images = Found()
+    known = Known.none()
+    if resources.reuse and reader.draw is None and (before := checked_before(work)):
+        paths, digests = _digests(dataset, found, inputs.project)
+        known = Known(dict(zip(paths, digests, strict=True)), before)
     with track("index", len(found), "images") as advance:
         results = ordered_map(
             partial(_check, room),
-            (_Asked.of(dataset, one) for one in found),
+            (_Asked.of(dataset, one, known) for one in found),
             workers=resources.workers,
             cluster=resources.spread,
             label="index: images",
@@ -119,6 +153,7 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
         fingerprint=work.fingerprint,
         dataset=params.dataset,
         options=dataclasses.asdict(params.options),
+        recipe=recipe(),
         root=DRAWN if reader.draw else params.root,
         inside=reader.draw is not None,
         sets=list(members),
@@ -131,29 +166,25 @@ def run(params: IndexParams, inputs: Inputs, work: Staging, resources: Resources
 
 
 def _check(room: Room, asked: _Asked) -> Checked:
-    """Read, hash and decode one image file when there is room; what is wrong becomes a reason."""
-    found, path, annotations = asked.found, asked.path, asked.annotations
-    if path.exists() and not is_file(path):
-        return Checked(found, reason=NOT_A_FILE)
-    with room.taken(_room_for(found.name, path, room)):
-        try:
-            content = path.read_bytes()
-            height, width = verify(content)
-        except OSError as error:
-            return Checked(found, reason=error.strerror or str(error))
-        except ImageError as error:
-            return Checked(found, reason=str(error))
-        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-    return Checked(
-        found,
-        height=height,
-        width=width,
-        size=size,
-        sha256=sha256,
-        annotation_sha256=listing_digest([(p.name, file_digest(p)) for p in annotations])
-        if annotations
-        else "",
-    )
+    """Read, hash and decode one image file when there is room; what is wrong becomes a reason.
+
+    A file whose content an earlier index has checked is not read.
+    """
+    found, path, facts = asked.found, asked.path, asked.facts
+    if facts is None:
+        if path.exists() and not is_file(path):
+            return Checked(found, reason=NOT_A_FILE)
+        with room.taken(_room_for(found.name, path, room)):
+            try:
+                content = path.read_bytes()
+                height, width = verify(content)
+            except OSError as error:
+                return Checked(found, reason=error.strerror or str(error))
+            except ImageError as error:
+                return Checked(found, reason=str(error))
+            facts = height, width, len(content), hashlib.sha256(content).hexdigest()
+    annotations = [(p.name, known or file_digest(p)) for p, known in asked.annotations]
+    return Checked(found, "", *facts, listing_digest(annotations) if annotations else "")
 
 
 def _room_for(name: str, path: Path, room: Room) -> int:
@@ -196,5 +227,6 @@ INDEX: Stage[IndexParams] = Stage(
     run=run,
     always=True,
     sources=sources,
+    forget=forget,
     foretell=foretell,
 )

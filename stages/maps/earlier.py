@@ -88,7 +88,7 @@ class EarlierMaps:
         if not kept:
             return None
         boxes, scores = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        return boxes, scores, np.searchsorted(boxes[:, 0], np.arange(len(self.maps.maps) + 1))
+        return boxes, scores, np.searchsorted(boxes[:, 0], np.arange(len(self.maps.areas) + 1))
 
     def measured(self, entry: int, as_entry: int) -> Measured | None:
         """What was measured of an entry, under another number; None where that is not at hand."""

@@ -101,6 +101,12 @@ class Percentile:
         held = self.held[rank]
         return np.where(np.isfinite(held), held, count()) if self.counted(rank) else held
 
+    def given(self, rank: int) -> NDArray[np.float64] | None:
+        """A set's thresholds where all of them are held."""
+        if self.held is None or not np.isfinite(self.held[rank]).all():
+            return None
+        return self.held[rank]
+
 
 @dataclass(frozen=True)
 class MapPlan:
@@ -147,3 +153,9 @@ class MapPlan:
     def passes(self) -> int:
         """How often every map is computed."""
         return 3 if isinstance(self.thresholds, Percentile) else 1
+
+    def given(self, rank: int) -> NDArray[np.float64] | None:
+        """A set's thresholds ``[columns]`` where they are known before any map is made."""
+        if isinstance(self.thresholds, Percentile):
+            return self.thresholds.given(rank)
+        return self.thresholds[rank]

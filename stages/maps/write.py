@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import cached_property, partial
+from heapq import merge
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from stages.frame.compiling import told_of_compiling
 from stages.frame.parallel import ordered_map
 from stages.frame.progress import note, track
 from stages.maps.finished import Finished
+from stages.maps.linked import Linked
 from stages.maps.made_there import MOST, Range, Spreading, There
 from stages.maps.making import Making
 from stages.maps.memory import SHARD_BYTES
@@ -120,9 +124,18 @@ class _Writing:
             shard_bytes=SHARD_BYTES,
             most_rows=max((h * w for h, w in plan.sizes), default=1),
         )
+        begun = self.state.get("behind", "") if "masks" in self.state else None
+        # workers write all: what they are sent knows of no entries elsewhere
+        self.linked = Linked.plan(plan, self.layout, begun if there is None else "")
+        if begun is not None and begun != self.linked.digest:
+            # what it was to go on from is gone, or another now
+            self.state, begun = {"thresholds": []}, None
+        if begun is None:
+            self.state |= {**self.linked.link(group), "behind": self.linked.digest}
         self.maps = self._writer("maps", plan.columns, plan.dtype, self._maps_flushed)
         self.bits = self._writer("masks", -(-plan.columns // 8), np.uint8, self._masks_flushed)
         self._maps_state: dict[str, Any] = self.state.get("maps", {})
+        self._checkpoint()
 
     def _writer(
         self, name: str, channels: int, dtype: Any, flushed: Callable[[dict[str, Any]], None]
@@ -135,6 +148,7 @@ class _Writing:
             channels,
             dtype,
             layout=self.layout,
+            behind=self.linked.of(name),
             images="smooth" if dtype == np.uint16 else "flat",
             handed_over=True,
             resume=self.state.get(name),
@@ -152,6 +166,7 @@ class _Writing:
 
     def _checkpoint(self) -> None:
         done = whole_entries(self.bits.offsets, self.state.get("masks", {"rows": 0})["rows"])
+        done = max(done, 0) + self.linked.count
         self.work.checkpoint(
             **{self.key: self.state}, done=done, total=len(self.plan.sizes), unit="images"
         )
@@ -182,8 +197,8 @@ class _Writing:
         else:
             for rank, entries in enumerate(self.plan.sets):
                 thresholds = self._thresholds(rank, entries)
-                for finished in self._in_order(entries, first, thresholds):
-                    take(finished.measured)
+                for those in self._in_order(entries, first, thresholds):
+                    take(those)
         self.maps.close()
         self.bits.close()
         measures.close()
@@ -199,9 +214,9 @@ class _Writing:
         most = max(1, min(MOST, -(-len(self.plan.sizes) // (4 * slots))))
         for rank, entries in enumerate(self.plan.sets):
             thresholds = self._thresholds(rank, entries)
-            for finished in self._kept(entries, first):
+            _, kept, fresh = self.linked.split(entries, first)
+            for finished in self._kept(kept):
                 take(finished.measured)
-            fresh = [entry for entry in entries if entry >= first]
             known = self._known(fresh, thresholds)
             for at in range(0, len(fresh), most):
                 some = fresh[at : at + most]
@@ -214,26 +229,36 @@ class _Writing:
 
     def _in_order(
         self, entries: Sequence[int], first: int, thresholds: NDArray[np.float64]
-    ) -> Iterator[Finished]:
-        """Entries from disk, then those that are computed and written now."""
-        yield from self._kept(entries, first)
-        fresh = [entry for entry in entries if entry >= first]
+    ) -> Iterator[Sequence[Measured]]:
+        """What is measured of entries that are linked, on disk, or computed and written now."""
+        linked, kept, fresh = self.linked.split(entries, first)
+        self.taken += len(linked)
+        written = (
+            (one.first, one.measured)
+            for one in chain(self._kept(kept), self._written(fresh, thresholds))
+        )
+        together = merge(self.linked.measured(self.plan, linked), written, key=itemgetter(0))
+        yield from (measured for _, measured in together)
+
+    def _written(self, fresh: Sequence[int], thresholds: NDArray[np.float64]) -> Iterator[Finished]:
+        """Entries that are computed and written now."""
         computed = self.making.made(fresh, thresholds, self._known(fresh, thresholds))
         finish = partial(self.making.finish, thresholds)
         for finished in ordered_map(finish, computed, workers=self.plan.workers):
-            start = int(self.bits.offsets[finished.first])
+            start = int(self.bits.offsets[self.linked.place[finished.first]])
             self.maps.append(start, finished.levels)
             self.bits.append(start, finished.bits)
             yield finished
 
-    def _kept(self, entries: Sequence[int], first: int) -> Iterator[Finished]:
+    def _kept(self, kept: Sequence[int]) -> Iterator[Finished]:
         """Those that an earlier run has written."""
-        kept = [entry for entry in entries if entry < first]
         yield from ordered_map(self._from_disk, kept, workers=self.plan.workers)
 
     def _from_disk(self, entry: int) -> Finished:
-        rows = int(self.bits.offsets[entry]), int(self.bits.offsets[entry + 1])
-        levels, bits = (array.rows(*rows) for array in self._on_disk)
+        levels, bits = (
+            array.rows(int(array.offsets[entry]), int(array.offsets[entry + 1]))
+            for array in self._on_disk
+        )
         return self.making.measured(entry, levels, bits)
 
     @cached_property

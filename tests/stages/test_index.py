@@ -1,6 +1,7 @@
 """index: options of readers, collections that draw themselves, and the memory it takes."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from stages.datasets.folder import FolderOptions, IcosegOptions
 from stages.datasets.voc import VocOptions
 from stages.frame.errors import StageError
 from stages.frame.execute import execute
+from stages.frame.fingerprint import file_digest
 from stages.frame.params import param
 from stages.frame.resources import Resources
-from stages.images.decode import ImageError, decode_resized, decode_rgb, verify_bytes
+from stages.images.decode import ImageError, decode_resized, decode_rgb, verify, verify_bytes
 from stages.index.params import OPTIONS, IndexParams
 from stages.index.room import Room
 from stages.index.stage import INDEX
@@ -237,3 +239,78 @@ def test_a_budget_is_for_the_whole_process(project: Path, photographs: Path, dff
     Image.new("RGB", (4000, 4000)).save(photographs / "images" / "discs" / "large.png")
     line = message(dff("index", "--memory", "1MiB"))
     assert "images/discs/large.png: checking it takes 61 MiB, --memory leaves 32 MiB" in line
+
+
+# -- files that are known ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled(photographs: Path) -> list[Path]:
+    """All files of a collection, last changed long ago."""
+    files = sorted(path for path in photographs.rglob("*") if path.is_file())
+    for path in files:
+        os.utime(path, (1e9, 1e9))
+    return files
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the files that were decoded."""
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "stages.index.stage.verify", lambda content: (seen.append(len(content)), verify(content))[1]
+    )
+    return seen
+
+
+def tables_of(project: Path) -> dict[str, bytes]:
+    folder = project / "artifacts/index"
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+def test_only_files_that_are_new_are_read(
+    project: Path,
+    photographs: Path,
+    settled: list[Path],
+    dff: Dff,
+    decoded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert dff("index").exit_code == 0
+    assert len(decoded) == 14
+    decoded.clear()
+    hashed: list[str] = []
+    monkeypatch.setattr(
+        "stages.index.stage.file_digest",
+        lambda path: (hashed.append(path.name), file_digest(path))[1],
+    )
+    new = photographs / "images/discs/0a.png"
+    draw(new, seed=5)
+    (photographs / "images/discs/1.png").unlink()
+    (photographs / "images/discs/2.png").rename(photographs / "images/discs/two.png")
+    assert dff("index").exit_code == 0
+    assert decoded == [new.stat().st_size]
+    # the new one was changed just now, and is not remembered yet; the renamed one is not decoded
+    assert sorted(hashed) == ["0a.png", "0a.png", "two.png"]
+    grown = tables_of(project)
+    decoded.clear()
+    assert dff("index", "--no-reuse").exit_code == 0
+    assert len(decoded) == 14
+    assert tables_of(project) == grown
+
+
+def test_contents_are_checked_on_demand(
+    project: Path, photographs: Path, settled: list[Path], dff: Dff
+) -> None:
+    assert dff("index").exit_code == 0
+    before = tables_of(project)
+    path = photographs / "images/discs/3.png"
+    content = bytearray(path.read_bytes())
+    other = photographs / "images/discs/4.png"
+    with path.open("r+b") as file:  # the same inode, size and time: nobody can tell
+        file.write((other.read_bytes() + bytes(len(content)))[: len(content)])
+    os.utime(path, (1e9, 1e9))
+    assert dff("index").exit_code == 0
+    assert tables_of(project) == before
+    assert dff("index", "--no-reuse").exit_code == 0
+    assert tables_of(project)["images.parquet"] != before["images.parquet"]
