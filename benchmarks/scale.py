@@ -1,6 +1,8 @@
 """What large collections cost on clusters: hours, bytes and money, from what was measured.
 
-    python benchmarks/scale.py [--price 3]
+    python benchmarks/scale.py [--price 3] [--write]
+
+`--write` puts the tables into docs/scale.md.
 
 Every term is a figure in benchmarks/results/, named beside it; what is computed is how they add up.
 VGG-19 at 224 pixels (conv5_4: 196 rows of 512 channels an image) on GPUs of the measured kind, 16
@@ -18,6 +20,9 @@ from typing import Any
 sys.path[0] = str(Path(__file__).parents[1])  # the project, not this folder
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs/scale.md"
+BEGIN, END = "<!-- from benchmarks/scale.py -->", "<!-- to here -->"
+PRICE = 3.0  # of a GPU's hour, USD
 ROWS, CHANNELS, COLUMNS = 196, 512, 10
 CORES = 16  # beside each GPU
 MILLION = 10**6
@@ -167,8 +172,15 @@ def pages(price: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--price", type=float, default=3.0, help="of a GPU's hour, USD")
-    print(pages(parser.parse_args().price))
+    parser.add_argument("--price", type=float, default=PRICE, help="of a GPU's hour, USD")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    tables = pages(asked.price)
+    print(tables)
+    if asked.write:
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
