@@ -30,7 +30,7 @@ from tools import ROOT, draw, edit, interrupted_at, message
 Dff = Callable[..., Result]
 LAYERS = ("features.5", "features.2")
 pytestmark = [
-    pytest.mark.xdist_group("cluster"),
+    pytest.mark.xdist_group("extract_on_cluster"),
     # connections that are left to the garbage collector
     pytest.mark.filterwarnings(
         "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
