@@ -22,11 +22,12 @@ demo: $(READY)
 test: $(READY)
 	pytest -n auto --dist loadgroup
 
-# the tests that kill an extraction at random instants, 50 times instead of a few; and the whole
-# rehearsal of benchmarks/gpu.sh
+# the tests that kill an extraction at random instants, 50 times instead of a few, and processes of
+# a cluster, 20 times instead of once; and the whole rehearsal of benchmarks/gpu.sh
 soak: $(READY)
-	DFF_KILLS=50 pytest tests/stages/test_unbreakable.py tests/stages/test_resume.py \
-		tests/stages/test_several_sizes.py \
+	DFF_KILLS=50 DFF_CLUSTER_KILLS=20 pytest tests/stages/test_unbreakable.py \
+		tests/stages/test_resume.py tests/stages/test_several_sizes.py \
+		tests/stages/test_cluster_unbreakable.py \
 		tests/benchmarks/test_gpu_rehearsal.py
 
 check: $(READY)

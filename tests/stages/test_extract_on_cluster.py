@@ -99,7 +99,7 @@ def test_the_files_are_those_of_one_machine(
     result = dff("extract", "--cluster", clusters(workers), "--no-reuse")
     assert result.exit_code == 0, (result.stderr, result.exception)
     assert contents(artifact(two_layers)) == expected
-    assert f"on {workers} workers" in result.stderr
+    assert f"extract: on {workers} worker" in result.stderr
     assert "extract: 14 images in" in result.stderr
 
 
