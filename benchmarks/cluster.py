@@ -1,6 +1,7 @@
 """What a cluster costs and gives: coordination of a pass, scaling on this machine, Dask's arrays.
 
     python benchmarks/cluster.py coordination [--workers 1 10 100 1000]
+    python benchmarks/cluster.py client
     python benchmarks/cluster.py scaling PHOTOGRAPHS --weights FILE --layer NAME [--images 200]
     python benchmarks/cluster.py arrays PHOTOGRAPHS --weights FILE --layer NAME [--images 1000]
 
@@ -9,6 +10,8 @@ telling the workers W, and adding up their sums. The scheduler is a process of i
 all workers together: on few cores the clock says little of a cluster, where every worker has cores
 of its own, so the processor time of each is given as well; what a cluster would wait for is the
 client's, the scheduler's and that of one worker, one after the other.
+
+`client`: coefficients that come from workers in the last pass, taken and written by the client.
 
 `scaling`: seconds of stages without a cluster, with one thread and with all, and with 1, 2 and 4
 processes; the same photographs for all (strong), and as many for each worker (weak).
@@ -44,6 +47,7 @@ from benchmarks.common import RESULTS, machine, make_project, print_table, run_d
 from stages.algorithms.nmf import Sweep
 from stages.algorithms.nmf.stack import Rule, Stack, Sums
 from stages.artifacts.activations import Activations
+from stages.artifacts.factorizations import Factorizations
 from stages.factorize import spread
 from stages.factorize.rows import SetOfLayer, Source
 from stages.factorize.spread import SpreadEngine
@@ -163,6 +167,32 @@ def coordination(counts: list[int]) -> list[dict[str, Any]]:
         )
         print_table("Coordination of a pass", rows[-1:])
     return rows
+
+
+def client_rate(home: Path, rows: int = 5_000_000) -> list[dict[str, Any]]:
+    """Coefficients of k = 1 to 4 on their way to disk, as `factorize` takes them, on one thread."""
+    from stages.algorithms.nmf.choice import Links
+    from stages.algorithms.nmf.usage import Usage
+    from store import RaggedWriter, plan_layout
+    from store.location import Location
+
+    asked = Factorizations.every(KS, (0,))
+    count = len(asked.columns)
+    block = np.random.default_rng(0).gamma(0.3, size=(65536, count)).astype(np.float32)
+    grids = np.full((rows // 196, 2), 14)
+    group = Location.of(home / "coefficients.zarr").zarr_group("w")
+    layout = plan_layout(len(grids) * 196, 4 * count, most_rows=2048)
+    writer = RaggedWriter(group, grids, np.arange(len(grids)), count, np.float32, layout=layout)
+    links, usage = Links(asked.columns), Usage(count)
+    began = time.process_time()
+    for at in range(0, writer.total_rows, len(block)):
+        some = block[: writer.total_rows - at]
+        links.add(some)
+        usage.add(some)
+        writer.append(at, some)
+    writer.close()
+    taken = time.process_time() - began
+    return [{"rows": writer.total_rows, "CPU s": taken, "rows a second": writer.total_rows / taken}]
 
 
 # -- scaling -----------------------------------------------------------------------------------
@@ -299,7 +329,7 @@ def dask_updates(client: Any, rows: Any, k: int, norm: float) -> Iterator[float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["coordination", "scaling", "arrays", "farm"])
+    parser.add_argument("what", choices=["coordination", "client", "scaling", "arrays", "farm"])
     parser.add_argument("place", nargs="?", default="", help="photographs")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--weights", type=Path)
@@ -315,6 +345,8 @@ def main() -> None:
         if asked.what == "coordination":
             title = "Coordination of a pass, k = 1 to 4, 512 channels"
             rows = coordination(asked.workers)
+        elif asked.what == "client":
+            title, rows = "Coefficients that the client takes", client_rate(Path(home))
         else:
             asked.place = Path(asked.place)
             title, work = {

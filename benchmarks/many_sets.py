@@ -69,7 +69,7 @@ def seconds_of_stages(root: Path, project: Path, weights: str) -> dict[str, floa
         (EXTRACT, ExtractParams("squeezenet1_1", weights, ("features.12",), size=SIDE)),
         (FACTORIZE, FactorizeParams((1, 2, 3, 4), (0,))),
         (HEATMAPS, HeatmapsParams(long_side=SIDE)),
-        (REFINE, RefineParams(options=Unrefined())),
+        (REFINE, RefineParams(method="none", options=Unrefined())),
         (EVALUATE, EvaluateParams()),
         (EXPLAIN, ExplainParams()),
         (REPORT, ReportParams()),

@@ -117,7 +117,7 @@ class Artifact:
     def __reduce__(self) -> tuple[Any, ...]:
         # where it lies: another process opens it for itself
         place = self.location.absolute()
-        return _opened_again, (place.root, self.fingerprint, _stamp(place))
+        return opened_again, (place.root, self.fingerprint, _stamp(place))
 
     def _key(self, layer: str) -> str:
         if layer not in self.layers:
@@ -256,7 +256,7 @@ def open_artifact(place: str | Path) -> Artifact:
 
 
 @lru_cache(maxsize=OPENED)
-def _opened_again(place: str, fingerprint: str, stamp: tuple[int, ...]) -> Artifact:
+def opened_again(place: str, fingerprint: str, stamp: tuple[int, ...]) -> Artifact:
     """An artifact that another process has open; `stamp` tells it from one that lay there before.
 
     Raises

@@ -56,7 +56,7 @@ os.fsync = _not_to_the_disk
 @cache
 def _group_of(file: Path) -> str:
     text = file.read_text(encoding="utf-8")
-    found = re.search(r'^pytestmark = \[?pytest\.mark\.xdist_group\("(.+?)"\)', text, re.M)
+    found = re.search(r'^pytestmark = \[?\s*pytest\.mark\.xdist_group\("(.+?)"\)', text, re.M)
     assert found or "xdist_group(" not in text, f"{file}: which group?"
     return found[1] if found else ""
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, Unpack, cast
 
@@ -45,7 +45,7 @@ from store import (
     create_artifact,
     open_artifact,
 )
-from store.artifact import layer_key
+from store.artifact import layer_key, opened_again
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ class ConceptMaps:
 
     def __reduce__(self) -> tuple[Any, ...]:
         there = None if self.measured is None else self.measured.absolute()
-        return type(self), (self.artifact, self.layer, there)
+        return _again, (*self.artifact.__reduce__()[1], self.layer, there)
 
     @classmethod
     def open(cls, path: Path, measured: Path | None = None) -> dict[str, ConceptMaps]:
@@ -258,6 +258,14 @@ class ConceptMaps:
         names = ("boxes", "box_scores")
         arrays = (self.measured_in.layer_blocks(self.layer, name) for name in names)
         yield from zip(*arrays, strict=True)
+
+
+@lru_cache(maxsize=16)
+def _again(
+    place: str, fingerprint: str, stamp: tuple[int, ...], layer: str, measured: Path | None
+) -> ConceptMaps:
+    """Maps that another process has open: what is read of them once is kept."""
+    return ConceptMaps(opened_again(place, fingerprint, stamp), layer, measured)
 
 
 def _box_table(found: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:

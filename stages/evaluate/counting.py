@@ -1,10 +1,12 @@
 """One pass over the maps of an image set: all sums that its scores are made of."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import add
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +24,13 @@ from stages.frame.resources import Resources
 from stages.maps.finished import measured
 from store import Ragged
 
+TOGETHER = 16  # images of an image set that a worker of a cluster counts in one go
 HIT = 0.5  # a box is right above this IoU with a box of the ground truth
 
 Merged = Mapping[str, Sequence[Sequence[int]]]  # layer -> columns that count as one factor
 Found = Mapping[str, Measured]  # by layer, of heat maps that are not stored
-T = TypeVar("T")
 # entry of the maps, image id, its largest boxes by layer and kind
 Item = tuple[int, int, Mapping[Key, NDArray[np.float64]]]
-# sums of one image; what was measured; what its annotation told
-Counted = tuple[T, Found, Noted | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MapSums:
     overlaps: OverlapCounts
     partitions: PartitionCounts
 
-    def __add__(self, other: "MapSums") -> "MapSums":
+    def __add__(self, other: MapSums) -> MapSums:
         return MapSums(
             self.objects + other.objects,
             self.parts + other.parts,
@@ -91,7 +91,7 @@ class SetSums:
     maps: dict[Key, MapSums]
     boxed: int
 
-    def __add__(self, other: "SetSums") -> "SetSums":
+    def __add__(self, other: SetSums) -> SetSums:
         together = {key: sums + other.maps[key] for key, sums in self.maps.items()}
         return SetSums(together, self.boxed + other.boxed)
 
@@ -138,7 +138,9 @@ class Counting:
 
     def run(self, resources: Resources) -> SetSums:
         """All images of the set, several at a time."""
-        return self._summed(Counting._one, add, resources, self._keep_overlaps)
+        [(_, sums)] = counted([self], resources, always=True)
+        assert isinstance(sums, SetSums)
+        return sums
 
     def _strengths(
         self, key: Key, entry: int, size: tuple[int, int], pixels: NDArray[np.intp]
@@ -158,57 +160,43 @@ class Counting:
         grid = self.coefficients[layer].map(entry) * reach.astype(np.float32)
         return bilinear_at(grid, size, pixels)
 
-    def overlaps(self, resources: Resources) -> dict[Key, OverlapCounts]:
-        """Of all images of a set of which nothing is annotated: the rest would be for nothing."""
-        return self._summed(Counting._overlaps, _added, resources, self._keep)
-
-    def _keep(self, entry: int, counts: Mapping[Key, OverlapCounts]) -> None:
-        if self.carried:
-            self.carried.add(entry, counts, whole=True)
-
-    def _keep_overlaps(self, entry: int, sums: SetSums) -> None:
-        if self.carried:
-            counts = {key: one.overlaps for key, one in sums.maps.items()}
-            self.carried.add(entry, counts, whole=False)
-
-    def _summed(
-        self,
-        one: Callable[["Counting", Item], Counted[T]],
-        add: Callable[[T, T], T],
-        resources: Resources,
-        keep: Callable[[int, T], None],
-    ) -> T:
-        """The sum over all entries; what is measured on the way is stored, in order."""
-        total = None
-        sent = replace(
+    def items(self, together: int, *, here: bool) -> Iterator[Some]:
+        """The images, some of them together, with what is told of them to who counts; where that
+        is not `here`, nothing is taken over from an earlier evaluation."""
+        alone = replace(
             self,
             boxes={},
             entries=(),
             measures=dict.fromkeys(self.measures),
-            carried=None if resources.spread else self.carried,
+            carried=self.carried if here else None,
         )
-        counted = ordered_map(
-            partial(one, sent),
-            self._items(),
-            workers=resources.workers,
-            cluster=resources.spread,
-            label=f"evaluate {self.truth.name}: images",
-        )
-        for (entry, image_id), (sums, found, noted) in zip(self.entries, counted, strict=True):
-            for layer, of_entry in found.items():
-                writer = self.measures[layer]
-                assert writer is not None, "only who has the writers asks for sums"
-                writer.append(of_entry)
-            keep(entry, sums)
-            if noted is not None:
-                self.truth.note(image_id, noted)
-            total = sums if total is None else add(total, sums)
-        assert total is not None, "an image set has images"
-        return total
+        for at in range(0, len(self.entries), together):
+            some = self.entries[at : at + together]
+            boxes = [
+                {key: of_all[entry] for key, of_all in self.boxes.items()} for entry, _ in some
+            ]
+            yield alone, [(*one, known) for one, known in zip(some, boxes, strict=True)]
 
-    def _items(self) -> Iterator[Item]:
-        for entry, image_id in self.entries:
-            yield entry, image_id, {key: of_all[entry] for key, of_all in self.boxes.items()}
+    def one(self, item: Item, *, always: bool) -> Counted:
+        """One image; of a set of which nothing is annotated the overlaps alone, unless `always`."""
+        return self._one(item) if always or self.truth.annotated else self._overlaps(item)
+
+    def taken(self, entry: int, image_id: int, counted: Counted) -> Sums:
+        """The sums of an image; what was measured is stored, and what was noted is kept."""
+        sums, found, noted = counted
+        if self.carried and isinstance(sums, SetSums):
+            overlaps = {key: one.overlaps for key, one in sums.maps.items()}
+            self.carried.add(entry, overlaps, whole=False)
+        elif self.carried:
+            assert isinstance(sums, dict)
+            self.carried.add(entry, sums, whole=True)
+        for layer, of_entry in found.items():
+            writer = self.measures[layer]
+            assert writer is not None, "only who has the writers asks for sums"
+            writer.append(of_entry)
+        if noted is not None:
+            self.truth.note(image_id, noted)
+        return sums
 
     def _bits(self, key: Key, entry: int, found: dict[str, Measured]) -> NDArray[np.uint8]:
         """Masks as bits; what is measured with them goes into `found`."""
@@ -221,7 +209,7 @@ class Counting:
         found[layer] = measured(entry, rows, bits.reshape(h * w, -1), (h, w))
         return bits
 
-    def _overlaps(self, item: Item) -> Counted[dict[Key, OverlapCounts]]:
+    def _overlaps(self, item: Item) -> Counted:
         if self.carried and (known := self.carried.find(item[0])):
             return *known, None
         found: dict[str, Measured] = {}
@@ -246,7 +234,7 @@ class Counting:
             boxes[largest[:, 1]] = largest[:, 3:7] * scale[[0, 1, 0, 1]]
         return boxes
 
-    def _one(self, item: Item) -> Counted[SetSums]:
+    def _one(self, item: Item) -> Counted:
         entry, image_id, known = item
         truth = self.truth.read(image_id)
         wholes, parts = object_of(truth), parts_of(truth)
@@ -279,14 +267,65 @@ class Counting:
         return SetSums(found, int(len(target) > 0)), drawn, self.truth.noted(image_id)
 
 
+Sums = SetSums | dict[Key, OverlapCounts]
+# sums of one image; what was measured; what its annotation told
+Counted = tuple[Sums, Found, Noted | None]
+Some = tuple[Counting, Sequence[Item]]
+
+
+def counted(
+    countings: Iterable[Counting], resources: Resources, *, always: bool = False
+) -> Iterator[tuple[Counting, Sums]]:
+    """The sums of image sets, in order; images of several sets at the same time.
+
+    Of a set of which nothing is annotated only overlaps are counted, for the rest would be for
+    nothing, unless `always`.
+    """
+    begun: deque[Counting] = deque()
+    together = TOGETHER if resources.spread else 1
+
+    def items() -> Iterator[Some]:
+        for counting in countings:
+            begun.append(counting)
+            yield from counting.items(together, here=not resources.spread)
+
+    results = ordered_map(
+        partial(_counted, always),
+        items(),
+        workers=resources.workers,
+        cluster=resources.spread,
+        label="evaluate: images",
+    )
+    total: Sums | None = None
+    done = 0
+    with closing(results):
+        for of_some in results:
+            counting = begun[0]
+            for one in of_some:
+                sums = counting.taken(*counting.entries[done], one)
+                total = sums if total is None else _added(total, sums)
+                done += 1
+            if done == len(counting.entries):
+                assert total is not None, "an image set has images"
+                yield begun.popleft(), total
+                total, done = None, 0
+
+
+def _counted(always: bool, some: Some) -> list[Counted]:
+    counting, items = some
+    return [counting.one(item, always=always) for item in items]
+
+
 def _sizes(maps: ConceptMaps) -> tuple[int, ...]:
     """How many factors each factorization has, in the order of the columns."""
     return tuple(k for k, _ in maps.factorizations.problems)
 
 
-def _added(
-    one: dict[Key, OverlapCounts], other: dict[Key, OverlapCounts]
-) -> dict[Key, OverlapCounts]:
+def _added(one: Sums, other: Sums) -> Sums:
+    if isinstance(one, SetSums):
+        assert isinstance(other, SetSums)
+        return one + other
+    assert isinstance(other, dict)
     return {key: counts + other[key] for key, counts in one.items()}
 
 

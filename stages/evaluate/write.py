@@ -27,7 +27,7 @@ from stages.evaluate.boxes import Annotated, main_boxes, write_boxes, write_dete
 from stages.evaluate.carried import Carried, Key, recipe
 from stages.evaluate.choice_tables import choice_table, factor_table, link_table
 from stages.evaluate.concepts import write_concepts
-from stages.evaluate.counting import Counting
+from stages.evaluate.counting import Counting, SetSums, counted
 from stages.evaluate.failures import write_failures
 from stages.evaluate.needs import evaluate_needs
 from stages.evaluate.params import EvaluateParams
@@ -88,10 +88,10 @@ def write_evaluation(
             measures, groups = stack.enter_context(
                 create_measured(measured, work.fingerprint, drawn, recipe())
             )
-        for counting in countings(factors, index, opened, labels, measures, carried):
+        every = countings(factors, index, opened, labels, measures, carried)
+        for counting, sums in counted(every, within):
             truth = counting.truth
-            if truth.annotated:
-                sums = counting.run(within)
+            if isinstance(sums, SetSums):
                 notes += score_set(tables, params.coverage, labels, counting, sums)
                 scored[truth.name] = counting.scored(sums)
                 damaged |= truth.damaged
@@ -102,7 +102,7 @@ def write_evaluation(
                     for image_id, found in sorted(truth.boxes.items()):
                         annotated += [(truth.name, image_id, box) for box in found]
             else:
-                overlap_rows(tables, counting, counting.overlaps(within))
+                overlap_rows(tables, counting, sums)
             advance(1)
         if carried:
             carried.write(groups)

@@ -79,7 +79,7 @@ def _run(stage: Stage[P], params: P, inputs: Inputs, work: Staging, resources: R
     """On the cluster, where there is one that the stage can use."""
     address = resources.cluster if stage.clustered else None
     (work.scratch / RECORD).unlink(missing_ok=True)  # who did what, of a run before
-    with clustered(address, work.scratch / RECORD) as spread:
+    with clustered(address, work.scratch / RECORD, who=stage.name) as spread:
         stage.run(params, inputs, work, replace(resources, spread=spread))
 
 

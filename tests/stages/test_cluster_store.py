@@ -23,7 +23,7 @@ from tools import message
 Dff = Callable[..., Result]
 BUCKETS = count()
 pytestmark = [
-    pytest.mark.xdist_group("cluster"),
+    pytest.mark.xdist_group("cluster_store"),
     # connections that are left to the garbage collector
     pytest.mark.filterwarnings(
         "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -20,16 +20,17 @@ from moto.server import ThreadedMotoServer
 from typer.testing import Result
 
 from stages.algorithms.backbone.graph import build
-from stages.extract import ranges, spread
+from stages.extract import spread
 from stages.extract.outputs import BeyondFloat16
-from stages.frame.cluster import Cluster, local_cluster
+from stages.extract.stream import Stream
+from stages.frame.cluster import Cluster, clustered, local_cluster
 from store import Layout, open_artifact
 from tools import ROOT, draw, edit, interrupted_at, message
 
 Dff = Callable[..., Result]
 LAYERS = ("features.5", "features.2")
 pytestmark = [
-    pytest.mark.xdist_group("cluster"),
+    pytest.mark.xdist_group("extract_on_cluster"),
     # connections that are left to the garbage collector
     pytest.mark.filterwarnings(
         "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -115,13 +116,13 @@ def test_sizes_and_sets_and_shapes_of_all_kinds(
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images the network saw, by call."""
     seen: list[int] = []
-    call = ranges.Stream._compute
+    call = Stream._compute
 
     def counted(self: Any, job: Any) -> Any:
         seen.append(len(job.batch))
         return call(self, job)
 
-    monkeypatch.setattr(ranges.Stream, "_compute", counted)
+    monkeypatch.setattr(Stream, "_compute", counted)
     return seen
 
 
@@ -248,10 +249,12 @@ def test_in_large_batches_as_on_gpus(
         monkeypatch.setattr(f"stages.extract.{module}.in_large_batches", lambda device: True)
     monkeypatch.setattr("stages.extract.plan.GPU_BATCH", 4)
     raised: list[bool] = []
-    init = BeyondFloat16.__init__
-    monkeypatch.setattr(
-        BeyondFloat16, "__init__", lambda self, *a: (raised.append(True), init(self, *a))[1]
-    )
+
+    class Counted(BeyondFloat16):
+        def __init__(self) -> None:
+            raised.append(True)
+
+    monkeypatch.setattr("stages.extract.device.BeyondFloat16", Counted)
     expected = extracted(two_layers, dff)
     ragged = open_artifact(artifact(two_layers)).ragged("features.5")
     assert len(ragged.stored_dtypes) == 2 and raised
@@ -269,12 +272,10 @@ def test_a_worker_that_is_killed_loses_its_range_alone(
 ) -> None:
     expected = extracted(two_layers, dff)
     shutil.rmtree(artifact(two_layers))
-    from distributed import Client
-
     with local_cluster("local:2", 4 * 2**30) as address:
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-            pids = client.run(os.getpid)
+        with clustered(address, workers=2) as cluster:
+            assert cluster
+            pids = cluster.asked(os.getpid)
         taken = spread._UnderWay._take
         killed: list[int] = []
 
@@ -300,7 +301,7 @@ if sys.argv[1] == "kept":
     tasks._keep_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
-    bytes(2**22)
+    bytearray(b"x") * 2**22
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

@@ -26,7 +26,7 @@ from stages.frame.resources import Resources
 from stored_rows import CHANNELS, activations, files, write
 from tools import draw_photographs, edit, run_dff, small_project
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.usefixtures("small_units")]
+pytestmark = [pytest.mark.xdist_group("factorize_spread"), pytest.mark.usefixtures("small_units")]
 IMAGES = 14
 SETS = {"all": list(range(IMAGES)), "some": [1, 4], "others": [2, 9], "one": [7]}
 PARAMS = FactorizeParams(k=(1, 3), stability_runs=3, max_passes=6)

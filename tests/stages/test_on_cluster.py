@@ -40,7 +40,7 @@ from tools import (
     shell,
 )
 
-pytestmark = pytest.mark.xdist_group("cluster")  # one worker starts it
+pytestmark = pytest.mark.xdist_group("on_cluster")  # one worker starts it
 
 SPREAD = ["index", "heatmaps", "refine", "evaluate", "report"]
 

@@ -21,7 +21,7 @@ LOCAL = re.compile(r"local(:[1-9]\d*)?")
 
 @contextmanager
 def clustered(
-    address: str | None, record: Path | None = None, *, workers: int = 1
+    address: str | None, record: Path | None = None, *, workers: int = 1, who: str = ""
 ) -> Iterator[Cluster | None]:
     """The cluster of a scheduler, or None where there is no address and a stage works alone.
 
@@ -31,6 +31,8 @@ def clustered(
         Where `dff status` finds what the workers do.
     workers : int
         So many must be there.
+    who : str
+        Works on it: the stage's name, for the line that says where.
 
     Raises
     ------
@@ -63,7 +65,9 @@ def clustered(
         cluster = Cluster(client, address, code_of_all(), dashboard, record)
         threads = client.nthreads()
         seen = f", {dashboard}" if dashboard else ""
-        note(f"on {len(threads)} workers with {cluster.slots} threads at {address}{seen}")
+        count = f"{len(threads)} workers" if len(threads) != 1 else "1 worker"
+        told = f"on {count} with {cluster.slots} threads at {address}{seen}"
+        note(f"{who}: {told}" if who else told)
         try:
             yield cluster
         finally:
