@@ -102,7 +102,13 @@ class RaggedWriter:
         if behind:
             appended = appended[behind.tail]
         self.offsets = offsets_of(appended) + (behind.rows if behind else 0)
-        self._behind, self._lines = behind, appended[:, 1]
+        self._lines = appended[:, 1]
+        in_order = offsets_of(np.asarray(grid_hw))
+        # of one that turns out as it is written in order nothing more is to be said
+        scattered = behind and (
+            self.offsets[-1] != in_order[-1] or not np.array_equal(behind.starts, in_order[:-1])
+        )
+        self._starts = behind.starts if behind and scattered else None
         self.total_rows = int(self.offsets[-1])
         self.dtype = np.dtype(dtype)
         stored = 2 if narrow else self.dtype.itemsize
@@ -158,8 +164,8 @@ class RaggedWriter:
         write_array(group, "offsets", offsets_of(grid_hw), ["edge"])
         write_array(group, "grid_hw", grid_hw.astype(np.int32).reshape(-1, 2), ["entry", "side"])
         write_array(group, "image_ids", image_ids.astype(np.int64), ["entry"])
-        if self._behind:
-            write_array(group, STARTS, self._behind.starts, ["entry"])
+        if self._starts is not None:
+            write_array(group, STARTS, self._starts, ["entry"])
         return group.create_array(
             "values",
             shape=(self.total_rows, channels),
@@ -171,7 +177,7 @@ class RaggedWriter:
             # Should another tool read a lost float shard, then as NaN, not as "no concept".
             fill_value=np.nan if self.dtype.kind == "f" else 0,
             dimension_names=["row", "channel"],
-            attributes={SCATTERED: True} if self._behind else {},
+            attributes={} if self._starts is None else {SCATTERED: True},
         )
 
     @property
