@@ -326,11 +326,7 @@ def create_measured(
 ) -> Iterator[tuple[dict[str, MeasuredWriter], dict[str, zarr.Group]]]:
     """Make an artifact of what is measured of maps that are not stored: each layer's writer, group.
 
-    Parameters
-    ----------
-    layers : mapping of layer to columns
-    recipe : str
-        What decides about it besides the maps.
+    `layers` has the columns of each, `recipe` is what decides about it besides the maps.
     """
     group = create_artifact(
         place,
