@@ -11,12 +11,11 @@ Both artifacts have one shape. Per layer:
 - small arrays, declared in `ConceptMaps`.
 
 Heat maps need not be stored (``heatmaps.store: none``): coefficients, scales, thresholds tell all
-of them. Then ``sizes`` stands for ``maps`` and ``masks``, which are drawn when they are asked for,
-to the same bits (`stages.artifacts.drawn_maps`), and what is measured of them lies where all are
-looked at, in the evaluation (`create_measured`).
+of them. Then ``sizes`` stands for ``maps`` and ``masks``, which are drawn when they are asked for
+(`stages.artifacts.drawn_maps`), and what is measured of them is in the evaluation.
 
-``recipe``, an attribute, and ``made_from`` of each layer say from what the maps of an entry were
-made, whatever the other images: a later run takes them over by these.
+``recipe``, an attribute, and ``made_from`` of each layer say what an entry's maps were made from: a
+later run takes them over by these.
 """
 
 from __future__ import annotations
@@ -388,7 +387,7 @@ def resized_columns(
     values: NDArray[np.float32], size: tuple[int, int] | None
 ) -> NDArray[np.float32]:
     """Float32 ``[h, w, columns]`` as ``[columns, h, w]`` at the same or another size."""
-    from stages.algorithms.interpolation import upsampled  # compiled
+    from stages.algorithms.interpolation import upsampled
 
     return upsampled(values, size or (values.shape[0], values.shape[1]))
 

@@ -48,6 +48,7 @@ from store import (
     Location,
     RaggedWriter,
     Staging,
+    StoreError,
     finish_artifact,
     open_artifact,
     plan_layout,
@@ -140,7 +141,9 @@ def _extract(
     if len(params.sizes) > 1:
         for layer, of_layer in grids.items():
             LayerGrids.grids.write(group.require_group(layer_key(layer)), of_layer)
-    part.link(group, work)
+    if not _linked(part, group, work):
+        _extract(params, inputs, work, replace(resources, reuse=False), place)
+        return
     begin: Callable[..., Spread | Stream]
     if cluster:
         network = _network(params, inputs.project, device, backbone)
@@ -165,6 +168,17 @@ def _extract(
     )
     finish_artifact(group)
     _note_signed(params.backbone, named, writers)
+
+
+def _linked(part: Appending, group: zarr.Group, work: Staging) -> bool:
+    """Put the shards that are taken over in place; False, and begun anew, where one is damaged."""
+    try:
+        part.link(group, work)
+    except StoreError as error:
+        note(f"extract: not reusing earlier rows: {error}")
+        work.restart()
+        return False
+    return True
 
 
 def _compute_all(

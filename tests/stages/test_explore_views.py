@@ -22,7 +22,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
-from stages.report import explore
+from stages.report import explore, explore_parts
 from stages.report.params import ReportParams
 from stages.report.stage import REPORT
 from tools import draw
@@ -251,14 +251,14 @@ def test_naming_leaves_what_was_written_of_the_images(
     before = {path: path.read_bytes() for path in lasting}
     assert len(before) == len(K) * 3 + 1  # coefficients, masks, agreement by k; the annotation
     (project / "labels.yaml").write_text(yaml.safe_dump({"sets": {"discs": {1: ["ball"]}}}))
-    parts = explore.Explored._part
-    monkeypatch.setattr(explore.Explored, "_part", lambda *_: pytest.fail("written again"))
+    parts = explore_parts.Parts.write
+    monkeypatch.setattr(explore_parts.Parts, "write", lambda *_: pytest.fail("written again"))
     try:
         for stage, params in ((EVALUATE, EvaluateParams()), (REPORT, PARAMS)):
             execute(stage, params, project, Resources(workers=1))
         assert b"ball" in (report / "data/set-000/set.js").read_bytes()
         assert {path: path.read_bytes() for path in lasting} == before
-        monkeypatch.setattr(explore.Explored, "_part", parts)
+        monkeypatch.setattr(explore_parts.Parts, "write", parts)
         other = ReportParams(images=3, top=3, long_side=48, large_side=0)
         execute(REPORT, other, project, Resources(workers=1))
         assert any(path.read_bytes() != content for path, content in before.items())

@@ -91,7 +91,7 @@ def test_publishes_and_sweeps(tmp_path):
     produce(out)
     assert first_values(out) == 0 and leftovers(out) == []
     assert read_progress(out, "f" * 64) is None
-    assert {p.name for p in out.iterdir()} == {"zarr.json", "sets", "layers"}
+    assert {p.name for p in out.iterdir()} == {"zarr.json", "images", "sets", "layers"}
     produce(out, "g" * 64, base=7)
     assert first_values(out) == 7 and leftovers(out) == []
 

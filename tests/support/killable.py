@@ -54,7 +54,8 @@ def run(stage, die_at, pause):
             os.kill(os.getpid(), signal.SIGKILL)
         return replacing(path)
     staging.replacing = states.replacing = dying
-    sys.argv = ["dff", stage]
+    # all of it is computed: an earlier extraction leaves little to be killed in
+    sys.argv = ["dff", stage, *(["--no-reuse"] if stage == "extract" else [])]
     log = os.open(f"{stage}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -72,7 +72,7 @@ def clustered(
             yield cluster
         finally:
             with suppress(Exception):  # the scheduler may be gone; workers may be busy
-                client.run(forget, on_error="ignore", wait=False)
+                client.run(forget, wait=False)
 
 
 def _page(link: str) -> str:
