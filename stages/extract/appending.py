@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stages.extract.grids import entry_grids
 from stages.extract.plan import Order
 from stages.extract.reuse import Earlier, Known
-from store import Layout, Staging
+from stages.frame.progress import note
+from store import Layout, Staging, StoreError
 from store.artifact import layer_key
 from store.behind import Behind, digest_of, plan_behind
 
@@ -76,6 +77,16 @@ class Appending:
         if begun is not None and begun != planned.digest:
             work.restart()  # what it was to go on from is gone, or another now
         return planned
+
+    def linked(self, group: zarr.Group, work: Staging) -> bool:
+        """`link`; False, and all is to be begun anew, where what would be taken over is damaged."""
+        try:
+            self.link(group, work)
+        except StoreError as error:
+            note(f"extract: not reusing earlier rows: {error}")
+            work.restart()
+            return False
+        return True
 
     def link(self, group: zarr.Group, work: Staging) -> None:
         """Put the shards in place and on record, but for layers that are on record already."""

@@ -48,7 +48,6 @@ from store import (
     Location,
     RaggedWriter,
     Staging,
-    StoreError,
     finish_artifact,
     open_artifact,
     plan_layout,
@@ -141,7 +140,7 @@ def _extract(
     if len(params.sizes) > 1:
         for layer, of_layer in grids.items():
             LayerGrids.grids.write(group.require_group(layer_key(layer)), of_layer)
-    if not _linked(part, group, work):
+    if not part.linked(group, work):
         _extract(params, inputs, work, replace(resources, reuse=False), place)
         return
     begin: Callable[..., Spread | Stream]
@@ -168,17 +167,6 @@ def _extract(
     )
     finish_artifact(group)
     _note_signed(params.backbone, named, writers)
-
-
-def _linked(part: Appending, group: zarr.Group, work: Staging) -> bool:
-    """Put the shards that are taken over in place; False, and begun anew, where one is damaged."""
-    try:
-        part.link(group, work)
-    except StoreError as error:
-        note(f"extract: not reusing earlier rows: {error}")
-        work.restart()
-        return False
-    return True
 
 
 def _compute_all(
