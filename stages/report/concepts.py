@@ -1,6 +1,7 @@
 """The factorizations that the page shows: their columns, colours, scales and top images."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,18 @@ class Concepts(Palette):
         """Where raw masks begin on the scale of `strength`, float64 ``[k]``."""
         thresholds = self.heatmaps.thresholds[self.rank][self.columns]
         return np.divide(thresholds, self.full, out=np.zeros_like(thresholds), where=self.full > 0)
+
+    def decisive(self, entry: int) -> bytes:
+        """What decides how an image looks under these concepts, besides its pixels: as long as it
+        is the same, so is the picture, whatever the other images."""
+        found = sha256(self.full.tobytes() + np.ascontiguousarray(self.columns).tobytes())
+        found.update(np.ascontiguousarray(self.colours).tobytes())
+        for maps in (self.heatmaps, self.refined):
+            known = len(maps.made_from) > 0
+            of_entry = maps.made_from[entry].tobytes() if known else b"%d" % entry
+            by = str(maps.facts.get("recipe", "")) if known else maps.artifact.fingerprint
+            found.update(by.encode() + of_entry + maps.thresholds[self.rank].tobytes())
+        return found.digest()
 
     def top_images(self, factor: int, count: int) -> list[int]:
         """Positions in the set of the images with the largest mean coefficient, largest first."""

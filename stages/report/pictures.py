@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from stages.frame.parallel import ordered_map
 from stages.frame.resources import Resources
 from stages.images.resize import target_shape
 from stages.report.concepts import Concepts
+from stages.report.packed import VERSION
 
 FOLDER = "pictures"
 QUALITY = 84
+DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -109,20 +112,23 @@ class PictureBook:
 
     def photo(self, entry: int) -> Picture:
         """The image itself."""
-        return self._want(entry, "photo", _photo)
+        return self._want(entry, "photo", _photo, b"")
 
     def heat(self, entry: int, layer: int, concepts: Concepts) -> Picture:
         """The image under the colours of its factors."""
-        return self._want(entry, f"{layer}-k{concepts.k}-heat", partial(_heat, concepts))
+        paint = partial(_heat, concepts)
+        return self._want(entry, f"{layer}-k{concepts.k}-heat", paint, concepts.decisive(entry))
 
     def masks(self, entry: int, layer: int, concepts: Concepts) -> Picture:
         """The image with its raw and refined masks."""
-        return self._want(entry, f"{layer}-k{concepts.k}-masks", partial(_masks, concepts))
+        paint = partial(_masks, concepts)
+        return self._want(entry, f"{layer}-k{concepts.k}-masks", paint, concepts.decisive(entry))
 
     def spotlight(self, entry: int, layer: int, concepts: Concepts, factor: int) -> Picture:
         """The image lit where one factor is."""
         what = f"{layer}-k{concepts.k}-{factor}"
-        return self._want(entry, what, partial(_spotlight, concepts, factor))
+        paint = partial(_spotlight, concepts, factor)
+        return self._want(entry, what, paint, concepts.decisive(entry))
 
     def paint(
         self,
@@ -133,8 +139,8 @@ class PictureBook:
     ) -> None:
         """Write every picture that was asked for below `folder`.
 
-        Those that `earlier` has, a report whose pictures are the same, are copied: after names have
-        changed, say.
+        Those that `earlier` has, a report by the same `recipe`, are copied: their names tell what
+        is in them.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
         painter = Painter(self.index, folder.absolute(), earlier and earlier.absolute())
@@ -150,8 +156,15 @@ class PictureBook:
     def _asked(self, entry: int) -> Asked:
         return entry, int(self.image_ids[entry]), self._size(entry), self.wanted[entry]
 
-    def _want(self, entry: int, what: str, paint: Paint) -> Picture:
-        src = f"{FOLDER}/{entry:05d}-{what}.jpg"
+    @property
+    def recipe(self) -> str:
+        """How they are made, besides what their names tell."""
+        return f"{VERSION} jpg {QUALITY} {self.long_side}"
+
+    def _want(self, entry: int, what: str, paint: Paint, decisive: bytes) -> Picture:
+        content = self.index.hashes[int(self.image_ids[entry])].tobytes()
+        name = sha256(content + decisive).hexdigest()[:DIGITS]
+        src = f"{FOLDER}/{name}-{what}.jpg"
         self.wanted.setdefault(entry, {})[src] = paint
         height, width = self._size(entry)
         return Picture(src, width, height)

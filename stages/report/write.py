@@ -17,7 +17,7 @@ from stages.frame.progress import track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs
 from stages.report.chosen import chosen_images
-from stages.report.explore import recipe, write_explore
+from stages.report.explore import write_explore
 from stages.report.left_out import left_out_lists
 from stages.report.needs import report_needs
 from stages.report.opened import Opened
@@ -56,7 +56,7 @@ def write_report(params: ReportParams, inputs: Inputs, work: Staging, resources:
         collect_set(opened, book, name, hrefs[name], params.images, params.top) for name in shown
     ]
     photographs = Photographs.wanted(opened.index, params)
-    made_by = recipe(opened, photographs)
+    made_by = book.recipe
     earlier = earlier_report(work, PICTURES, made_by)
     with track("report", len(book.wanted), "images") as advance:
         book.paint(work.path, earlier, within, advance)

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from page import Page
@@ -19,7 +24,8 @@ from stages.evaluate.params import EvaluateParams
 from stages.evaluate.stage import EVALUATE
 from stages.frame.execute import execute
 from stages.frame.resources import Resources
-from stages.report.page import spread
+from stages.report import pictures
+from stages.report.page import by_content, spread
 from stages.report.params import ReportParams
 from stages.report.stage import REPORT
 from tools import draw
@@ -200,6 +206,40 @@ def test_spread_is_even_and_holds_both_ends() -> None:
     assert spread(328, 3) == [0, 164, 327]
     assert spread(1, 5) == [0]
     assert spread(10, 1) == [0]
+
+
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 12), st.randoms())
+def test_images_that_come_take_few_places(
+    count: int, more: int, wanted: int, random: Random
+) -> None:
+    contents = np.frombuffer(random.randbytes(32 * (count + more)), np.uint8).reshape(-1, 32)
+    at = sorted(random.sample(range(count + more), count))  # those that were there
+    before = {at[i] for i in by_content(contents[at], wanted)}
+    after = by_content(contents, wanted)
+    assert after == sorted(set(after)) and len(after) == min(wanted, count + more)
+    assert len(set(after) - before) <= more
+
+
+def test_pictures_of_the_same_content_are_taken_over(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, names = bare.parents[1], sorted(path.name for path in (bare / "pictures").iterdir())
+    before = {name: (bare / "pictures" / name).read_bytes() for name in names}
+    painted: list[int] = []
+    paint = pictures.heat_picture
+
+    def counted(*given: Any) -> Image.Image:
+        painted.append(1)
+        return paint(*given)
+
+    monkeypatch.setattr(pictures, "heat_picture", counted)
+    fewer = replace(PARAMS, top=PARAMS.top - 1)
+    execute(REPORT, fewer, project, Resources(workers=1))
+    assert not painted, "an image and its maps are what they were"
+    monkeypatch.setattr(pictures, "VERSION", -1)
+    execute(REPORT, PARAMS, project, Resources(workers=1))
+    assert painted
+    assert {path.name: path.read_bytes() for path in (bare / "pictures").iterdir()} == before
 
 
 def test_pictures_show_factors_only_where_they_are() -> None:
