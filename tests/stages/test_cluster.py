@@ -30,6 +30,7 @@ SQUARES = [number * number for number in range(40)]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    import distributed  # noqa: F401  # its settings must be there before one is set
     from dask import config
 
     # a task that kills its worker is given up after the second, not the fourth

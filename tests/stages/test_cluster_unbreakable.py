@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ def small(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    import distributed  # noqa: F401  # its settings must be there before one is set
     from dask import config
 
     # as often as one likes: what is killed here is not to blame for it
@@ -95,10 +97,13 @@ def test_workers_that_are_killed(
     project = copied(alone, tmp_path)
     out = project / BY_NAME[stage].writes
     expected, rng = contents(out), random.Random(stage)
-    killed = 0
-    for _ in range(10 * KILLS):  # until all of them met a run
+    shutil.rmtree(out)
+    began = time.monotonic()
+    run_in_process_on(project, stage, address)
+    duration, killed = time.monotonic() - began, 0
+    for _ in range(20 * KILLS):  # until all of them met a run
         shutil.rmtree(out)
-        with killing(address, 2.0, rng) as pids:
+        with killing(address, duration, rng) as pids:
             run_in_process_on(project, stage, address)
         assert contents(out) == expected
         killed += len(pids)

@@ -169,7 +169,8 @@ def test_a_cluster_is_looked_for_before_any_stage_works(
     assert not (project / "artifacts").exists()
 
 
-def test_local_processes_need_no_scheduler() -> None:
+def test_local_processes_need_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "PATIENCE", 1)
     check_cluster("local")
     check_cluster("local:2")
     with pytest.raises(StageError, match="--cluster local:0: no dask scheduler answers"):

@@ -71,8 +71,9 @@ def clustered(
         try:
             yield cluster
         finally:
-            with suppress(Exception):  # the scheduler may be gone; workers may be busy
-                client.run(forget, wait=False)
+            with suppress(Exception):  # workers may be gone
+                if client.status == "running":
+                    client.run(forget)
 
 
 def _page(link: str) -> str:
