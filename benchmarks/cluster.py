@@ -53,6 +53,7 @@ from stages.factorize.rows import SetOfLayer, Source
 from stages.factorize.spread import SpreadEngine
 from stages.factorize.units import Part, Pass, Units
 from stages.frame.cluster import clustered, local_cluster, own_address
+from stages.frame.cluster.work import COUNT_EVERY
 
 CHANNELS, KS = 512, (1, 2, 3, 4)
 PASSES = 7
@@ -139,6 +140,7 @@ def coordination(counts: list[int]) -> list[dict[str, Any]]:
         with farm(count) as (address, *others), clustered(address, workers=0) as cluster:
             assert cluster
             cluster.client.wait_for_workers(count, timeout=600)
+            time.sleep(COUNT_EVERY + 1)  # until they are counted
             engine = spread.SpreadEngine(cluster, NoRows(64 * count), None, 1)  # type: ignore[arg-type]
             found = []
             for _ in range(PASSES):
