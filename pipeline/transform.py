@@ -77,20 +77,6 @@ def transform_photographs(
         Nothing that can be used in `photographs`, no such set, k or layer, a project that has not
         been run or whose params.yaml has changed since, an `out` with something else in it.
     """
-    with spread_over(resources) as within:
-        return _transformed(project, photographs, set, k, layer, out, within, force)
-
-
-def _transformed(
-    project: Path,
-    photographs: Path,
-    set: str,
-    k: int,
-    layer: str,
-    out: Path | None,
-    resources: Resources,
-    force: bool,
-) -> Path:
     known = gather_inputs(TRANSFORM, project)
     maps = ConceptMaps.open(known["heatmaps"])
     layer = layer or next(iter(maps))
@@ -118,20 +104,21 @@ def _transformed(
         root = photographs.resolve() if photographs.is_dir() else _folder_of_one(photographs, out)
     # damaged files are listed on the page; only when all are is there nothing to do
     index = IndexParams(dataset="folder", root=str(root), max_failed=1.0)
-    execute(BY_NAME["index"], index, out, resources)
-    with disk_errors(out):
-        (out / PAGE).unlink(missing_ok=True)  # it comes last: where it is, all is there
-        write_atomically(out / RECORD, json.dumps(asked, indent=1).encode())
-    extract = _extract_params(project, params["extract"], layer)
-    seen = execute(BY_NAME["extract"], extract, out, resources)
-    check_recipe(Activations.open(known["extract"]), Activations.open(seen), layer)
-    chosen = TransformParams(set, k, layer)
-    execute(with_factors_of(known), chosen, out, resources)
-    if params["refine"].binarise == "percentile":
-        note("refine.binarise: percentile: refined masks begin at that of these photographs")
-    execute(_refine_here(), params["refine"], out, resources)
-    _write_tables(chosen, params["evaluate"].least_area, names, out, resources)
-    return write_page(chosen, known, names, out, resources)
+    with spread_over(resources) as within:
+        execute(BY_NAME["index"], index, out, within)
+        with disk_errors(out):
+            (out / PAGE).unlink(missing_ok=True)  # it comes last: where it is, all is there
+            write_atomically(out / RECORD, json.dumps(asked, indent=1).encode())
+        extract = _extract_params(project, params["extract"], layer)
+        seen = execute(BY_NAME["extract"], extract, out, within)
+        check_recipe(Activations.open(known["extract"]), Activations.open(seen), layer)
+        chosen = TransformParams(set, k, layer)
+        execute(with_factors_of(known), chosen, out, within)
+        if params["refine"].binarise == "percentile":
+            note("refine.binarise: percentile: refined masks begin at that of these photographs")
+        execute(_refine_here(), params["refine"], out, within)
+        _write_tables(chosen, params["evaluate"].least_area, names, out, within)
+        return write_page(chosen, known, names, out, within)
 
 
 def usual_folder(project: Path, set: str, k: int) -> Path:

@@ -8,9 +8,10 @@ gets all rows. A `RaggedWriter` creates the array, and is told of each shard (`w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from store.encoding import ArrayPlan, Counted, Encoded
 from store.ragged import offsets_of
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,38 @@ class PartWriter:
         else:
             self._chunks[number] = Edge(start, tuple(self._rows), pieces)
         self._rows = []
+
+
+@dataclass
+class NextShards(Generic[T]):
+    """The shards of an array that are to be written, and what was made for them so far.
+
+    Attributes
+    ----------
+    plan : ArrayPlan
+    shard : int
+        The first that is not written.
+    """
+
+    plan: ArrayPlan
+    shard: int
+    _made: deque[tuple[int, int, T]] = field(default_factory=deque)
+
+    @classmethod
+    def after(cls, plan: ArrayPlan, rows: int) -> NextShards[T]:
+        """Those behind so many rows, which are whole shards or all there are."""
+        return cls(plan, -(-rows // plan.layout.shard_rows))
+
+    def complete(self, start: int, stop: int, made: T) -> Iterator[tuple[int, list[T]]]:
+        """Take what was made of the rows ``start:stop``, the next ones; yields each shard whose
+        rows are all there now, with all that has some of them."""
+        if stop > max(start, self.plan.rows_of(self.shard)[0]):
+            self._made.append((start, stop, made))
+        while self.shard < self.plan.shards and stop >= (end := self.plan.rows_of(self.shard)[1]):
+            yield self.shard, [one for begin, _, one in self._made if begin < end]
+            self.shard += 1
+            while self._made and self._made[0][1] <= end:
+                self._made.popleft()  # and its rows may go
 
 
 def write_shard(plan: ArrayPlan, shard: int, parts: Sequence[Part]) -> Counted:

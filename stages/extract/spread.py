@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -37,6 +37,7 @@ from stages.frame.cluster import Cluster, Task
 from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from store import Counted, Location, RaggedWriter
+from store.parts import NextShards
 
 if TYPE_CHECKING:
     from stages.artifacts.image_index import ImageIndex
@@ -151,12 +152,8 @@ class Spread:
 
     def _bytes(self, jobs: Sequence[Job]) -> int:
         start, stop = jobs[0].start, jobs[-1].stop
-        each = (2 * w.channels * int(w.offsets[stop] - w.offsets[start]) for w in self._writers)
-        return sum(each)
-
-    @property
-    def _writers(self) -> Sequence[RaggedWriter]:
-        return list(self.writers.values())
+        writers = self.writers.values()
+        return sum(2 * w.channels * int(w.offsets[stop] - w.offsets[start]) for w in writers)
 
     def _range(self, jobs: Sequence[Job]) -> Range:
         start, stop = jobs[0].start, jobs[-1].stop
@@ -183,33 +180,13 @@ def _place(values: Any) -> str:
     return str(Location.of_node(values).absolute()).removesuffix("/values")
 
 
-@dataclass
-class _Layer:
-    """A layer's shards: which comes next, and the ranges that it may need."""
-
-    writer: RaggedWriter
-    shard: int
-    ranges: deque[tuple[int, int, Task[Any]]] = field(default_factory=deque)
-
-    def complete(self, start: int, stop: int, task: Task[Any]) -> Iterator[tuple[int, list[Any]]]:
-        """Add the range of rows ``start:stop``; yields each shard that now has all of its."""
-        plan = self.writer.plan
-        if stop > max(start, plan.rows_of(self.shard)[0]):
-            self.ranges.append((start, stop, task))
-        while self.shard < plan.shards and stop >= (last := plan.rows_of(self.shard)[1]):
-            yield self.shard, [one for begin, _, one in self.ranges if begin < last]
-            self.shard += 1
-            while self.ranges and self.ranges[0][1] <= last:
-                self.ranges.popleft()  # and its rows may go
-
-
 class _UnderWay:
     """Ranges and shards that were handed in; few at a time, written down in order."""
 
     def __init__(self, cluster: Cluster, writers: Mapping[str, RaggedWriter]) -> None:
         self._cluster = cluster
         self._layers = {
-            layer: _Layer(writer, -(-writer.flushed // writer.layout.shard_rows))
+            layer: (writer, NextShards[Task[Any]].after(writer.plan, writer.flushed))
             for layer, writer in writers.items()
         }
         self._shards: deque[tuple[RaggedWriter, int, Task[Counted]]] = deque()
@@ -236,14 +213,13 @@ class _UnderWay:
         number = len(self._images)
         self._images[number], self._ranges[number] = images, task
         task.when_done(lambda: self._done(number))
-        for layer, shards in self._layers.items():
-            plan = shards.writer.plan
+        for layer, (writer, shards) in self._layers.items():
             for shard, needed in shards.complete(starts[layer], stops[layer], task):
                 label = f"extract: shard {shard} of {layer}"
                 write = self._cluster.submit(
-                    write_layer_shard, plan, layer, shard, *needed, label=label
+                    write_layer_shard, writer.plan, layer, shard, *needed, label=label
                 )
-                self._shards.append((shards.writer, shard, write))
+                self._shards.append((writer, shard, write))
         while self._shards and len(self._ranges) >= AHEAD * self._cluster.slots:
             self._take()
 

@@ -15,7 +15,7 @@ from stages.maps.making import Floats, Known, Making
 from stages.maps.plan import Compute, Source
 from store import RaggedWriter
 from store.encoding import ArrayPlan, Counted
-from store.parts import Part, PartWriter, write_shard
+from store.parts import NextShards, Part, PartWriter, write_shard
 
 AHEAD = 3  # ranges and shards under way, for each slot
 MOST = 32  # entries of a task, at most: a second or two of refining
@@ -78,24 +78,21 @@ class Spreading:
         cluster, plans = self.there.cluster, (self.maps.plan, self.masks.plan)
         sent = cluster.shared((self.making, plans))
         waiting: deque[Callable[[], None]] = deque()
-        made: list[tuple[int, Task[Parts]]] = []  # the row that each ends before
-        offsets, rows = self.maps.offsets, self.maps.layout.shard_rows
-        shard, shards = self.maps.flushed // rows, -(-self.maps.total_rows // rows)
+        # maps and masks have the same rows, and so have their shards
+        offsets, shards = (
+            self.maps.offsets,
+            NextShards[Task[Parts]].after(plans[0], self.maps.flushed),
+        )
         for entries, known, thresholds in ranges:
             first, last = entries[0], entries[-1] + 1
             label = f"{self.there.label}: images {first} to {last}"
             start, stop = int(offsets[first]), int(offsets[last])
             parts = cluster.submit(_make, sent, entries, known, thresholds, start, label=label)
-            made.append((stop, parts))
             waiting.append(self._taken(cluster.submit(_measured, parts, label=label)))
-            while shard < shards and stop >= (end := plans[0].rows_of(shard)[1]):
+            for shard, needed in shards.complete(start, stop, parts):
                 label = f"{self.there.label}: shard {shard}"
-                written = cluster.submit(
-                    _write, sent, shard, *(one for _, one in made), label=label
-                )
+                written = cluster.submit(_write, sent, shard, *needed, label=label)
                 waiting.append(self._written(shard, written))
-                made = [one for one in made if one[0] > end]
-                shard += 1
             while len(waiting) > AHEAD * cluster.slots:
                 waiting.popleft()()
         while waiting:

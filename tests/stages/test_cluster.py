@@ -21,6 +21,7 @@ from arithmetic import (
     slow_square,
     square_of_late,
 )
+from clusters import cluster_here
 from stages.frame.cluster import Cluster, clustered, local_cluster, work
 from stages.frame.errors import StageError
 
@@ -129,8 +130,6 @@ def scheduler(port: int) -> subprocess.Popen[bytes]:
 def test_a_scheduler_that_is_gone_is_told_of(
     unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distributed import LocalCluster
-
     monkeypatch.setattr(work, "WORKERLESS", 2.0)
     monkeypatch.setattr(work, "COUNT_EVERY", 0.2)
     process = scheduler(unused_port)
@@ -149,8 +148,8 @@ def test_a_scheduler_that_is_gone_is_told_of(
         process.wait()
     with (
         pytest.raises(StageError, match="no workers"),
-        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
+        cluster_here(0) as empty,
     ):
         monkeypatch.setattr("stages.frame.cluster.start.PATIENCE", 1)
-        with clustered(empty.scheduler_address):
+        with clustered(empty):
             pass

@@ -12,11 +12,11 @@ from typing import Any
 
 import fsspec
 import pytest
-from distributed import LocalCluster
 from moto.server import DomainDispatcherApplication, create_backend_app
 from typer.testing import Result
 from werkzeug.serving import make_server
 
+from clusters import cluster_here
 from store import Layout
 from tools import message
 
@@ -74,10 +74,8 @@ def weather() -> Iterator[tuple[Weather, str]]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
+    with cluster_here(2) as found:
+        yield found
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from typing import Any
 import fsspec
 import pytest
 import torch
-from distributed import LocalCluster
 from moto.server import ThreadedMotoServer
 from typer.testing import Result
 
+from clusters import cluster_here
 from stages.algorithms.backbone.graph import build
 from stages.extract import spread
 from stages.extract.outputs import BeyondFloat16
@@ -47,13 +47,7 @@ def clusters() -> Iterator[Callable[[int], str]]:
 
         def of(workers: int) -> str:
             if workers not in found:
-                local = LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=False,
-                    dashboard_address=":0",
-                )
-                found[workers] = str(stack.enter_context(local).scheduler_address)
+                found[workers] = stack.enter_context(cluster_here(workers))
             return found[workers]
 
         yield of

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clusters import cluster_here
 from pipeline.params import read_params
 from stages.algorithms import unit_sums
 from stages.algorithms.rows import ResidentRows
@@ -36,16 +37,8 @@ LONG = FactorizeParams(k=(2, 4), stability_runs=0, init="random", tol=1e-9, max_
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Of three workers in this process."""
-    yield from workers(3)
-
-
-def workers(count: int) -> Iterator[str]:
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=count, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as found:
-        yield found.scheduler_address
+    with cluster_here(3) as found:
+        yield found
 
 
 @pytest.fixture
@@ -104,7 +97,7 @@ def test_a_cluster_changes_no_bit(
 def test_the_number_of_workers_changes_no_bit(tmp_path: Path, count: int) -> None:
     activations(tmp_path, [(9, 11)] * IMAGES, SETS)
     expected = factorized(tmp_path, LONG)
-    for address in workers(count):
+    with cluster_here(count) as address:
         assert factorized(tmp_path, LONG, address) == expected
 
 

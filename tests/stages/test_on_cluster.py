@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from distributed.protocol.pickle import dumps
 
+from clusters import cluster_here
 from pipeline.params import read_params
 from pipeline.registry import BY_NAME
 from pipeline.status import stage_states
@@ -47,12 +48,8 @@ SPREAD = ["index", "heatmaps", "refine", "evaluate", "report"]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
+    with cluster_here(2) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from arithmetic import fail_at_three, slow_square
+from clusters import cluster_here
 from pipeline.registry import BY_NAME, STAGES
 from stages.frame.cluster import Cluster, check_cluster, clustered
 from stages.frame.cluster import start as door
@@ -24,13 +25,8 @@ pytestmark = pytest.mark.xdist_group("cluster")  # one worker starts it
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    from distributed import LocalCluster
-
-    # port 0: another process of this test run may have a cluster, too
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
-    ) as local:
-        yield local.scheduler_address
+    with cluster_here(1, threads=2) as found:
+        yield found
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import Layout, PartWriter, RaggedWriter, offsets_of, write_shard
+from store import ArrayPlan, Layout, Location, PartWriter, RaggedWriter, offsets_of, write_shard
+from store.parts import NextShards
 
 GRIDS = np.array([[2, 3], [1, 1], [5, 4], [3, 3], [0, 4], [2, 7]])  # 50 rows
 LAYOUT = Layout(chunk_rows=4, shard_rows=8)
@@ -190,3 +191,21 @@ def test_a_part_says_how_large_it_is(tmp_path):
     values = np.random.default_rng(0).random((10000, 3), np.float32)
     part = part_of(writer.plan, np.array([[100, 100]]), [values], 0, 1)
     assert 0.5 * values.nbytes / 2 < part.__sizeof__() < 1.5 * values.nbytes
+
+
+@quick
+@given(st.integers(1, 60), st.lists(st.integers(0, 60)), st.integers(0, 7))
+def test_a_shard_is_complete_when_its_last_range_is(rows, cuts, flushed):
+    plan = ArrayPlan(Location.of("nowhere"), rows, 3, np.dtype("float32"), LAYOUT)
+    flushed = min(flushed, plan.shards - 1) * LAYOUT.shard_rows  # by an earlier run
+    edges = sorted({0, rows, *(cut for cut in cuts if cut <= rows)})
+    ranges = [(start, stop) for start, stop in pairwise(edges) if stop > flushed]
+    shards, found = NextShards.after(plan, flushed), {}
+    for start, stop in ranges:
+        for shard, made in shards.complete(start, stop, (start, stop)):
+            assert stop >= plan.rows_of(shard)[1], "not before its last row is there"
+            found[shard] = made
+    assert list(found) == list(range(flushed // LAYOUT.shard_rows, plan.shards))
+    for shard, made in found.items():
+        first, last = plan.rows_of(shard)
+        assert made == [one for one in ranges if one[0] < last and one[1] > first]

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 from stages.frame.cluster.tasks import forget
 from stages.frame.cluster.work import Cluster
@@ -78,6 +77,8 @@ def clustered(
 
 def _page(link: str) -> str:
     """Dask's page, if there is one: without Bokeh, or switched off, it shows nothing."""
+    from urllib.request import urlopen  # with all of HTTP, for runs on a cluster alone
+
     with suppress(OSError, ValueError), urlopen(link, timeout=2) as answer:
         return "" if b"needs bokeh" in answer.read(1000) else link
     return ""
