@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from stages.artifacts.tables import read_table
 from stages.datasets import READERS, Dataset
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
+from stages.frame.sent import fields_alone
 from stages.images.decode import ImageError, decode_at_each, decode_resized, decode_rgb
 from store import Artifact
 from store.artifact import RECORD, read_attrs
@@ -52,7 +53,7 @@ class ImageIndex:
     recorded_contents : str, optional
         `contents`, where the artifact says it.
     origin : (place, project, fingerprint, time of modification), optional
-        Where other processes that it is sent to find it.
+        Where other processes that it is sent to find it; without, they get what it has.
     """
 
     images: pd.DataFrame
@@ -61,13 +62,11 @@ class ImageIndex:
     dataset: Dataset
     reader: str
     options: Any
+    recorded_contents: str | None = None
     origin: Origin | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        assert self.origin is not None, "an index that was not opened stays where it is"
-        return _opened_again, self.origin
-
-    recorded_contents: str | None = None
+        return (_opened_again, self.origin) if self.origin else fields_alone(self)
 
     @classmethod
     def open(cls, path: Path, project: Path, made: Artifact | None = None) -> ImageIndex:
@@ -152,6 +151,20 @@ class ImageIndex:
         different, places = np.unique(np.asarray(image_ids, np.int64), return_inverse=True)
         named = np.array([self.names[i] for i in different.tolist()], dtype=object)
         return named[places]
+
+    def light(self, image_ids: Sequence[int] | None = None) -> ImageIndex:
+        """As much of it as reading images takes, to be sent to processes; of some images alone, if
+        they are named, which then go by their positions here."""
+        images = self.images
+        if image_ids is not None:  # before columns are copied: it may be of millions
+            images = images.iloc[list(image_ids)].reset_index(drop=True)
+        return replace(
+            self,
+            images=images[["name", "height", "width", "sha256"]],
+            sets={},
+            failures=self.failures.iloc[:0],
+            origin=None,
+        )
 
     @cached_property
     def annotated(self) -> NDArray[np.bool_]:

@@ -1,6 +1,5 @@
 """Photographs as a network on a GPU gets them: read, checked, decoded, resized."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,13 +30,7 @@ class Photographs:
         cls, index: ImageIndex, image_ids: tuple[int, ...], interpolation: str = "bilinear"
     ) -> "Photographs":
         """Those of an index, with as much of it as reading takes."""
-        light = dataclasses.replace(
-            index,
-            images=index.images[["name", "height", "width", "sha256"]],
-            sets={},
-            failures=index.failures.iloc[:0],
-        )
-        return cls(light, image_ids, interpolation)
+        return cls(index.light(), image_ids, interpolation)
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -188,17 +188,6 @@ class Range:
     source: NDArray[np.int64]
     entry: NDArray[np.int64]
     jobs: tuple[Job, ...]
-
-
-def light(index: ImageIndex, image_ids: Sequence[int]) -> ImageIndex:
-    """As much of an index as reading some of its images takes; they go by their positions here."""
-    images = index.images.iloc[list(image_ids)]  # first: it may be of millions
-    return replace(
-        index,
-        images=images[["name", "height", "width", "sha256"]].reset_index(drop=True),
-        sets={},
-        failures=index.failures.iloc[:0],
-    )
 
 
 def extract_range(spec: Spec, of: Range) -> dict[str, Part]:

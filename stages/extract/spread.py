@@ -28,7 +28,6 @@ from stages.extract.ranges import (
     Spec,
     extract_range,
     has_gpu,
-    light,
     write_layer_shard,
 )
 from stages.extract.reuse import Known
@@ -122,7 +121,7 @@ class Spread:
         )
         return Spec(
             self.network,
-            light(self.index, []),
+            self.index.light([]),
             {layer: writer.plan for layer, writer in self.writers.items()},
             places,
             Lanes(1, 1, self.lanes.slice),
@@ -165,7 +164,7 @@ class Spread:
         return Range(
             start,
             stop,
-            light(self.index, self.order.image_ids[some]).images,
+            self.index.light(self.order.image_ids[some]).images,
             Order(tuple(range(stop - start)), self.order.shapes[some]),
             {layer: grids[some] for layer, grids in self.grids.items()},
             {layer: int(writer.offsets[start]) for layer, writer in self.writers.items()},

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stages.artifacts.concept_maps import ConceptMaps
 from stages.artifacts.factors import LayerFactors
 from stages.artifacts.image_index import ImageIndex
+from stages.maps.coefficients import grids_of
 from stages.report.concepts import Concepts
 from stages.report.explore_masks import (
     Mask,
@@ -68,15 +69,8 @@ class OfLayer:
     concepts: dict[int, Concepts]
 
     def grids(self, entries: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Coefficients of some entries, ``[h, w, columns]`` each, read together."""
-        ragged = self.factors.coefficients
-        spans = [(int(ragged.offsets[e]), int(ragged.offsets[e + 1])) for e in entries]
-        rows, found, at = ragged.read_dense(spans), [], 0
-        for entry in entries:
-            h, w = (int(side) for side in ragged.grid_hw[entry])
-            found.append(rows[at : at + h * w].reshape(h, w, -1))
-            at += h * w
-        return found
+        """Coefficients of some entries, ``[h, w, columns]`` each."""
+        return list(grids_of(self.factors.coefficients, entries))
 
 
 @dataclass(frozen=True)

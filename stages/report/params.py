@@ -11,7 +11,7 @@ PAPER_TABLES = ("table1", "table2", "agnostic", "table3", "table4")
 class ReportParams:
     """What the page shows."""
 
-    images: int = param(12, "images shown per set and k, spread evenly over the set")
+    images: int = param(12, "images shown per set and k, from all over the set")
     top: int = param(6, "images per factor in which it is strongest")
     long_side: int = param(320, "pixels of the pictures' long side")
     large_side: int = param(960, "pixels of the larger photographs that open on a click; 0: none")

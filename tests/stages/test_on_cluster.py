@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed.protocol.pickle import dumps
+from distributed.protocol.pickle import dumps, loads
 
 from clusters import cluster_here
 from pipeline.params import read_params
@@ -213,6 +213,16 @@ def test_what_workers_are_sent_does_not_grow_with_the_collection(
         np.zeros((count, 32), np.uint8),
     )  # fmt: skip
     assert len(dumps(Making(plan, maps))) < 1 << 15
+
+
+def test_some_images_of_an_index_are_sent_as_they_are(alone: Path) -> None:
+    """Who gets a range of them opens nothing: the index may be of millions."""
+    index = ImageIndex.open(alone / INDEX.writes, alone)
+    sent = loads(dumps(index.light([3, 1])))
+    assert sent.origin is None and not sent.sets
+    assert list(sent.names) == [index.names[3], index.names[1]]
+    assert sent.size(0) == index.size(3)
+    assert (sent.rgb(1) == index.rgb(1)).all()
 
 
 def test_two_processes_by_the_command_line(alone: Path, tmp_path: Path) -> None:
