@@ -138,4 +138,6 @@ def _is_ours(module: str) -> bool:
 @cache
 def _file(module: str) -> Path:
     path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    # beside a module there may be a folder of its name, of other files
+    return package if package.is_file() else path.with_suffix(".py")

@@ -230,6 +230,7 @@ def test_code_follows_imports_inside_functions_and_what_lies_beside() -> None:
     report = code_files("stages.report.stage")
     assert Path("stages/report/paper.csv") in report
     assert Path("stages/report/templates/style.css") in report
+    assert Path("stages/report/explore.py") in report  # beside a folder of that name
     assert not any(path.parts[1] == "report" for path in extract)
     assert not any("__pycache__" in path.parts for path in report)
 
