@@ -51,7 +51,7 @@ from stages.artifacts.factorizations import Factorizations
 from stages.factorize import spread
 from stages.factorize.rows import SetOfLayer, Source
 from stages.factorize.spread import SpreadEngine
-from stages.factorize.units import Part, Pass, Units
+from stages.factorize.units import Pass, RangeSums, Units
 from stages.frame.cluster import clustered, local_cluster, own_address
 from stages.frame.cluster.work import COUNT_EVERY
 
@@ -83,10 +83,10 @@ class NoRows:
         return SimpleNamespace(name="synthetic")
 
 
-def synthetic(units: NoRows, work: Pass, first: int, last: int) -> Part:
+def synthetic(units: NoRows, work: Pass, first: int, last: int) -> RangeSums:
     """The sums of a range, without any arithmetic."""
     sums = [Sums(np.ones(W.shape), np.ones((len(W), len(W))), 1.0) for W in work.stack.factors]
-    return Part(sums, {first: own_address()})
+    return RangeSums(sums, {first: own_address()})
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def cpu_of(process: subprocess.Popen[bytes]) -> float:
 
 
 def coordination(counts: list[int]) -> list[dict[str, Any]]:
-    spread.part_of_pass = synthetic
+    spread.sums_of_range = synthetic
     rng, rows = np.random.default_rng(0), []
     for count in counts:
         with farm(count) as (address, *others), clustered(address, workers=0) as cluster:

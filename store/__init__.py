@@ -12,9 +12,9 @@ from store.errors import (
 from store.layout import Layout, plan_layout
 from store.location import Location
 from store.making import create_artifact, finish_artifact
-from store.parts import Part, PartWriter, write_shard
 from store.publication import Staging, read_progress, replacing, staging, write_atomically
 from store.ragged import Ragged, offsets_of, whole_entries
+from store.ranges import EncodedRange, RangeWriter, write_shard
 from store.set_rows import SetRows
 from store.small import ArrayWriter, write_array
 from store.writer import RaggedWriter
@@ -26,12 +26,12 @@ __all__ = [
     "ArtifactDamaged",
     "ArtifactMissing",
     "Counted",
+    "EncodedRange",
     "Layout",
     "Location",
-    "Part",
-    "PartWriter",
     "Ragged",
     "RaggedWriter",
+    "RangeWriter",
     "SchemaMismatch",
     "SetRows",
     "Staging",

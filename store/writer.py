@@ -217,7 +217,7 @@ class RaggedWriter:
                 self._encode()
 
     def written(self, shard: int, counted: Counted) -> None:
-        """Take over the next shard, which another process has written (`store.parts`)."""
+        """Take over the next shard, which another process has written (`store.ranges`)."""
         if self._position != self.flushed or shard * self.layout.shard_rows != self.flushed:
             raise ValueError(f"shard {shard} of {self.layout} after {self._position} rows")
         self._others = True

@@ -24,7 +24,16 @@ from stages.frame.cluster import FORGETTING, own_address
 from stages.frame.errors import StageError
 from stages.frame.fingerprint import file_digest
 from stages.frame.resources import Resources
-from store import ArrayPlan, Counted, Location, Part, PartWriter, Ragged, StoreError, write_shard
+from store import (
+    ArrayPlan,
+    Counted,
+    EncodedRange,
+    Location,
+    Ragged,
+    RangeWriter,
+    StoreError,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +199,7 @@ class Range:
     jobs: tuple[Job, ...]
 
 
-def extract_range(spec: Spec, of: Range) -> dict[str, Part]:
+def extract_range(spec: Spec, of: Range) -> dict[str, EncodedRange]:
     """The rows of a range, by layer.
 
     Raises
@@ -202,7 +211,7 @@ def extract_range(spec: Spec, of: Range) -> dict[str, Part]:
     """
     backbone = spec.network.loaded()
     writers = {
-        layer: PartWriter(spec.plans[layer], of.rows[layer], entry_grids(grids))
+        layer: RangeWriter(spec.plans[layer], of.rows[layer], entry_grids(grids))
         for layer, grids in of.grids.items()
     }
     stream = Stream(
@@ -219,7 +228,7 @@ def extract_range(spec: Spec, of: Range) -> dict[str, Part]:
     on_gpu = in_large_batches(spec.network.device)
     with ThreadPoolExecutor(_decoders()) if on_gpu else nullcontext() as threads:
         stream.write(of.jobs, of.jobs, lambda _: None, threads, spec.half)
-    return {layer: writer.part for layer, writer in writers.items()}
+    return {layer: writer.encoded for layer, writer in writers.items()}
 
 
 def _decoders() -> int:
@@ -230,7 +239,7 @@ def _decoders() -> int:
 
 
 def write_layer_shard(
-    plan: ArrayPlan, layer: str, shard: int, *made: Mapping[str, Part]
+    plan: ArrayPlan, layer: str, shard: int, *made: Mapping[str, EncodedRange]
 ) -> Counted:
     """Write one shard of a layer, from the ranges that have rows of it."""
     return write_shard(plan, shard, [one[layer] for one in made])

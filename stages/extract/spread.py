@@ -36,7 +36,7 @@ from stages.frame.cluster import Cluster, Task
 from stages.frame.progress import note, track
 from stages.frame.resources import Resources
 from store import Counted, Location, RaggedWriter
-from store.parts import NextShards
+from store.ranges import NextShards
 
 if TYPE_CHECKING:
     from stages.artifacts.image_index import ImageIndex

@@ -26,7 +26,7 @@ from stages.extract.reuse import Known
 from stages.frame.parallel import ordered_map, torch_threads_kept
 from stages.frame.progress import track
 from stages.images.resize import normalise
-from store import PartWriter, RaggedWriter
+from store import RaggedWriter, RangeWriter
 
 if TYPE_CHECKING:
     from stages.algorithms.backbone import Backbone
@@ -59,7 +59,7 @@ class Stream:
     order: Order
     grids: Mapping[str, NDArray[np.int64]]
     known: Known
-    writers: Mapping[str, RaggedWriter | PartWriter]
+    writers: Mapping[str, RaggedWriter | RangeWriter]
     lanes: Lanes
     decode: str = "cpu"
     recorded: frozenset[Shape] | None = None

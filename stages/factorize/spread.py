@@ -25,16 +25,17 @@ from stages.algorithms.normalised import mean_of
 from stages.algorithms.rows import RowBlocks
 from stages.algorithms.unit_sums import TreeSum, tree_sum
 from stages.factorize.units import (
-    Part,
     Pass,
+    RangeSums,
     Units,
     added,
     coefficients,
-    part_of_pass,
-    parts_together,
     row_sums,
+    sums_of_range,
+    sums_together,
     survey,
 )
+from stages.frame.cluster import Call
 
 if TYPE_CHECKING:
     from stages.frame.cluster import Cluster, Task
@@ -120,28 +121,17 @@ class SpreadEngine(CpuEngine):
 
     def _sums(self, work: Pass) -> list[Sums]:
         told = self.cluster.shared(work)
-        tasks = [
-            self.cluster.submit(
-                part_of_pass,
-                self._told,
-                told,
-                first,
-                last,
-                label=self._label("pass", first, last),
-                near=self._places.get(first, ""),
+        calls = [
+            Call(
+                sums_of_range,
+                (self._told, told, first, last),
+                self._label("pass", first, last),
+                self._places.get(first, ""),
             )
             for first, last in self._ranges()
         ]
-        while len(tasks) > 1:
-            tasks = [
-                self.cluster.submit(
-                    parts_together,
-                    *tasks[at : at + FAN_IN],
-                    label=f"factorize: {self.units.of.name}: sums of {len(tasks)} ranges",
-                )
-                for at in range(0, len(tasks), FAN_IN)
-            ]
-        found: Part = self.cluster.result(tasks[0])
+        label = f"factorize: {self.units.of.name}: sums"
+        found: RangeSums = self.cluster.reduced(calls, sums_together, FAN_IN, label)
         self._places = found.places
         self.traffic.append((len(pickle.dumps(work)), len(pickle.dumps(found.sums))))
         return found.sums

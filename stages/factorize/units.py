@@ -223,14 +223,14 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Part:
+class RangeSums:
     """The sums over a range of units, and who made which."""
 
     sums: list[Sums]
     places: dict[int, str]  # by first unit
 
 
-def part_of_pass(units: Units, work: Pass, first: int, last: int) -> Part:
+def sums_of_range(units: Units, work: Pass, first: int, last: int) -> RangeSums:
     """A task: the sums over some units."""
     from stages.algorithms.nmf.cpu import CpuEngine
 
@@ -239,13 +239,13 @@ def part_of_pass(units: Units, work: Pass, first: int, last: int) -> Part:
         engine.run_pass(units.taken(unit, work.turn), work.stack, work.rule, with_HtA=work.products)
         for unit in range(first, last)
     )
-    return Part(tree_sum(each, added), {first: own_address()})
+    return RangeSums(tree_sum(each, added), {first: own_address()})
 
 
-def parts_together(*parts: Part) -> Part:
+def sums_together(*parts: RangeSums) -> RangeSums:
     """A task: the sums over neighbouring ranges."""
     places = {first: address for part in parts for first, address in part.places.items()}
-    return Part(tree_sum([part.sums for part in parts], added), places)
+    return RangeSums(tree_sum([part.sums for part in parts], added), places)
 
 
 def added(left: list[Sums], right: list[Sums]) -> list[Sums]:

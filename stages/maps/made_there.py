@@ -15,7 +15,7 @@ from stages.maps.making import Floats, Known, Making
 from stages.maps.plan import Compute, Source
 from store import RaggedWriter
 from store.encoding import ArrayPlan, Counted
-from store.parts import NextShards, Part, PartWriter, write_shard
+from store.ranges import EncodedRange, NextShards, RangeWriter, write_shard
 
 AHEAD = 3  # ranges and shards under way, for each slot
 MOST = 32  # entries of a task, at most: a second or two of refining
@@ -42,11 +42,11 @@ class There(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parts:
+class Made:
     """Some entries as a worker has made them."""
 
-    maps: Part
-    masks: Part
+    maps: EncodedRange
+    masks: EncodedRange
     measured: Sequence[Measured]
 
     def __sizeof__(self) -> int:
@@ -81,7 +81,7 @@ class Spreading:
         # maps and masks have the same rows, and so have their shards
         offsets, shards = (
             self.maps.offsets,
-            NextShards[Task[Parts]].after(plans[0], self.maps.flushed),
+            NextShards[Task[Made]].after(plans[0], self.maps.flushed),
         )
         for entries, known, thresholds in ranges:
             first, last = entries[0], entries[-1] + 1
@@ -112,10 +112,10 @@ class Spreading:
 
 def _make(
     sent: tuple[Making, Plans], entries: Sequence[int], known: Known, thresholds: Floats, start: int
-) -> Parts:
+) -> Made:
     making, plans = sent
     grid_hw = np.array([making.plan.sizes[entry] for entry in entries])
-    writers = [PartWriter(plan, start, grid_hw, handed_over=True) for plan in plans]
+    writers = [RangeWriter(plan, start, grid_hw, handed_over=True) for plan in plans]
     found: list[Measured] = []
     for one in making.made(entries, thresholds, known):
         finished = making.finish(thresholds, one)
@@ -125,14 +125,14 @@ def _make(
         found += finished.measured
     for writer in writers:
         writer.close()
-    return Parts(writers[0].part, writers[1].part, found)
+    return Made(writers[0].encoded, writers[1].encoded, found)
 
 
-def _measured(parts: Parts) -> Sequence[Measured]:
+def _measured(parts: Made) -> Sequence[Measured]:
     return parts.measured
 
 
-def _write(sent: tuple[Making, Plans], shard: int, *parts: Parts) -> tuple[Counted, Counted]:
+def _write(sent: tuple[Making, Plans], shard: int, *parts: Made) -> tuple[Counted, Counted]:
     maps, masks = sent[1]
     return (
         write_shard(maps, shard, [one.maps for one in parts]),

@@ -11,13 +11,14 @@ Dask brings scheduling, transport and retries. What a stage must know to be righ
 
 from stages.frame.cluster.start import check_cluster, clustered, local_cluster
 from stages.frame.cluster.tasks import FORGETTING, own_address, own_memory
-from stages.frame.cluster.work import Cluster, Shared, Task
+from stages.frame.cluster.work import Call, Cluster, Shared, Task
 
 RECORD = "cluster.json"  # in a stage's scratch: what `dff status` says of the workers
 
 __all__ = [
     "FORGETTING",
     "RECORD",
+    "Call",
     "Cluster",
     "Shared",
     "Task",

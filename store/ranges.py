@@ -1,9 +1,10 @@
 """Ragged arrays by many processes: each makes the rows of a range, each shard has one writer.
 
-Ranges of entries are cut without regard to chunks and shards. What a worker made of a range, a
-`Part`, has its whole chunks encoded, and the rows at its ends, whose chunks neighbours share, as
-they are. Whoever writes a shard joins those, and writes the same bytes as a `RaggedWriter` that
-gets all rows. A `RaggedWriter` creates the array, and is told of each shard (`written`).
+Ranges of entries are cut without regard to chunks and shards. What a worker made of one, an
+`EncodedRange`, has its whole chunks encoded, and the rows at its ends, whose chunks neighbours
+share, as they are. Whoever writes a shard joins those, and writes the same bytes as a
+`RaggedWriter` that gets all rows. That one creates the array, and is told of each shard
+(`written`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Part:
+class EncodedRange:
     """The rows ``start:stop`` of an array, as chunks by number."""
 
     start: int
@@ -60,8 +61,8 @@ class Part:
         )
 
 
-class PartWriter:
-    """Make the `Part` of some entries; gets their rows as a `RaggedWriter` does.
+class RangeWriter:
+    """Make the `EncodedRange` of some entries; gets their rows as a `RaggedWriter` does.
 
     Parameters
     ----------
@@ -123,9 +124,9 @@ class PartWriter:
             self._finish_chunk()
 
     @property
-    def part(self) -> Part:
+    def encoded(self) -> EncodedRange:
         """What was made, once it is closed."""
-        return Part(self._start, self._position, self._chunks)
+        return EncodedRange(self._start, self._position, self._chunks)
 
     def _finish_chunk(self) -> None:
         size, stop = self.plan.layout.chunk_rows, self._position
@@ -171,8 +172,8 @@ class NextShards(Generic[T]):
                 self._made.popleft()  # and its rows may go
 
 
-def write_shard(plan: ArrayPlan, shard: int, parts: Sequence[Part]) -> Counted:
-    """Write one shard from the parts that have rows of it, in any order.
+def write_shard(plan: ArrayPlan, shard: int, ranges: Sequence[EncodedRange]) -> Counted:
+    """Write one shard from the ranges that have rows of it, in any order.
 
     Returns
     -------
@@ -184,14 +185,14 @@ def write_shard(plan: ArrayPlan, shard: int, parts: Sequence[Part]) -> Counted:
     ValueError
         When rows are missing, or there twice.
     """
-    return plan.write_shard(shard, _chunks(plan, shard, sorted(parts, key=lambda p: p.start)))
+    return plan.write_shard(shard, _chunks(plan, shard, sorted(ranges, key=lambda one: one.start)))
 
 
-def _chunks(plan: ArrayPlan, shard: int, parts: Sequence[Part]) -> Iterator[Encoded]:
+def _chunks(plan: ArrayPlan, shard: int, ranges: Sequence[EncodedRange]) -> Iterator[Encoded]:
     start, stop = plan.rows_of(shard)
     size = plan.layout.chunk_rows
     for number in range(start // size, -(-stop // size)):
-        found = [part.chunks[number] for part in parts if number in part.chunks]
+        found = [one.chunks[number] for one in ranges if number in one.chunks]
         whole = [one for one in found if not isinstance(one, Edge)]
         edges = [one for one in found if isinstance(one, Edge)]
         if len(whole) == len(found) == 1:

@@ -1,4 +1,4 @@
-"""Arrays whose parts many processes make: whatever the cut, the bytes are those of one writer."""
+"""Arrays whose ranges many processes make: whatever the cut, the bytes are those of one writer."""
 
 import json
 import pickle
@@ -10,8 +10,8 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import ArrayPlan, Layout, Location, PartWriter, RaggedWriter, offsets_of, write_shard
-from store.parts import NextShards
+from store import ArrayPlan, Layout, Location, RaggedWriter, RangeWriter, offsets_of, write_shard
+from store.ranges import NextShards
 
 GRIDS = np.array([[2, 3], [1, 1], [5, 4], [3, 3], [0, 4], [2, 7]])  # 50 rows
 LAYOUT = Layout(chunk_rows=4, shard_rows=8)
@@ -45,23 +45,23 @@ def files_of(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def part_of(plan, grids, blocks, first, stop):
-    """The part of the entries ``first:stop`` as another process makes it."""
+def encoded_range(plan, grids, blocks, first, stop):
+    """The range of the entries ``first:stop`` as another process makes it."""
     offsets = offsets_of(grids)
-    writer = PartWriter(pickle.loads(pickle.dumps(plan)), int(offsets[first]), grids[first:stop])
+    writer = RangeWriter(pickle.loads(pickle.dumps(plan)), int(offsets[first]), grids[first:stop])
     at = int(offsets[first])
     for block in blocks:
         writer.append(at, block)
         at += len(block)
     writer.close()
-    return pickle.loads(pickle.dumps(writer.part))
+    return pickle.loads(pickle.dumps(writer.encoded))
 
 
-def assemble(writer, parts, shards=None):
-    """Write shards from the parts that have rows of them."""
+def assemble(writer, ranges, shards=None):
+    """Write shards from the ranges that have rows of them."""
     for shard in shards if shards is not None else range(writer.plan.shards):
         start, stop = writer.plan.rows_of(shard)
-        touching = [part for part in parts if part.start < stop and part.stop > start]
+        touching = [one for one in ranges if one.start < stop and one.stop > start]
         writer.written(shard, write_shard(writer.plan, shard, touching[::-1]))
 
 
@@ -78,7 +78,7 @@ def assemble(writer, parts, shards=None):
 def test_any_cut_gives_the_same_files(
     tmp_path_factory, grids, kind, cuts, step, chunk, chunks, large
 ):
-    folder, grids = tmp_path_factory.mktemp("parts"), np.array(grids).reshape(-1, 2)
+    folder, grids = tmp_path_factory.mktemp("ranges"), np.array(grids).reshape(-1, 2)
     values = values_for(grids, KINDS[kind][0])
     if kind in ("features", "as they are") and large and values.size:
         values[len(values) // 2] = -1e6  # too much for float16: that chunk is float32
@@ -87,17 +87,17 @@ def test_any_cut_gives_the_same_files(
     whole.close()
     offsets, states = offsets_of(grids), []
     writer = new_writer(
-        folder / "parts", grids, kind, Layout(chunk, chunk * chunks), on_flush=states.append
+        folder / "ranges", grids, kind, Layout(chunk, chunk * chunks), on_flush=states.append
     )
     ends = [0, *sorted(cut for cut in cuts if cut <= len(grids)), len(grids)]
-    parts = []
+    ranges = []
     for first, stop in pairwise(ends):
         rows = values[offsets[first] : offsets[stop]]
         blocks = [rows[at : at + step] for at in range(0, len(rows), step)]
-        parts.append(part_of(writer.plan, grids, blocks, first, stop))
-    assemble(writer, parts)
+        ranges.append(encoded_range(writer.plan, grids, blocks, first, stop))
+    assemble(writer, ranges)
     writer.close()
-    assert files_of(folder / "parts") == files_of(folder / "whole")
+    assert files_of(folder / "ranges") == files_of(folder / "whole")
     assert [state["rows"] for state in states] == [
         writer.plan.rows_of(shard)[1] for shard in range(writer.plan.shards)
     ]
@@ -111,22 +111,22 @@ def test_rows_that_come_as_float16_give_the_same_chunks(tmp_path, handed_over):
     whole = new_writer(tmp_path / "whole", GRIDS, "features")
     whole.append(0, values)
     whole.close()
-    writer = new_writer(tmp_path / "parts", GRIDS, "features")
+    writer = new_writer(tmp_path / "ranges", GRIDS, "features")
     offsets = offsets_of(GRIDS)
-    parts = []
+    ranges = []
     for first, stop, dtype in [(0, 2, "float16"), (2, 3, "float16"), (3, 6, "float32")]:
         rows = values[offsets[first] : offsets[stop]].astype(dtype)
-        part = PartWriter(
+        one = RangeWriter(
             writer.plan, int(offsets[first]), GRIDS[first:stop], handed_over=handed_over
         )
-        part.append(int(offsets[first]), rows)
+        one.append(int(offsets[first]), rows)
         if not handed_over:
             rows[:] = 7  # the caller uses its buffer again
-        part.close()
-        parts.append(part.part)
-    assemble(writer, parts)
+        one.close()
+        ranges.append(one.encoded)
+    assemble(writer, ranges)
     writer.close()
-    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    assert files_of(tmp_path / "ranges") == files_of(tmp_path / "whole")
 
 
 def test_begun_by_one_and_ended_by_many_and_the_other_way_round(tmp_path):
@@ -135,15 +135,15 @@ def test_begun_by_one_and_ended_by_many_and_the_other_way_round(tmp_path):
     whole = new_writer(tmp_path / "one", GRIDS, "smooth maps", on_flush=states["one"].append)
     whole.append(0, values[:41])  # five shards, and one row of the next
     writer = new_writer(tmp_path / "many", GRIDS, "smooth maps", on_flush=states["many"].append)
-    part = part_of(writer.plan, GRIDS, [values], 0, 6)
-    assemble(writer, [part], range(5))
+    one = encoded_range(writer.plan, GRIDS, [values], 0, 6)
+    assemble(writer, [one], range(5))
     assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
     assert states["many"] == states["one"]
 
     resume = json.loads(json.dumps(states["one"][-1]))
     ended = new_writer(tmp_path / "one", GRIDS, "smooth maps", resume=resume)
-    later = part_of(ended.plan, GRIDS, [values[offsets[5] :]], 5, 6)
-    earlier = part_of(ended.plan, GRIDS, [values[offsets[2] : offsets[5]]], 2, 5)
+    later = encoded_range(ended.plan, GRIDS, [values[offsets[5] :]], 5, 6)
+    earlier = encoded_range(ended.plan, GRIDS, [values[offsets[2] : offsets[5]]], 2, 5)
     assemble(ended, [earlier, later], range(5, ended.plan.shards))
     ended.close()
     ended = new_writer(tmp_path / "many", GRIDS, "smooth maps", resume=resume)
@@ -155,11 +155,11 @@ def test_begun_by_one_and_ended_by_many_and_the_other_way_round(tmp_path):
 def test_a_shard_is_refused_whose_rows_are_not_all_there(tmp_path):
     values, offsets = values_for(GRIDS, "uint16"), offsets_of(GRIDS)
     writer = new_writer(tmp_path, GRIDS, "smooth maps")
-    first = part_of(writer.plan, GRIDS, [values[: offsets[2]]], 0, 2)
-    rest = part_of(writer.plan, GRIDS, [values[offsets[2] :]], 2, 6)
-    for parts in ([first], [rest], [first, first, rest], []):
+    first = encoded_range(writer.plan, GRIDS, [values[: offsets[2]]], 0, 2)
+    rest = encoded_range(writer.plan, GRIDS, [values[offsets[2] :]], 2, 6)
+    for ranges in ([first], [rest], [first, first, rest], []):
         with pytest.raises(ValueError, match=r"shard 0: rows 4 to 8 are not all there|rows 0 to 4"):
-            write_shard(writer.plan, 0, parts)
+            write_shard(writer.plan, 0, ranges)
     assert not writer.plan.file(0).size()
     counted = write_shard(writer.plan, 0, [first, rest])
     with pytest.raises(ValueError, match=r"shard 1 of .* after 0 rows"):
@@ -168,19 +168,19 @@ def test_a_shard_is_refused_whose_rows_are_not_all_there(tmp_path):
 
 def test_rows_that_do_not_fit_a_part_are_an_error(tmp_path):
     writer = new_writer(tmp_path, GRIDS, "features")
-    part = PartWriter(writer.plan, 6, GRIDS[1:3])
+    one = RangeWriter(writer.plan, 6, GRIDS[1:3])
     for start, count in [(0, 2), (7, 2), (6, 22)]:
         with pytest.raises(ValueError, match=r"rows \d+ to \d+ after 6, up to 27"):
-            part.append(start, np.ones((count, 3)))
-    part.append(6, np.ones((20, 3)))
+            one.append(start, np.ones((count, 3)))
+    one.append(6, np.ones((20, 3)))
     with pytest.raises(ValueError, match="rows 26 to 27 are missing"):
-        part.close()
+        one.close()
 
 
 def test_what_lost_workers_left_is_not_published(tmp_path):
     values = values_for(GRIDS, "uint16")
     writer = new_writer(tmp_path, GRIDS, "smooth maps")
-    assemble(writer, [part_of(writer.plan, GRIDS, [values], 0, 6)])
+    assemble(writer, [encoded_range(writer.plan, GRIDS, [values], 0, 6)])
     (tmp_path / "values/c/3/0.1234.partial").write_bytes(b"half")
     writer.close()
     assert not list(tmp_path.rglob("*.partial"))
@@ -189,8 +189,8 @@ def test_what_lost_workers_left_is_not_published(tmp_path):
 def test_a_part_says_how_large_it_is(tmp_path):
     writer = new_writer(tmp_path, np.array([[100, 100]]), "features", Layout(1000, 4000))
     values = np.random.default_rng(0).random((10000, 3), np.float32)
-    part = part_of(writer.plan, np.array([[100, 100]]), [values], 0, 1)
-    assert 0.5 * values.nbytes / 2 < part.__sizeof__() < 1.5 * values.nbytes
+    one = encoded_range(writer.plan, np.array([[100, 100]]), [values], 0, 1)
+    assert 0.5 * values.nbytes / 2 < one.__sizeof__() < 1.5 * values.nbytes
 
 
 @quick
