@@ -1,12 +1,15 @@
 """One per cent more photographs a day: what a run costs then, against a run from nothing.
 
     python benchmarks/growth.py --photographs DIR --weights FILE [--images 1000] [--more 10]
+    python benchmarks/growth.py --photographs DIR --weights random:0 --backbone vgg19
+        --layer features.35 --name growth_vgg19
     python benchmarks/growth.py --reading PROJECT/artifacts/activations.zarr
 
 DIR holds real photographs in folders, which become image sets; those that come later lie scattered
 over all of them. Every stage runs in a process of its own, the start of Python included: what a
-project of two photographs a folder costs is taken as what a start costs. SqueezeNet 1.1 at 224
-pixels, k = 1 to 4; after the first run `dff pin` keeps the factors, but with ``--anew``.
+project of two photographs a folder costs is taken as what a start costs. SqueezeNet 1.1, or another
+network, at 224 pixels, k = 1 to 4; after the first run `dff pin` keeps the factors, but with
+``--anew``.
 
 ``--reading`` measures what it costs to read rows that have been appended: the first layer of an
 artifact, written in order and with a tenth of its images behind the others.
@@ -117,7 +120,9 @@ def written(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--weights")
+    parser.add_argument("--backbone", default="squeezenet1_1")
+    parser.add_argument("--layer", default="features.12")
     parser.add_argument("--reading", type=Path, help="measure the reading of this artifact alone")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--more", type=int, default=10)
@@ -130,6 +135,9 @@ def main() -> None:
     if not (chosen.photographs and chosen.weights):
         parser.error("--photographs and --weights are needed")
     os.environ["DFF_KEEP"] = "3"
+    weights = chosen.weights
+    if not weights.startswith("random:"):
+        weights = str(Path(weights).resolve())
     source = chosen.photographs.resolve()
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
     files = spread(files, chosen.images + chosen.more)
@@ -146,9 +154,9 @@ def main() -> None:
             return make_project(
                 home / name / "project",
                 home / name / "photographs",
-                backbone="squeezenet1_1",
-                weights=chosen.weights.resolve(),
-                layers=["features.12"],
+                backbone=chosen.backbone,
+                weights=weights,
+                layers=[chosen.layer],
             )
 
         few = [file for some in folders.values() for file in some[:2]]
@@ -176,7 +184,13 @@ def main() -> None:
     for row in rows:
         _, begun, before, after, *_ = row.values()
         row["share beyond the start"] = (after - begun) / max(before - begun, 1e-9)
-    report(chosen.name, "One per cent more, seconds of processors", rows, anew=chosen.anew)
+    report(
+        chosen.name,
+        "One per cent more, seconds of processors",
+        rows,
+        backbone=chosen.backbone,
+        anew=chosen.anew,
+    )
 
 
 if __name__ == "__main__":
