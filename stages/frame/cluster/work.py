@@ -143,7 +143,7 @@ class Cluster:
         All of it is told to the scheduler at once, which takes a fraction of what as many tasks
         cost one by one. Errors as `results`.
         """
-        import dask
+        from dask.base import annotate
 
         graph: dict[str, tuple[Any, ...]] = {}
         near: defaultdict[str, list[str]] = defaultdict(list)
@@ -159,7 +159,7 @@ class Cluster:
             some = [tuple(level[at : at + fan_in]) for at in range(0, len(level), fan_in)]
             level = [ask(Call(together, each, f"{label}: {len(level)} ranges")) for each in some]
         (last,) = level
-        with dask.annotate(workers=near.__getitem__, allow_other_workers=True, retries=RETRIES):
+        with annotate(workers=near.__getitem__, allow_other_workers=True, retries=RETRIES):
             future = self.client.get(graph, last.future, sync=False)
         return self.result(Task(future, last.label))
 
