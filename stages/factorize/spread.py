@@ -82,8 +82,10 @@ class SpreadEngine(CpuEngine):
                 rows_of_range = self.units.span(first)[0], self.units.span(last - 1)[1]
                 low, high = np.searchsorted(indices, rows_of_range)
                 label = self._label("survey", first, last)
-                drawn = indices[low:high]
-                yield self.cluster.submit(survey, self._told, first, last, drawn, label=label)
+                drawn, near = indices[low:high], self._places[first]
+                yield self.cluster.submit(
+                    survey, self._told, first, last, drawn, label=label, near=near
+                )
 
         squares, parts = TreeSum[float](operator.add), list[Any]()
         for (first, _), (norm, found) in zip(ranges, self.cluster.results(tasks()), strict=True):
@@ -126,7 +128,7 @@ class SpreadEngine(CpuEngine):
                 sums_of_range,
                 (self._told, told, first, last),
                 self._label("pass", first, last),
-                self._places.get(first, ""),
+                self._places[first],
             )
             for first, last in self._ranges()
         ]
@@ -160,7 +162,14 @@ class SpreadEngine(CpuEngine):
         return sums.total() or []
 
     def _ranges(self) -> list[tuple[int, int]]:
-        return ranges(self.units.count, self.cluster.slots)
+        """Those of all units; each has its place from then on: left alone, Dask would bring them
+        all to whoever has what they are told, and others had to steal them."""
+        found = ranges(self.units.count, self.cluster.slots)
+        if not all(first in self._places for first, _ in found):
+            slots = self.cluster.places or [""]
+            for number, (first, _) in enumerate(found):
+                self._places.setdefault(first, slots[number * len(slots) // len(found)])
+        return found
 
     def _label(self, what: str, first: int, last: int) -> str:
         return f"factorize: {self.units.of.name}: {what}, units {first} to {last}"

@@ -101,6 +101,13 @@ class Cluster:
             self._counted = time.monotonic(), slots
         return max(1, slots)
 
+    @property
+    def places(self) -> list[str]:
+        """Addresses of the workers that are there now, each as often as it has threads."""
+        with self._explained("counting workers"):
+            threads = self.client.nthreads()
+        return [address for address, count in sorted(threads.items()) for _ in range(count)]
+
     def shared(self, value: T) -> Shared[T]:
         """A value that is pickled once, sent once, and unpickled once by each worker's process.
 
