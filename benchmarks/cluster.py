@@ -370,4 +370,6 @@ def keep(what: str, title: str, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
+    from benchmarks.cluster import main  # what is of __main__ would be pickled by value
+
     main()
