@@ -22,6 +22,7 @@ processes; the same photographs for all (strong), and as many for each worker (w
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -115,6 +116,7 @@ async def be_farm(address: str, count: int) -> None:
     from dask import config
     from distributed import Worker
 
+    gc.disable()  # which would look through all workers again and again
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with config.set(QUIET), tempfile.TemporaryDirectory() as folder:
         workers = [
