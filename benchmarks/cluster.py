@@ -63,6 +63,9 @@ MOST_UPDATES = 200
 QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "60s",
+    "distributed.admin.tick.interval": "60s",
+    "distributed.admin.tick.cycle": "60s",
+    "distributed.worker.memory.monitor-interval": "60s",
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
