@@ -28,14 +28,13 @@ from stages.factorize.states import States
 from stages.frame.compiling import told_of_compiling
 from stages.frame.errors import StageError
 from stages.frame.params import user_path
-from stages.frame.progress import note, track
+from stages.frame.progress import TOLD_EVERY, note, track
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from store import Ragged, RaggedWriter, Staging, plan_layout
 
 # Rows of a chunk of coefficients: a few images, for they are read one by one.
 CHUNK_ROWS = 2048
-TOLD_EVERY = 1.0  # seconds between two words to `dff status`
 
 if TYPE_CHECKING:
     import zarr

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINE_EVERY = 10.0  # seconds between plain lines
+TOLD_EVERY = 1.0  # seconds between checkpoints of image sets, of which there may be thousands
 
 
 def note(line: str) -> None:

@@ -11,7 +11,9 @@ factors (`stages.artifacts.drawn_maps`). The thresholds are the same, by the sam
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -33,6 +35,7 @@ from stages.artifacts.factors import Factors, LayerFactors
 from stages.artifacts.image_index import ImageIndex
 from stages.frame.compiling import told_of_compiling
 from stages.frame.memory import resources_within
+from stages.frame.progress import TOLD_EVERY
 from stages.frame.resources import Resources
 from stages.frame.stage import Inputs, Stage
 from stages.heatmaps.needs import foretell, heat_needs
@@ -133,17 +136,19 @@ def _write_thresholds(
         for rank, entries in enumerate(sets)
         if rank >= begun and rule.counted(rank)
     )
+    done, total, told = 0, len(maps.sizes), -math.inf
     with told_of_compiling(), closing(counted):
         for rank, entries in enumerate(sets):
+            done += len(entries)
             spared = partial(seen, 2 * len(entries))
             if rank < len(known):
                 spared()
                 continue
             found = rule.thresholds(rank, lambda: next(counted), spared)
             known.append(found.tolist())
-            done = sum(map(len, sets[: rank + 1]))
-            total = len(maps.sizes)
-            work.checkpoint(**{key: known}, done=done, total=total, unit="images")
+            if done == total or time.monotonic() - told >= TOLD_EVERY:
+                work.checkpoint(**{key: known}, done=done, total=total, unit="images")
+                told = time.monotonic()
     columns = maps.scales.shape[1]
     ConceptMaps.thresholds.write(group, np.array(known, np.float64).reshape(-1, columns))
 
