@@ -133,7 +133,7 @@ def test_scores_layers_and_seeds(annotated: Path) -> None:
         assert f"Layer {layer}" in hostile.text
     assert {"l0-k1", "l0-k3", "l1-k1", "l1-k3"} <= set(hostile.ids)
     assert "Which factor covers which part" in hostile.text
-    assert "3 of 5 images shown, spread evenly" in hostile.text
+    assert "3 of 5 images shown, from all over the set" in hostile.text
     assert "Which factor covers which part" not in plain.text
 
 
