@@ -20,6 +20,8 @@ from stages.maps.coefficients import HeatMaps
 from store import Staging, StoreError, open_artifact
 from tools import draw_photographs, edit, message, run_dff, small_project
 
+pytestmark = pytest.mark.xdist_group("drawn maps")  # one worker makes its projects
+
 Dff = Callable[..., Result]
 LAYER = "features.5"
 FIRST = ("index", "extract", "factorize")
