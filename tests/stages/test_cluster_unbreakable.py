@@ -65,23 +65,34 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def killing(address: str, seconds: float, rng: random.Random) -> Iterator[list[int]]:
-    """Kill one worker after the other, each after a random time, while the block runs."""
+    """Kill one worker after the other, each after a random time, while the block runs.
+
+    One that has just come is left alone for a second: Dask's nanny starts no other for one that
+    dies before it was told that it has come.
+    """
     from distributed import Client
 
     killed: list[int] = []
+    seen: dict[int, float] = {}
     over = threading.Event()
 
     def kill(client: Client) -> None:
         while not over.wait(rng.uniform(0.0, seconds)):
             with suppress(Exception):  # none may be there just now
-                pids = list(client.run(os.getpid, on_error="ignore").values())
-                os.kill(pid := rng.choice(pids), signal.SIGKILL)
+                now = time.monotonic()
+                for pid in client.run(os.getpid, on_error="ignore").values():
+                    seen.setdefault(pid, now)
+                there = [pid for pid, since in seen.items() if now - since > 1]
+                os.kill(pid := rng.choice(there), signal.SIGKILL)
                 killed.append(pid)
+                del seen[pid]
             if len(killed) >= KILLS:
                 return
 
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=120)
+        time.sleep(1)
+        seen |= dict.fromkeys(client.run(os.getpid).values(), 0.0)
         thread = threading.Thread(target=kill, args=(client,))
         thread.start()
         try:

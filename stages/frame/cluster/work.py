@@ -209,9 +209,16 @@ class Cluster:
             self.client.cancel([task.future for task in tasks])
 
     def asked(self, function: Callable[[], R]) -> dict[str, R]:
-        """What each worker that is there now says, by its address; quickly said."""
+        """What each worker that is there now says, by its address; quickly said. One that is lost
+        meanwhile says nothing."""
+        from distributed.comm.core import CommClosedError
+
         with self._explained("asking every worker"):
-            return dict(self.client.run(function))
+            said = dict(self.client.run(function, on_error="return"))
+        for one in said.values():
+            if isinstance(one, Exception) and not isinstance(one, CommClosedError):
+                raise one
+        return {who: one for who, one in said.items() if not isinstance(one, Exception)}
 
     def result(self, task: Task[R]) -> R:
         """The result of one task; errors as `results`."""
