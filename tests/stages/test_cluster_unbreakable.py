@@ -46,8 +46,9 @@ def small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("stages.extract.spread.RANGE_IMAGES", 3)
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+@contextmanager
+def cluster_of_two() -> Iterator[str]:
+    """The address of two new processes: a nanny may give up on one that is killed as it comes."""
     import distributed  # noqa: F401  # its settings must be there before one is set
     from dask import config
 
@@ -67,8 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def killing(address: str, seconds: float, rng: random.Random) -> Iterator[list[int]]:
     """Kill one worker after the other, each after a random time, while the block runs.
 
-    One that has just come is left alone for a second: Dask's nanny starts no other for one that
-    dies before it was told that it has come.
+    One that has just come is left alone for a second.
     """
     from distributed import Client
 
@@ -104,19 +104,20 @@ def killing(address: str, seconds: float, rng: random.Random) -> Iterator[list[i
 
 @pytest.mark.parametrize("stage", KILLED)
 def test_workers_that_are_killed(
-    alone: Path, tmp_path: Path, address: str, stage: str, monkeypatch: pytest.MonkeyPatch
+    alone: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(monkeypatch)
     project = copied(alone, tmp_path)
     out = project / BY_NAME[stage].writes
     expected, rng = contents(out), random.Random(stage)
     shutil.rmtree(out)
-    began = time.monotonic()
-    run_in_process_on(project, stage, address)
-    duration, killed = time.monotonic() - began, 0
+    with cluster_of_two() as address:
+        began = time.monotonic()
+        run_in_process_on(project, stage, address)
+        duration, killed = time.monotonic() - began, 0
     for _ in range(20 * KILLS):  # until all of them met a run
         shutil.rmtree(out)
-        with killing(address, duration, rng) as pids:
+        with cluster_of_two() as address, killing(address, duration, rng) as pids:
             run_in_process_on(project, stage, address)
         assert contents(out) == expected
         killed += len(pids)
@@ -132,8 +133,13 @@ def run_in_process_on(project: Path, stage: str, address: str) -> None:
     assert result.exit_code == 0, (result.output, result.exception)
 
 
-def test_a_client_that_is_killed_and_run_again(alone: Path, tmp_path: Path, address: str) -> None:
+def test_a_client_that_is_killed_and_run_again(alone: Path, tmp_path: Path) -> None:
     """At a random instant, as often; the last time on this machine alone."""
+    with cluster_of_two() as address:
+        _kill_clients(alone, tmp_path, address)
+
+
+def _kill_clients(alone: Path, tmp_path: Path, address: str) -> None:
     project = copied(alone, tmp_path)
     out, rng = project / BY_NAME["extract"].writes, random.Random(0)
     shutil.rmtree(out)
