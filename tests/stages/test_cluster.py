@@ -127,6 +127,22 @@ def scheduler(port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, *place], stderr=subprocess.DEVNULL)
 
 
+def test_what_dask_says_when_it_closes_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Client
+
+    close = Client.close
+
+    def failing(self: Client, *some: object, **more: object) -> None:
+        close(self, *some, **more)
+        raise RuntimeError("cannot change state")
+
+    with cluster_here(1) as address:
+        monkeypatch.setattr(Client, "close", failing)
+        with pytest.raises(StageError, match="what is meant"), clustered(address, workers=1):
+            raise StageError("what is meant")
+        monkeypatch.undo()
+
+
 def test_a_scheduler_that_is_gone_is_told_of(
     unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

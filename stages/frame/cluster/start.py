@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from stages.frame.cluster.tasks import forget
 from stages.frame.cluster.work import Cluster
@@ -51,7 +52,7 @@ def clustered(
         raise StageError(
             f"--cluster {address}: no dask scheduler answers there ({error})"
         ) from error
-    with client:
+    with _closed(client):
         try:
             if workers:
                 client.wait_for_workers(workers, timeout=PATIENCE)
@@ -73,6 +74,16 @@ def clustered(
             with suppress(Exception):  # workers may be gone
                 if client.status == "running":
                     client.run(forget)
+
+
+@contextmanager
+def _closed(client: Any) -> Iterator[None]:
+    """Close a client at the end; what it says of a scheduler that is gone hides no other error."""
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            client.close()
 
 
 def _page(link: str) -> str:

@@ -96,17 +96,25 @@ class Cluster:
         """Threads of all workers, each of which does a task; asked every few seconds."""
         when, slots = self._counted
         if time.monotonic() - when > COUNT_EVERY:
-            with self._explained("counting workers"):
-                slots = sum(self.client.nthreads().values())
+            slots = sum(self._threads().values())
             self._counted = time.monotonic(), slots
         return max(1, slots)
 
     @property
     def places(self) -> list[str]:
         """Addresses of the workers that are there now, each as often as it has threads."""
+        threads = sorted(self._threads().items())
+        return [address for address, count in threads for _ in range(count)]
+
+    def _threads(self) -> dict[str, int]:
+        """Of each worker; asked of the scheduler, so that any failure is its."""
+        from distributed.comm.core import CommClosedError
+
         with self._explained("counting workers"):
-            threads = self.client.nthreads()
-        return [address for address, count in sorted(threads.items()) for _ in range(count)]
+            try:
+                return dict(self.client.nthreads())
+            except OSError as error:
+                raise CommClosedError(str(error)) from error
 
     def shared(self, value: T) -> Shared[T]:
         """A value that is pickled once, sent once, and unpickled once by each worker's process.
@@ -244,7 +252,7 @@ class Cluster:
             except TimeoutError:
                 if task.future.done():  # on its way here, or the task's own error
                     return task.future.result()
-            if self.client.nthreads():
+            if self._threads():
                 seen = time.monotonic()
             elif time.monotonic() - seen > WORKERLESS:
                 raise StageError(
