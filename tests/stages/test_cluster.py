@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,17 +131,21 @@ def scheduler(port: int) -> subprocess.Popen[bytes]:
 def test_what_dask_says_when_it_closes_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import Client
 
-    close = Client.close
+    closed = list[bool]()
 
-    def failing(self: Client, *some: object, **more: object) -> None:
-        close(self, *some, **more)
-        raise RuntimeError("cannot change state")
+    class Failing(Client):
+        def close(self, *some: Any, **more: Any) -> Any:
+            found = super().close(*some, **more)
+            if not closed:
+                closed.append(True)
+                raise RuntimeError("cannot change state")
+            return found
 
     with cluster_here(1) as address:
-        monkeypatch.setattr(Client, "close", failing)
+        monkeypatch.setattr("distributed.Client", Failing)
         with pytest.raises(StageError, match="what is meant"), clustered(address, workers=1):
             raise StageError("what is meant")
-        monkeypatch.undo()
+    assert closed
 
 
 def test_a_scheduler_that_is_gone_is_told_of(
