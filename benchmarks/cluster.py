@@ -338,7 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["coordination", "client", "scaling", "arrays", "farm"])
     parser.add_argument("place", nargs="?", default="", help="photographs")
-    # a thousand, on two cores, take minutes to start
+    # 300 take minutes to start on two cores; 1000 in one process did not get through a pass
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--layer", default="features.12")

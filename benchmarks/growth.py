@@ -8,9 +8,8 @@
 DIR holds real photographs in folders, which become image sets; those that come later lie scattered
 over all of them. Every stage runs in a process of its own, the start of Python included: what a
 start costs is what is left of a project of two photographs a folder when each of these costs what
-one of the many costs. SqueezeNet 1.1, or another
-network, at 224 pixels, k = 1 to 4; after the first run `dff pin` keeps the factors, but with
-``--anew``.
+one of the many costs. SqueezeNet 1.1, or another network, at 224 pixels, k = 1 to 4; after the
+first run `dff pin` keeps the factors, but with ``--anew``.
 
 ``--reading`` measures what it costs to read rows that have been appended: the first layer of an
 artifact, written in order and with a tenth of its images behind the others.

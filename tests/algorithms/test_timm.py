@@ -53,6 +53,7 @@ NETWORKS: dict[str, tuple[str, tuple[int, int], tuple[int, int], dict[str, Any]]
     "swin_tiny_patch4_window7_224": ("layers.1", (96, 132), (12, 17), ANY),
     "vit_tiny_patch16_224": ("norm", (96, 144), (6, 9), ANY),
     "deit_tiny_distilled_patch16_224": ("blocks.5", (96, 144), (6, 9), ANY),
+    "vit_small_patch16_224.dino": ("blocks.11.attn.qkv", (96, 144), (6, 9), ANY),
     "vit_small_patch14_dinov2.lvd142m": ("norm", (84, 126), (6, 9), ANY),
     "vit_small_patch14_reg4_dinov2.lvd142m": ("blocks.11", (84, 126), (6, 9), ANY),
     "eva02_tiny_patch14_224": ("blocks.11", (84, 126), (6, 9), ANY),
@@ -60,6 +61,7 @@ NETWORKS: dict[str, tuple[str, tuple[int, int], tuple[int, int], dict[str, Any]]
     "xcit_nano_12_p16_224": ("blocks.11", (96, 144), (6, 9), {}),
     "beit_base_patch16_224": ("blocks.1", (224, 224), (14, 14), {}),
     "maxvit_rmlp_pico_rw_256": ("stages.1", (256, 256), (32, 32), {}),
+    "coatnet_nano_rw_224": ("stages.3", (224, 224), (7, 7), {}),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 

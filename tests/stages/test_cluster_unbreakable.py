@@ -135,11 +135,6 @@ def run_in_process_on(project: Path, stage: str, address: str) -> None:
 
 def test_a_client_that_is_killed_and_run_again(alone: Path, tmp_path: Path) -> None:
     """At a random instant, as often; the last time on this machine alone."""
-    with cluster_of_two() as address:
-        _kill_clients(alone, tmp_path, address)
-
-
-def _kill_clients(alone: Path, tmp_path: Path, address: str) -> None:
     project = copied(alone, tmp_path)
     out, rng = project / BY_NAME["extract"].writes, random.Random(0)
     shutil.rmtree(out)
@@ -148,15 +143,16 @@ def _kill_clients(alone: Path, tmp_path: Path, address: str) -> None:
     shutil.rmtree(out)
     command = [sys.executable, "-m", "pipeline", "extract", "--project", str(project)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    for _ in range(KILLS):
-        with subprocess.Popen(
-            [*command, "--cluster", address], env=env, stderr=subprocess.PIPE
-        ) as child:
-            assert child.stderr
-            while b"workers with" not in child.stderr.readline():  # now it works
-                assert child.poll() is None
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(rng.uniform(0.0, 3.0))
-            child.kill()
+    with cluster_of_two() as address:
+        for _ in range(KILLS):
+            with subprocess.Popen(
+                [*command, "--cluster", address], env=env, stderr=subprocess.PIPE
+            ) as child:
+                assert child.stderr
+                while b"workers with" not in child.stderr.readline():  # now it works
+                    assert child.poll() is None
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(rng.uniform(0.0, 3.0))
+                child.kill()
     run_in_process(project, "extract")
     assert contents(out) == expected

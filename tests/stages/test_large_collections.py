@@ -205,8 +205,8 @@ if __name__ == "__main__":
 """
 
 
-def test_many_images_need_few_open_files(tmp_path: Path) -> None:
-    for i in range(150):
+def test_some_hundred_images_need_few_open_files(tmp_path: Path) -> None:
+    for i in range(300):
         draw(tmp_path / "root" / f"set{i % 3}" / f"{i}.png", i, (48, 40))
     script = tmp_path / "limited.py"
     script.write_text(LIMITED, encoding="utf-8")
@@ -220,4 +220,4 @@ def test_many_images_need_few_open_files(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     index = payload(tmp_path / "project" / REPORT.writes, "index")
-    assert [one["count"] for one in index["sets"]] == [50, 50, 50]
+    assert [one["count"] for one in index["sets"]] == [100, 100, 100]

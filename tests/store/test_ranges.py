@@ -166,7 +166,7 @@ def test_a_shard_is_refused_whose_rows_are_not_all_there(tmp_path):
         writer.written(1, counted)
 
 
-def test_rows_that_do_not_fit_a_part_are_an_error(tmp_path):
+def test_rows_that_do_not_fit_a_range_are_an_error(tmp_path):
     writer = new_writer(tmp_path, GRIDS, "features")
     one = RangeWriter(writer.plan, 6, GRIDS[1:3])
     for start, count in [(0, 2), (7, 2), (6, 22)]:
@@ -186,7 +186,7 @@ def test_what_lost_workers_left_is_not_published(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_part_says_how_large_it_is(tmp_path):
+def test_a_range_says_how_large_it_is(tmp_path):
     writer = new_writer(tmp_path, np.array([[100, 100]]), "features", Layout(1000, 4000))
     values = np.random.default_rng(0).random((10000, 3), np.float32)
     one = encoded_range(writer.plan, np.array([[100, 100]]), [values], 0, 1)
