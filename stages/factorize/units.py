@@ -242,10 +242,10 @@ def sums_of_range(units: Units, work: Pass, first: int, last: int) -> RangeSums:
     return RangeSums(tree_sum(each, added), {first: own_address()})
 
 
-def sums_together(*parts: RangeSums) -> RangeSums:
+def sums_together(*ranges: RangeSums) -> RangeSums:
     """A task: the sums over neighbouring ranges."""
-    places = {first: address for part in parts for first, address in part.places.items()}
-    return RangeSums(tree_sum([part.sums for part in parts], added), places)
+    places = {first: address for one in ranges for first, address in one.places.items()}
+    return RangeSums(tree_sum([one.sums for one in ranges], added), places)
 
 
 def added(left: list[Sums], right: list[Sums]) -> list[Sums]:

@@ -78,18 +78,16 @@ class Spreading:
         cluster, plans = self.there.cluster, (self.maps.plan, self.masks.plan)
         sent = cluster.shared((self.making, plans))
         waiting: deque[Callable[[], None]] = deque()
+        offsets = self.maps.offsets
         # maps and masks have the same rows, and so have their shards
-        offsets, shards = (
-            self.maps.offsets,
-            NextShards[Task[Made]].after(plans[0], self.maps.flushed),
-        )
+        shards = NextShards[Task[Made]].after(plans[0], self.maps.flushed)
         for entries, known, thresholds in ranges:
             first, last = entries[0], entries[-1] + 1
             label = f"{self.there.label}: images {first} to {last}"
             start, stop = int(offsets[first]), int(offsets[last])
-            parts = cluster.submit(_make, sent, entries, known, thresholds, start, label=label)
-            waiting.append(self._taken(cluster.submit(_measured, parts, label=label)))
-            for shard, needed in shards.complete(start, stop, parts):
+            made = cluster.submit(_make, sent, entries, known, thresholds, start, label=label)
+            waiting.append(self._taken(cluster.submit(_measured, made, label=label)))
+            for shard, needed in shards.complete(start, stop, made):
                 label = f"{self.there.label}: shard {shard}"
                 written = cluster.submit(_write, sent, shard, *needed, label=label)
                 waiting.append(self._written(shard, written))
@@ -128,13 +126,13 @@ def _make(
     return Made(writers[0].encoded, writers[1].encoded, found)
 
 
-def _measured(parts: Made) -> Sequence[Measured]:
-    return parts.measured
+def _measured(made: Made) -> Sequence[Measured]:
+    return made.measured
 
 
-def _write(sent: tuple[Making, Plans], shard: int, *parts: Made) -> tuple[Counted, Counted]:
+def _write(sent: tuple[Making, Plans], shard: int, *made: Made) -> tuple[Counted, Counted]:
     maps, masks = sent[1]
     return (
-        write_shard(maps, shard, [one.maps for one in parts]),
-        write_shard(masks, shard, [one.masks for one in parts]),
+        write_shard(maps, shard, [one.maps for one in made]),
+        write_shard(masks, shard, [one.masks for one in made]),
     )
